@@ -1,0 +1,54 @@
+# `make run` and `make test` are all a newcomer needs: Python >= 3.11, make and git.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Without an NVIDIA GPU, a known-good set with torch for the CPU.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints.txt)
+
+.PHONY: help run test test-full format lint type-check check bench install clean
+help: ## this page
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/.run ## train a small network on digits, from its config to its result
+	$(BIN)/python -m crown_exp +experiment=digits_cnn
+
+test: install ## the tests that take minutes at most
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: install ## all tests
+	$(BIN)/python -m pytest
+
+format: install ## rewrite the code in the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: install ## ruff and the floors of the house
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+type-check: install ## mypy, strict
+	$(BIN)/mypy
+
+check: lint type-check ## what CI checks beside the tests
+
+bench: install ## time what docs/numbers.md tells, side by side with the peers
+	$(BIN)/python -m benchmarks
+
+install: $(VENV)/.dev ## the virtual environment with all that development needs
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "crown_exp needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[examples]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
+	@touch $@ $(VENV)/.run

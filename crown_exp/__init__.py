@@ -1,0 +1,26 @@
+"""crown_exp: experiments that finish. `Run` and `Config` are what a task needs; the rest is lazy."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crown_exp.face import compose, start
+    from crown_exp.runner.context import Run
+    from crown_exp.runner.handle import Config
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Run", "__version__", "compose", "start"]
+
+HOMES = {
+    "Config": "crown_exp.runner.handle",
+    "Run": "crown_exp.runner.context",
+    "compose": "crown_exp.face",
+    "start": "crown_exp.face",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'crown_exp' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(HOMES[name]), name)

@@ -1,0 +1,40 @@
+"""`crown-exp run <folder>`: carry out a recorded run in this process. Executors call it with a fixed argv."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from crown_exp.errors import ConfigError
+
+
+@click.command(name="run")
+@click.argument("folder", metavar="<store>/runs/<id>")
+@click.option("--take-over", is_flag=True, help="end the turn of an attempt that still lives")
+def command(folder: str, take_over: bool) -> int:
+    """Carry out the run recorded in a folder, in the current directory's project."""
+    from crown_exp.config.project import find_project
+    from crown_exp.config.settings import executor_job
+    from crown_exp.runner import run_attempt
+    from crown_exp.storage import Portal, open_blobs
+
+    root, run_id = split_folder(folder)
+    project = find_project(Path.cwd())
+    home = (project.root if project else Path.cwd()) / ".crown"
+    with Portal() as portal:
+        ending = run_attempt(
+            portal, open_blobs(root), run_id,
+            home=home, root=project.root if project else Path.cwd(),
+            job=executor_job(), take_over=take_over,
+        )  # fmt: skip
+    return ending.exit_code
+
+
+def split_folder(folder: str) -> tuple[str, str]:
+    """The store's root and the run's id. Raises ConfigError for anything but `<store>/runs/<id>`."""
+    match = re.fullmatch(r"(.+)/runs/([^/]+)/?", folder)
+    if match is None:
+        raise ConfigError.of(folder, "expected the folder of a run: <store>/runs/<id>")
+    return match[1], match[2]

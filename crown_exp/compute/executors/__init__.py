@@ -1,0 +1,1 @@
+"""One module for each way to start a run that is already recorded."""

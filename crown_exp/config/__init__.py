@@ -1,0 +1,1 @@
+"""Configuration: the schema, composition, checking, and what the environment says."""

@@ -1,0 +1,228 @@
+"""Every framework key of the configuration: type, range, unit, default, meaning.
+
+The one place where they are told: composition takes its defaults from here, `check` its types,
+`explain` and the documentation their words. Groups with a `_target_` (task, model, dataset, optimizer,
+lr_schedule and the user's own) have no schema here: theirs is the signature of what they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+from annotated_types import Ge, Gt
+
+
+def option(
+    default: Any, doc: str, *, unit: str = "", decides: bool = False, planned: bool = False
+) -> Any:
+    """A field of the schema.
+
+    decides: a value other than the default changes the result, so it is part of a run's signature.
+    planned: named so that configs need not change later, but only its default is accepted today.
+    """
+    metadata = {"doc": doc, "unit": unit, "decides": decides, "planned": planned}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(schema: type) -> Any:
+    """A field that is itself a dataclass of fields."""
+    return field(default_factory=schema)
+
+
+@dataclass
+class Limits:
+    """When a run ends by itself."""
+
+    attempt: str | None = option(
+        None,
+        "stop and save an attempt after this long",
+        unit="duration, e.g. 4 hours",
+        planned=True,
+    )
+    run: str | None = option(
+        None, "end the run after this long, all attempts together", unit="duration", planned=True
+    )
+    steps: Annotated[int, Gt(0)] | None = option(
+        None,
+        "end every loop after this many turns, as if the task had asked for no more",
+        unit="steps",
+        decides=True,
+    )
+
+
+@dataclass
+class Budget:
+    """Money caps; kept when a run is submitted and while it runs."""
+
+    run_usd: Annotated[float, Gt(0)] | None = option(
+        None, "the most one run may cost", unit="US dollars", planned=True
+    )
+    sweep_usd: Annotated[float, Gt(0)] | None = option(
+        None, "the most one sweep may cost", unit="US dollars", planned=True
+    )
+    month_usd: Annotated[float, Gt(0)] | None = option(
+        None, "the most all runs of a calendar month may cost", unit="US dollars", planned=True
+    )
+    confirm_above_usd: Annotated[float, Ge(0)] = option(
+        10.0, "ask before a launch that is expected to cost more", unit="US dollars", planned=True
+    )
+
+
+@dataclass
+class Identity:
+    """What makes two runs the same."""
+
+    ignore: list[str] = option([], "keys that do not decide the result, e.g. [task.log_every]")
+    code: Literal["warn", "refuse"] = option(
+        "warn", "what to do when a run is resumed with changed code", planned=True
+    )
+
+
+@dataclass
+class Sweep:
+    """How the runs of one -m command are chosen."""
+
+    name: str | None = option(None, "a name for the sweep; default: what it varies", planned=True)
+    search: Literal["grid", "random", "tpe", "asha"] = option(
+        "grid", "how trials are chosen", planned=True
+    )
+    runs: Annotated[int, Gt(0)] | None = option(
+        None, "how many trials; null: every point of the grid", planned=True
+    )
+    workers: Annotated[int, Gt(0)] = option(1, "how many runs at once", planned=True)
+
+
+@dataclass
+class Device:
+    """The torch device of a run and the numbers it computes in."""
+
+    kind: Literal["auto", "cuda", "mps", "cpu"] = option(
+        "auto", "auto takes cuda, else mps, else cpu; a device that is not there is an error"
+    )
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = option(
+        "auto",
+        "auto: bf16 on cuda since Ampere, fp16 on older cuda, fp32 elsewhere",
+        decides=True,
+    )
+    deterministic: bool = option(
+        False, "only deterministic kernels; slower, the same bits every time", decides=True
+    )
+    accumulate: Annotated[int, Ge(1)] = option(
+        1, "parts that run.split cuts each batch into (gradient accumulation)", unit="parts"
+    )
+    threads: Annotated[int, Gt(0)] | None = option(
+        None, "threads of one CPU operation; null leaves it to torch", unit="threads"
+    )
+    workers: Annotated[int, Ge(0)] = option(
+        0, "processes that load batches; cannot change the result", unit="processes"
+    )
+
+
+@dataclass
+class Compute:
+    """Where a run happens."""
+
+    name: str = option("local", "the target's name, shown in tables")
+    executor: Literal["local", "skypilot", "slurm"] = option(
+        "local", "who starts the run: this machine, SkyPilot or Slurm"
+    )
+
+
+@dataclass
+class Tracker:
+    """Where metrics are shown beside the run's own log."""
+
+    progress: Literal["auto", "bar", "lines", "none"] = option(
+        "auto", "auto: a bar on a terminal, plain lines elsewhere"
+    )
+
+
+@dataclass
+class Checkpoint:
+    """When the state of a run is saved."""
+
+    every: str = option(
+        "auto",
+        "how often; auto weighs the time of a save against the work it protects",
+        unit="'10 steps', '5 minutes' or auto",
+        planned=True,
+    )
+
+
+@dataclass
+class Schema:
+    """The top of the tree."""
+
+    name: str | None = option(
+        None, "what people call the run; default: experiment and swept values"
+    )
+    tags: list[str] = option([], "words to find the run by")
+    seed: Annotated[int, Ge(0)] | None = option(
+        0,
+        "seeds python, numpy, torch and the order of samples; null draws one and records it",
+        decides=True,
+    )
+    debug: bool = option(False, "a few turns, no workers, post-mortem on error", planned=True)
+    reuse: Literal["code", "signature", "never"] = option(
+        "code", "when a sweep takes the result of an equal finished run", planned=True
+    )
+    resume: str | None = option(None, "the id of a run to continue, or latest", planned=True)
+    limits: Limits = section(Limits)
+    budget: Budget = section(Budget)
+    identity: Identity = section(Identity)
+    sweep: Sweep = section(Sweep)
+    device: Device = section(Device)
+    compute: Compute = section(Compute)
+    tracker: Tracker = section(Tracker)
+    checkpoint: Checkpoint = section(Checkpoint)
+
+
+TARGET_GROUPS = ("task", "model", "dataset", "optimizer", "lr_schedule")
+"""The groups whose schema is the signature of their `_target_`."""
+
+FRAMEWORK_GROUPS = ("device", "compute", "tracker", "checkpoint")
+"""The groups whose schema is a dataclass above."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One framework key: `limits.steps`, its type, default and words."""
+
+    path: str
+    type: Any
+    default: Any
+    doc: str
+    unit: str
+    decides: bool
+    planned: bool
+
+
+def leaves(schema: type = Schema, prefix: str = "") -> Iterator[Key]:
+    """Every leaf of the schema, in the order it is written."""
+    types = get_type_hints(schema, include_extras=True)
+    for item in fields(schema):
+        path = f"{prefix}{item.name}"
+        if is_dataclass(types[item.name]):
+            yield from leaves(types[item.name], f"{path}.")
+        else:
+            yield Key(path, types[item.name], default_of(item), **item.metadata)
+
+
+def default_of(item: Field[Any]) -> Any:
+    """The default of a dataclass field."""
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def defaults(schema: type = Schema) -> dict[str, Any]:
+    """The schema as a plain tree of its defaults."""
+    types = get_type_hints(schema, include_extras=True)
+    return {
+        item.name: defaults(types[item.name])
+        if is_dataclass(types[item.name])
+        else default_of(item)
+        for item in fields(schema)
+    }

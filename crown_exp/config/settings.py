@@ -1,0 +1,192 @@
+"""What the environment says. No other module of ours reads it.
+
+Settings come from `CROWN_*` variables, then from the `.env` file in the project's root;
+.env.example lists them. What others set (torchrun, SkyPilot, Slurm) is read by the functions below,
+which do not import pydantic.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from crown_exp.errors import SettingsError
+
+if TYPE_CHECKING:
+    from crown_exp.config.project import Project
+    from crown_exp.config.settings_model import Settings
+
+_SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_SECRET_ACCESS_KEY")
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+_JOBS = ("SKYPILOT_TASK_ID", "SLURM_JOB_ID")
+
+SECRET_LENGTH = 8
+"""Shorter values are not taken for secrets: every text would hold them."""
+
+
+class Ranks(NamedTuple):
+    """Which process of how many this is.
+
+    rank: 0 <= rank < world, over all machines. local_rank: the same within its machine.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    world: int = 1
+
+
+def load_settings(project: Project | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a project, or of the current directory without one.
+
+    The store's root is CROWN_STORAGE__ROOT, else the project's `store`, else `store` in the home.
+    Relative paths are relative to the project's root. An empty variable counts as not set.
+    Raises SettingsError with a line for each variable that is wrong, or that is not a setting but
+    nearly is; secrets are not shown.
+    """
+    from pydantic import ValidationError
+
+    from crown_exp.config import settings_model
+
+    base = project.root if project else Path.cwd()
+    store = project.store if project else None
+    found = {name.upper(): value for name, value in variables(project, environ).items()}
+    given = {name.upper() for name in environ}
+    lines = _typos(found, settings_model.variable_names())
+    try:
+        settings = settings_model.read(found, base, store)
+    except ValidationError as error:
+        lines |= settings_model.problems(error)
+    if lines:
+        raise SettingsError(
+            "\n".join(
+                f"{_origin(name, found, given, base)}: {line}" for name, line in lines.items()
+            )
+        )
+    return settings
+
+
+def variables(project: Project | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment, and what the `.env` of the project (or the current directory) adds to it.
+
+    Raises SettingsError, with file and line, if that cannot be read.
+    """
+    base = project.root if project else Path.cwd()
+    return {**_env_file(base / ".env"), **environ}
+
+
+def known_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Name and value of every secret in the environment: what must never leave.
+
+    A secret's name ends in _API_KEY, _TOKEN, _SECRET or _PASSWORD, or is AWS_SECRET_ACCESS_KEY.
+    Values under 8 characters and plain words ("postgres") are left out: searching for them would
+    accuse every file that holds the word.
+    """
+    return {
+        name: value
+        for name, text in environ.items()
+        if f"_{name.upper()}".endswith(_SECRET_NAMES)
+        and len(value := text.strip()) >= SECRET_LENGTH
+        and not _is_word(value)
+    }
+
+
+def rank_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
+    """Which process this is, as torchrun and its kind say it; one of one if they say nothing.
+
+    Without LOCAL_RANK (Kubeflow sets none) it is the only process of its machine.
+    Raises SettingsError if RANK, LOCAL_RANK and WORLD_SIZE are malformed, incomplete or contradict.
+    """
+    given = {name: environ[name] for name in _RANKS if environ.get(name)}
+    if not given:
+        return Ranks()
+    given.setdefault("LOCAL_RANK", "0")
+    if wrong := [name for name, value in given.items() if not value.isdecimal()]:
+        raise SettingsError(f"{wrong[0]}: expected a whole number, got {given[wrong[0]]!r}")
+    if missing := [name for name in _RANKS if name not in given]:
+        raise SettingsError(
+            f"{missing[0]}: is not set, but others of RANK, LOCAL_RANK and WORLD_SIZE are; "
+            "torchrun sets them together"
+        )
+    rank, local_rank, world = (int(given[name]) for name in _RANKS)
+    if not local_rank <= rank < world:
+        raise SettingsError(
+            f"RANK={rank} LOCAL_RANK={local_rank} WORLD_SIZE={world}: "
+            "expected LOCAL_RANK <= RANK < WORLD_SIZE"
+        )
+    return Ranks(rank, local_rank, world)
+
+
+def executor_job(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The id of the job that holds this process, stable over its recoveries; None if none does."""
+    return next((environ[name] for name in _JOBS if environ.get(name)), None)
+
+
+def wants_tracebacks(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether errors come with their traceback (HYDRA_FULL_ERROR=1, Hydra's own switch)."""
+    return environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a git that only reads and finds the repository by its directory.
+
+    What a hook sets (GIT_DIR, GIT_INDEX_FILE, …) would send it elsewhere; messages are in English.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("GIT_") or name.startswith(("GIT_CONFIG", "GIT_CEILING"))
+    }
+    return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+def _typos(found: Mapping[str, str], known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """What to say about each variable that is not a setting but nearly is.
+
+    A name that is near to none is left alone: other tools have CROWN_ variables too.
+    """
+    from crown_exp.config.nearest import nearest
+
+    sections = {place[0].upper(): name for name, place in known.items()}
+    meant = {**sections, **{name.removeprefix("CROWN_"): name for name in known}}
+    lines: dict[str, str] = {}
+    for name in found:
+        if name.startswith("CROWN_") and name not in known:
+            near = nearest(name.removeprefix("CROWN_"), meant, limit=1)
+            lines |= {name: f"is not a setting; did you mean {meant[near[0]]}?"} if near else {}
+    return lines
+
+
+def _origin(name: str, found: Mapping[str, str], given: set[str], base: Path) -> str:
+    """The variable, and the file in which it stands if it does not come from the environment."""
+    if name in given:
+        return name
+    if name in found:
+        return f"{name} in {base / '.env'}"
+    if name == "CROWN_STORAGE__ROOT":
+        return f"store in {base / 'pyproject.toml'}"
+    return name
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
+
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for binding in parse_stream(stream):
+                if binding.error:
+                    raise SettingsError(f"{path}:{binding.original.line}: expected NAME=value")
+        values = dotenv_values(path, encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8 text") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_word(value: str) -> bool:
+    return len(value) < 2 * SECRET_LENGTH and value.isalpha() and value == value.lower()

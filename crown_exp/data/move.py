@@ -1,0 +1,145 @@
+"""Nested batches: put on a device, cut into parts, counted.
+
+Structures that are walked: list, tuple, namedtuple, dict (and kinds of it), dataclass.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import UserDict, deque
+from collections.abc import Callable, Iterator, Mapping, Set
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crown_exp.errors import TaskError
+
+
+def move_to(device: torch.device | str, dtype: torch.dtype | None = None) -> Callable[[Any], Any]:
+    """A function that returns a batch with every tensor on `device`, floating ones as `dtype`.
+
+    Objects with a method `to` (packed sequences, graph batches) move themselves, without `dtype`.
+    Whatever holds no tensor (text, numbers, None, arrays) passes through as it is; an object that
+    holds one and cannot be moved is a TaskError. The batch given is not changed; tensors which are
+    already there are shared with it.
+    """
+    target = torch.device(device)
+    # To CUDA only: from the device a copy that is not awaited hands over unfinished memory.
+    ahead = target.type == "cuda"
+
+    def move(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            cast = dtype if leaf.is_floating_point() else None
+            return leaf.to(target, cast, non_blocking=ahead)
+        return leaf.to(target)
+
+    return lambda batch: _walk(batch, move, movable=True)
+
+
+def split(batch: Any, parts: int) -> list[Any]:
+    """Cuts a nested batch into `parts` non-empty parts of the same structure, views of the batch.
+
+    All tensors are cut along dimension 0, n → sizes that differ by at most one, the larger first
+    (as `torch.tensor_split`). So are lists and tuples of n strings or bytes, which is what torch
+    makes of text. Everything else goes into every part.
+    Raises TaskError if tensors differ in dimension 0, or if `parts` is not in 1..n.
+    """
+    total = leading(batch)
+    if not 1 <= parts <= total:
+        raise TaskError(f"cannot cut a batch of {total} samples into {parts} parts")
+    size, larger = divmod(total, parts)
+    edges = [part * size + min(part, larger) for part in range(parts + 1)]
+    return [_part(batch, slice(start, stop), total) for start, stop in pairwise(edges)]
+
+
+def _part(batch: Any, at: slice, total: int) -> Any:
+    return _walk(batch, lambda leaf: leaf[at], texts=total)
+
+
+def leading(batch: Any) -> int:
+    """The samples in a nested batch: dimension 0 of its tensors.
+
+    Raises TaskError if it holds no tensor, or tensors that do not agree.
+    """
+    shapes: list[tuple[int, ...]] = []
+    _walk(batch, lambda leaf: shapes.append(tuple(leaf.shape)))
+    if not shapes:
+        raise TaskError(f"a batch without tensors ({type(batch).__name__}) has no samples to count")
+    if len({shape[:1] for shape in shapes}) > 1 or shapes[0] == ():
+        found = ", ".join(map(str, shapes))
+        raise TaskError(f"the tensors of a batch must agree in their first dimension: {found}")
+    return shapes[0][0]
+
+
+def _walk(
+    value: Any, change: Callable[[Any], Any], *, movable: bool = False, texts: int = -1
+) -> Any:
+    """A copy of `value` with its tensors changed; with `movable` also what has a method `to`, and
+    lists of `texts` strings."""
+
+    def walk(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return change(item)
+        if item is None or isinstance(item, str | bytes | int | float):
+            return item
+        if movable and callable(getattr(item, "to", None)):
+            return change(item)
+        if isinstance(item, list | tuple):
+            if len(item) == texts and all(isinstance(text, str | bytes) for text in item):
+                return change(item)
+            return _rebuilt(item, map(walk, item))
+        if type(item) is dict:
+            return {key: walk(part) for key, part in item.items()}
+        if isinstance(item, dict | UserDict):
+            return _with_items(item, walk)
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return _with_fields(item, walk)
+        if _holds_tensor(item):
+            raise TaskError(
+                f"{type(item).__name__} holds tensors that cannot be reached; "
+                "make it a dict or a dataclass, or give it a method to(device)"
+            )
+        return item
+
+    return walk(value)
+
+
+def _rebuilt(old: Any, items: Iterator[Any]) -> Any:
+    return old._make(items) if hasattr(old, "_make") else type(old)(items)
+
+
+def _with_items(old: Any, walk: Callable[[Any], Any]) -> Any:
+    new = copy.copy(old)
+    for key, item in old.items():
+        new[key] = walk(item)
+    return new
+
+
+def _with_fields(old: Any, walk: Callable[[Any], Any]) -> Any:
+    # Not dataclasses.replace: it would run __init__ again.
+    new = copy.copy(old)
+    for field in dataclasses.fields(old):
+        object.__setattr__(new, field.name, walk(getattr(old, field.name)))
+    return new
+
+
+def _holds_tensor(value: Any) -> bool:
+    """Among the attributes and elements of an object that is not walked."""
+    inside = list(getattr(value, "__dict__", {}).values())
+    inside += [getattr(value, slot, None) for slot in getattr(type(value), "__slots__", ())]
+    if isinstance(value, Mapping):
+        inside += value.values()
+    elif isinstance(value, Set | deque):
+        inside += value
+    while inside:
+        item = inside.pop()
+        if isinstance(item, Tensor):
+            return True
+        if isinstance(item, list | tuple | set | frozenset):
+            inside += item
+        elif isinstance(item, dict):
+            inside += item.values()
+    return False

@@ -1,0 +1,80 @@
+"""crown_exp from Python: what the command line does, as functions with values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from crown_exp.config.check import Checked, check
+from crown_exp.config.compose import CONFIG_NAME, Composition, new_loader
+from crown_exp.config.compose import compose as compose_overrides
+from crown_exp.config.diagnose import diagnose, groups_of, place_of
+from crown_exp.config.layers import conf_layers, layered, make_importable
+from crown_exp.config.project import Project, find_project
+from crown_exp.errors import CrownError
+from crown_exp.launch.session import open_session
+from crown_exp.launch.submit import Order
+from crown_exp.outcome import ExitCode
+from crown_exp.runner import run_attempt
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that `start` saw through. folder: in the store, a path if the store is on this machine."""
+
+    id: str
+    name: str
+    result: Any
+    folder: Path | str
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """The checked, resolved config of these overrides, as plain values.
+
+    Raises ConfigError with every problem: `crown_exp.compose("+experiment=digits_cnn", "optimizer.lr=0.1")`.
+    """
+    return checked(find_project(Path.cwd()), overrides)[0].config
+
+
+def start(*overrides: str) -> Started:
+    """Run one experiment here, in this thread, and return its result.
+
+    Works in a notebook, in a test, under a debugger. Raises ConfigError for a config that is wrong, and
+    CrownError if the run does not complete; the task's own traceback is printed.
+    """
+    project = find_project(Path.cwd())
+    root = project.root if project else Path.cwd()
+    make_importable(root)
+    composition, sound = checked(project, overrides)
+    with open_session(project) as session:
+        record = session.make(Order(composition, sound))
+        ending = run_attempt(
+            session.portal, session.blobs, record.id, home=session.settings.home, root=root
+        )
+        if ending.exit_code != ExitCode.OK:
+            raise CrownError(f"{record.id}: {ending.error}")
+        folder = session.blobs.local_path(f"runs/{record.id}")
+        return Started(
+            record.id, record.name, ending.result, folder or f"{session.blobs.url}/runs/{record.id}"
+        )
+
+
+def checked(project: Project | None, overrides: tuple[str, ...]) -> tuple[Composition, Checked]:
+    """One composed and checked config. Raises ConfigError."""
+    with layered(conf_layers(project)):
+        loader = new_loader()
+        try:
+            composition = compose_overrides(loader, overrides)
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            raise diagnose(loader, CONFIG_NAME, overrides, error) from error
+        sound = check(
+            composition.config,
+            groups_of(loader),
+            lambda key: place_of(loader, CONFIG_NAME, overrides, key),
+        )
+    return composition, sound

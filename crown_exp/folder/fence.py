@@ -1,0 +1,77 @@
+"""One writer: who may start the next attempt of a run (or of a sweep).
+
+The fence is a row of numbered records that can only be created, never changed: whoever creates the
+highest number holds the run. This is the monotonic epoch of SlateDB's manifests
+(github.com/slatedb/slatedb, docs/0001-manifest.md). Here is only the judgement whether to try;
+that one of many who try at once succeeds is the store's create-only write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from crown_exp.folder.records import AttemptRecord, EndRecord
+from crown_exp.folder.state import BEAT_LIMIT, last_sign
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The machine of the one who asks.
+
+    boot_id: as in AttemptRecord.
+    alive: whether a process of this machine lives, given its pid and, if known, its start as in
+        AttemptRecord.process_started; False only if it is certain.
+    """
+
+    host: str
+    boot_id: str | None
+    alive: Callable[[int, float | None], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Nobody holds the run: `next_attempt` may be claimed."""
+
+    next_attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A living attempt holds the run; it was last heard of `beat_age_s` seconds ago."""
+
+    by: AttemptRecord
+    beat_age_s: float
+
+
+def judge(
+    newest: AttemptRecord | None,
+    end: EndRecord | None,
+    last_beat: datetime | None,
+    now: datetime,
+    here: Here,
+    *,
+    job: str | None = None,
+    take_over: bool = False,
+) -> Free | Held:
+    """Whether an attempt may start after `newest`, whose end (if any) is `end`.
+
+    last_beat, now: by the store's clock. job: the executor's job that starts us, if one does: the
+    executor knows that what it started before under the same id is over.
+    """
+    if newest is None:
+        return Free(1)
+    free = Free(newest.attempt + 1)
+    if end is not None or take_over or (job is not None and job == newest.job):
+        return free
+    age = now - last_sign(newest, last_beat)
+    if age >= BEAT_LIMIT or _is_dead(newest, here):
+        return free
+    return Held(newest, age.total_seconds())
+
+
+def _is_dead(holder: AttemptRecord, here: Here) -> bool:
+    """Whether the holder lived in our own table of processes and is gone from it."""
+    ours = holder.host == here.host and holder.boot_id == here.boot_id is not None
+    return ours and not here.alive(holder.pid, holder.process_started)

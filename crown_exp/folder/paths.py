@@ -1,0 +1,171 @@
+"""Where everything of a run lies: paths relative to the store's root, and the way back.
+
+runs/<id>/ run.json  config.yaml  result.json
+           code/{commit,diff,untracked.tar.gz,lock}
+           jobs/0001.json
+           attempts/000001.json  attempts/000001.end.json
+           log/<attempt>-<n>.seg     text/<attempt>-rank<r>.log
+           checkpoints/<attempt>-<step>.json     packs/<sha256>     files/
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+RUNS = "runs/"
+"""The folder of all runs."""
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_JOB = re.compile(r"jobs/(\d{4,})\.json")
+_ATTEMPT = re.compile(r"attempts/(\d{6,})\.json")
+_END = re.compile(r"attempts/(\d{6,})\.end\.json")
+_SEGMENT = re.compile(r"log/(\d{6,})-(\d{6,})\.seg")
+
+
+def is_id(text: str) -> bool:
+    """Whether the text can be a run's id: a name of ASCII letters, digits, `-`, `_` and `.`."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """The paths of one run: POSIX, no leading slash. Raises ValueError if the id is no name."""
+
+    run_id: str
+
+    def __post_init__(self) -> None:
+        if not is_id(self.run_id):
+            raise ValueError(f"not a run's id: {self.run_id!r}")
+
+    @property
+    def root(self) -> str:
+        """The run's folder, without a slash at the end."""
+        return f"{RUNS}{self.run_id}"
+
+    @property
+    def record(self) -> str:
+        """The record whose presence makes the run exist."""
+        return f"{self.root}/run.json"
+
+    @property
+    def config(self) -> str:
+        """The resolved config."""
+        return f"{self.root}/config.yaml"
+
+    @property
+    def result(self) -> str:
+        """The result; its presence means completed or pruned."""
+        return f"{self.root}/result.json"
+
+    @property
+    def code_commit(self) -> str:
+        """The commit that the code snapshot is based on."""
+        return f"{self.root}/code/commit"
+
+    @property
+    def code_diff(self) -> str:
+        """What tracked files differ by from the commit."""
+        return f"{self.root}/code/diff"
+
+    @property
+    def code_untracked(self) -> str:
+        """The files that git does not track."""
+        return f"{self.root}/code/untracked.tar.gz"
+
+    @property
+    def code_lock(self) -> str:
+        """The lock file of the environment."""
+        return f"{self.root}/code/lock"
+
+    @property
+    def jobs(self) -> str:
+        """The prefix of all job records."""
+        return f"{self.root}/jobs/"
+
+    @property
+    def attempts(self) -> str:
+        """The prefix of all attempt and end records."""
+        return f"{self.root}/attempts/"
+
+    @property
+    def log(self) -> str:
+        """The prefix of all log segments."""
+        return f"{self.root}/log/"
+
+    @property
+    def text(self) -> str:
+        """The prefix of all text logs."""
+        return f"{self.root}/text/"
+
+    @property
+    def checkpoints(self) -> str:
+        """The prefix of all checkpoint manifests."""
+        return f"{self.root}/checkpoints/"
+
+    @property
+    def packs(self) -> str:
+        """The prefix of all packs of tensors."""
+        return f"{self.root}/packs/"
+
+    @property
+    def files(self) -> str:
+        """The prefix of all files that the task stored."""
+        return f"{self.root}/files/"
+
+    def job(self, number: int) -> str:
+        """The record of the run's job `number`, counted from 1."""
+        return f"{self.jobs}{number:04}.json"
+
+    def attempt(self, attempt: int) -> str:
+        """The fence: the record of attempt `attempt`, counted from 1."""
+        return f"{self.attempts}{attempt:06}.json"
+
+    def end(self, attempt: int) -> str:
+        """How attempt `attempt` ended."""
+        return f"{self.attempts}{attempt:06}.end.json"
+
+    def log_of(self, attempt: int) -> str:
+        """The prefix of the log segments of one attempt."""
+        return f"{self.log}{attempt:06}-"
+
+    def segment(self, attempt: int, number: int) -> str:
+        """Log segment `number` of an attempt, counted from 1."""
+        return f"{self.log_of(attempt)}{number:06}.seg"
+
+    def text_log(self, attempt: int, rank: int) -> str:
+        """What rank `rank` printed in an attempt."""
+        return f"{self.text}{attempt:06}-rank{rank}.log"
+
+    def checkpoint(self, attempt: int, step: int) -> str:
+        """The manifest of the checkpoint that an attempt committed after `step` steps."""
+        return f"{self.checkpoints}{attempt:06}-{step:012}.json"
+
+    def pack(self, sha256: str) -> str:
+        """The pack with this digest (hexadecimal)."""
+        return f"{self.packs}{sha256}"
+
+    def job_number(self, path: str) -> int | None:
+        """The number of the job whose record `path` is; None if it is none of this run's."""
+        return _number(_JOB, self._inside(path))
+
+    def attempt_number(self, path: str) -> int | None:
+        """The attempt whose fence record `path` is; None if it is none of this run's."""
+        return _number(_ATTEMPT, self._inside(path))
+
+    def end_number(self, path: str) -> int | None:
+        """The attempt whose end record `path` is; None if it is none of this run's."""
+        return _number(_END, self._inside(path))
+
+    def segment_number(self, path: str) -> tuple[int, int] | None:
+        """(attempt, number) of the log segment that `path` is; None if it is none of this run's."""
+        match = _SEGMENT.fullmatch(self._inside(path))
+        return (int(match[1]), int(match[2])) if match else None
+
+    def _inside(self, path: str) -> str:
+        return path.removeprefix(f"{self.root}/") if path.startswith(f"{self.root}/") else ""
+
+
+def _number(pattern: re.Pattern[str], inside: str) -> int | None:
+    match = pattern.fullmatch(inside)
+    return int(match[1]) if match else None

@@ -1,0 +1,131 @@
+r"""The log segment: metrics and events of one attempt as checked frames, appended to one file.
+
+    "CRWN"  u16 format  frame(header)  frame(batch)  frame(batch) ...      integers little-endian
+    frame = u32 length of payload, u32 crc32 of payload, payload
+
+A payload is compact JSON (ASCII, so UTF-8): the header is {"run", "attempt", "segment"}, a batch a
+list of records. A record is a list that begins with its kind:
+
+    ["m", step, time, {name: value, ...}]     a point of metrics; time in seconds since 1970, UTC
+    ["e", time, kind, {...}]                  an event
+
+Numbers that are not finite are written `NaN`, `Infinity` and `-Infinity`, as Python's json reads
+and writes them; a reader in another language must allow for that.
+
+A writer can be killed, and a disk can fill, within a frame; after a power cut the tail can be
+zeros. So a reader takes the frames that are whole and stops at the first that is not.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crown_exp.errors import CrownError
+
+MAGIC = b"CRWN"
+FORMAT = 1
+
+Record = Sequence[Any]
+"""A point or an event, as above. Kinds that a reader does not know are to be passed over."""
+
+_FORMAT = struct.Struct("<H")
+_FRAME = struct.Struct("<II")
+_FIRST = len(MAGIC) + _FORMAT.size
+_SMALLEST = len(b"[]")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """Whose segment it is, and which of its attempt, counted from 1."""
+
+    run: str
+    attempt: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What could be read of a segment.
+
+    header: None if the data ends, or is damaged, within it.
+    batches: the records of every whole frame, in order.
+    good_bytes: the length of what is whole; a writer may go on from there.
+    torn: whether something that is not whole comes after.
+    """
+
+    header: SegmentHeader | None
+    batches: list[list[Record]]
+    good_bytes: int
+    torn: bool
+
+
+def point(step: int, time: float, values: dict[str, Any]) -> Record:
+    """The record of metrics `values` after `step` steps; time in seconds since 1970, UTC."""
+    return ["m", step, time, values]
+
+
+def event(time: float, kind: str, data: dict[str, Any]) -> Record:
+    """The record of something that happened; time in seconds since 1970, UTC."""
+    return ["e", time, kind, data]
+
+
+def encode_header(run: str, attempt: int, segment: int) -> bytes:
+    """What a segment begins with: whose it is, and which, counted from 1."""
+    tree = {"run": run, "attempt": attempt, "segment": segment}
+    return MAGIC + _FORMAT.pack(FORMAT) + _frame(tree)
+
+
+def encode_batch(records: Sequence[Record]) -> bytes:
+    """One frame. Raises TypeError if a record holds a value that JSON cannot."""
+    return _frame(list(records))
+
+
+def _frame(tree: object) -> bytes:
+    payload = json.dumps(tree, separators=(",", ":")).encode("ascii")
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def decode_segment(data: bytes, source: str = "log segment") -> Segment:
+    """All that is whole in a segment. `source` is its name, for messages.
+
+    Raises CrownError if the data is no segment, or one of a newer format.
+    """
+    if data[: len(MAGIC)] != MAGIC[: len(data)]:
+        raise CrownError(f"{source}: not a log segment of crown_exp")
+    if len(data) < _FIRST:
+        return Segment(None, [], 0, True)
+    (written,) = _FORMAT.unpack_from(data, len(MAGIC))
+    if written != FORMAT:
+        raise CrownError(
+            f"{source}: has format {written}, this crown_exp reads {FORMAT}; upgrade crown_exp"
+        )
+    payloads, good = _frames(data, _FIRST)
+    if not payloads:
+        return Segment(None, [], 0, True)
+    try:
+        first = json.loads(payloads[0])
+        header = SegmentHeader(first["run"], first["attempt"], first["segment"])
+        batches = [json.loads(payload) for payload in payloads[1:]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CrownError(f"{source}: damaged by its writer ({error})") from None
+    return Segment(header, batches, good, good < len(data))
+
+
+def _frames(data: bytes, at: int) -> tuple[list[bytes], int]:
+    """The payloads of the whole frames from byte `at` on, and where they end."""
+    payloads = []
+    while at + _FRAME.size <= len(data):
+        length, crc = _FRAME.unpack_from(data, at)
+        start = at + _FRAME.size
+        payload = data[start : start + length]
+        # A tail of zeros has the right checksum for no bytes, and no payload is that short.
+        if length < _SMALLEST or len(payload) != length or zlib.crc32(payload) != crc:
+            break
+        payloads.append(payload)
+        at = start + length
+    return payloads, at

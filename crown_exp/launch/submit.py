@@ -1,0 +1,125 @@
+"""Make a run: everything that decides it goes into its folder, run.json last."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from crown_exp.clock import Clock
+from crown_exp.compute.code import CodeSnapshot
+from crown_exp.config.check import Checked
+from crown_exp.config.compose import Composition
+from crown_exp.config.identity import deciding_parts
+from crown_exp.config.secrets import guard
+from crown_exp.errors import ConfigError
+from crown_exp.folder import RunPaths, RunRecord
+from crown_exp.folder.records import CodeState, SweepPlace
+from crown_exp.identity import new_run_id, short, signature
+from crown_exp.storage import AlreadyExists, BlobStore
+from crown_exp.storage.runs import write_run
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run to be made: its config, what was checked of it, and its place in a sweep (if any)."""
+
+    composition: Composition
+    checked: Checked
+    swept: Sequence[str] = ()
+    sweep: SweepPlace | None = None
+
+    @property
+    def experiment(self) -> str | None:
+        """The preset it was composed from."""
+        return self.composition.choices.get("experiment")
+
+    @property
+    def name(self) -> str:
+        """What people call the run: `name`, or its experiment and swept values."""
+        given = self.composition.config["name"]
+        if given:
+            return str(given)
+        base = self.experiment or self.checked.target.name.rpartition(".")[2]
+        return " ".join([base, *(short_override(item) for item in self.swept)])
+
+
+def sweep_id(composition: Composition, checked: Checked, swept: Sequence[str]) -> str:
+    """The id of a sweep: what is run and which keys vary, not their values, so that a wider one is the same."""
+    keys = sorted(item.partition("=")[0].lstrip("+") for item in swept)
+    parts = {
+        "experiment": composition.choices.get("experiment"),
+        "task": checked.target.name,
+        "keys": keys,
+    }
+    return f"s-{short(signature(parts))}"
+
+
+def short_override(override: str) -> str:
+    """`++optimizer.lr=0.001` as `lr=0.001`."""
+    key, _, value = override.partition("=")
+    return f"{key.lstrip('+').rpartition('.')[2]}={value}"
+
+
+def refuse_secrets(config: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    """Raises ConfigError if the config holds a secret; called before it is stored or sent anywhere."""
+    if problems := guard(config, known):
+        raise ConfigError(problems)
+
+
+async def submit(
+    blobs: BlobStore, order: Order, *, user: str, code: CodeSnapshot, clock: Clock
+) -> RunRecord:
+    """Write the folder of a new run. Raises StoreError if the store cannot take it; then there is no run."""
+    config = with_seed(order.composition.config)
+    parts = deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
+    while True:
+        now = clock.now()
+        record = RunRecord(
+            id=new_run_id(now), name=order.name, experiment=order.experiment, user=user, created=now,
+            task=order.checked.target.name, signature=signature(parts),
+            overrides=list(order.composition.overrides), tags=list(config["tags"]),
+            seed=config["seed"], compute=config["compute"]["name"], sweep=order.sweep, lineage=None,
+            code=CodeState(commit=code.commit, dirty=code.dirty, snapshot=code.digest),
+            bound=list(order.checked.bound),
+        )  # fmt: skip
+        try:
+            await write_code(blobs, RunPaths(record.id), code)
+            await write_run(blobs, record, dump_config(config))
+        except AlreadyExists:
+            continue  # an id drawn twice
+        return record
+
+
+def with_seed(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with a seed: `seed=null` draws one."""
+    return config if config["seed"] is not None else config | {"seed": secrets.randbelow(2**31)}
+
+
+async def write_code(blobs: BlobStore, paths: RunPaths, code: CodeSnapshot) -> None:
+    """The code as it is now, so that the run can be understood and repeated."""
+    for path, data in (
+        (paths.code_commit, (code.commit or "").encode()),
+        (paths.code_diff, code.diff),
+        (paths.code_untracked, code.untracked),
+        (paths.code_lock, code.lock),
+    ):
+        await blobs.put(path, data)
+
+
+def dump_config(config: Mapping[str, Any]) -> bytes:
+    """config.yaml: the bytes that run."""
+    header = b"# What was composed when the run was made, resolved; the run reads this and nothing else.\n"
+    text: bytes = yaml.dump(
+        dict(config), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, encoding="utf-8"
+    )
+    return header + text
+
+
+def load_config(data: bytes) -> dict[str, Any]:
+    """The inverse of `dump_config`."""
+    tree: dict[str, Any] = yaml.load(data, Loader=yaml.CSafeLoader)
+    return tree

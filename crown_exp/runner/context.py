@@ -1,0 +1,272 @@
+"""What a task is handed: `run`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from crown_exp.config.units import Interval, parse_interval
+from crown_exp.errors import TaskError
+from crown_exp.runner.build import build
+from crown_exp.runner.divergence import LossWatch
+from crown_exp.runner.handle import Config
+from crown_exp.runner.loop import Loop, turns, turns_of
+from crown_exp.runner.metrics import loggable
+from crown_exp.runner.state import State
+from crown_exp.runner.stopping import StopRequest
+from crown_exp.tracking.console import Progress
+from crown_exp.tracking.run_log import RunLog
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from crown_exp.data.batches import Batches
+    from crown_exp.data.order import OrderKind
+    from crown_exp.devices.precision import Precision
+
+T = TypeVar("T")
+
+
+class Run:
+    """One run, as its task sees it.
+
+    The loop is the task's; `run.steps` is the seam. All that crown_exp does happens between two turns.
+
+    id, name, seed: as recorded. attempt: this process's number, from 1. folder: the run's folder.
+    config: the whole resolved config. resumed: whether state of an earlier attempt was restored.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        config: Mapping[str, Any],
+        attempt: int,
+        folder: Path,
+        precision: Callable[[], Precision],
+        log: RunLog,
+        progress: Progress,
+        stop: StopRequest,
+    ) -> None:
+        self.id, self.name, self.config = id, name, config
+        self.attempt, self.folder, self.resumed = attempt, folder, False
+        self.seed: int = config["seed"]
+        self._device_config: Mapping[str, Any] = config["device"]
+        self._limit: int | None = config["limits"]["steps"]
+        self._choose_precision, self._log = precision, log
+        self._progress, self._stop = progress, stop
+        self._chosen: Precision | None = None
+        self._loops: dict[str, Loop] = {}
+        self._loop: Loop | None = None
+        self._tracked: dict[str, Any] = {}
+        self._built: list[Any] = []
+        self._streams = 0
+        self._intervals: dict[str, Interval] = {}
+        self._last_fired: dict[str, float] = {}
+        self._share: float | None = None
+        self._losses = LossWatch()
+
+    # --- what there is --------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """The device that `build` and `batches` put things on."""
+        import torch
+
+        return torch.device(self._precision.choice.device)
+
+    @property
+    def step(self) -> int:
+        """The turn in progress, counted from 1; 0 before the first loop."""
+        return self._loop.done + 1 if self._loop else 0
+
+    @property
+    def done(self) -> int:
+        """The turns of the newest loop that are complete."""
+        return self._loop.done if self._loop else 0
+
+    @property
+    def _precision(self) -> Precision:
+        if self._chosen is None:
+            self._chosen = self._choose_precision()
+        return self._chosen
+
+    def build(self, config: Config[T] | Mapping[str, Any], **arguments: Any) -> T:
+        """Build what a group describes; `arguments` are added to those of the config.
+
+        A module is created on the run's device and computes in the run's precision. Raises TaskError if
+        the target does not take the arguments.
+        """
+        values = config.values if isinstance(config, Config) else config
+        name = config.name if isinstance(config, Config) else "it"
+        if "_target_" not in values:
+            raise TaskError(f"run.build: {name} names no _target_; choose an option of that group")
+        import torch
+
+        with self.device:
+            built = build(values, **arguments)
+        if isinstance(built, torch.nn.Module):
+            built = self._precision.wrap(built.to(self.device))
+            self._built.append(built)
+        return built  # type: ignore[no-any-return]
+
+    def batches(
+        self,
+        dataset: Any,
+        *,
+        batch_size: int,
+        train: bool = True,
+        split: str | None = None,
+        order: OrderKind | None = None,
+        epochs: int | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+        workers: int | None = None,
+    ) -> Batches:
+        """Batches of a dataset on the run's device, the same on any number of workers.
+
+        dataset: a group of the config (built with `split=` if given) or a map-style dataset.
+        train: shuffled, whole batches only, over as many epochs as the loop asks for; else in order, once,
+        with the last batch as short as it is. order: `shuffled`, `sequential` or a function
+        (epoch, samples, seed) → indices. collate: a list of samples → a batch. workers: default
+        `device.workers`. Raises TaskError for an empty dataset or one smaller than a batch.
+        """
+        from crown_exp.data import Batches, mix, move_to
+
+        name = dataset.name if isinstance(dataset, Config) else type(dataset).__name__
+        if isinstance(dataset, Config):
+            dataset = build(dataset.values, **({} if split is None else {"split": split}))
+        elif split is not None:
+            raise TaskError(
+                "run.batches: split= needs the dataset's group; this one is built already"
+            )
+        name = name if split is None else f"{name}:{split}"
+        self._streams += 1  # two streams of one run share neither order nor noise
+        return Batches(
+            dataset, batch_size=batch_size, seed=mix(self.seed, self._streams), order=order,
+            epochs=epochs, train=train, collate=collate,
+            workers=self._device_config["workers"] if workers is None else workers,
+            pin=self.device.type == "cuda", move=move_to(self.device), name=name,
+        )  # fmt: skip
+
+    # --- what must survive ----------------------------------------------------------------------------
+
+    def track(self, **objects: Any) -> None:
+        """Name what belongs to the state of the run: anything with state_dict and load_state_dict."""
+        for name, value in objects.items():
+            if name in self._tracked:
+                raise TaskError(f"run.track: {name} is tracked already; give this one another name")
+            if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
+                raise TaskError(
+                    f"run.track: {name} is a {type(value).__name__} without state_dict and "
+                    f"load_state_dict; small values go to run.state({name}=…)"
+                )
+            self._tracked[name] = value
+
+    def state(self, **values: Any) -> State:
+        """Small values that must survive: numbers, strings, lists of them, as attributes."""
+        state = State(**values)
+        self.track(**{f"state.{'.'.join(values)}": state})
+        return state
+
+    # --- the loop -------------------------------------------------------------------------------------
+
+    def steps(self, source: Any, total: int | None = None, *, name: str = "main") -> Iterator[Any]:
+        """The turns of a loop: `for batch in run.steps(batches, 10_000)`.
+
+        source: a count (yields 0, 1, …), batches, or any iterable. total: the most turns there will be;
+        without it, batches make one epoch (or the epochs they were given). A second loop of the same task
+        needs a name. Raises TaskError if a module made by `build` is not tracked.
+        """
+        if name in self._loops:
+            raise TaskError(
+                f"run.steps: a loop named {name!r} ran already; name this one: run.steps(…, name=…)"
+            )
+        self._refuse_untracked()
+        items, count = turns_of(source, total, self._limit)
+        loop = self._loops[name] = Loop(name, total=count)
+        self._loop = loop
+        self._intervals.clear()
+        return turns(loop, items, self._progress, self._stop, self._boundary)
+
+    def _boundary(self) -> None:
+        self._losses.read()
+        self._stop.raise_if_asked()
+
+    def _refuse_untracked(self) -> None:
+        kept = {
+            id(module)
+            for value in self._tracked.values()
+            if hasattr(value, "modules")
+            for module in value.modules()
+        }
+        for module in self._built:
+            if id(module) not in kept and any(True for _ in module.parameters()):
+                kind = type(module).__name__
+                raise TaskError(
+                    f"{kind} was made by run.build but is not tracked: run.track(net=…) first"
+                )
+
+    def every(self, interval: str) -> bool:
+        """Whether `500 steps` (or `5 minutes`) have gone by; ask at the top of a turn, before it changes anything.
+
+        Steps are those done: `500 steps` is true in turns 501, 1001, ….
+        """
+        if interval not in self._intervals:
+            self._intervals[interval] = parse_interval(interval, "run.every")
+            self._last_fired[interval] = time.monotonic()
+        parsed = self._intervals[interval]
+        if parsed.steps is not None:
+            done = self._loop.done if self._loop else 0
+            return done > 0 and done % parsed.steps == 0
+        assert parsed.seconds is not None
+        now = time.monotonic()
+        if now - self._last_fired[interval] < parsed.seconds:
+            return False
+        self._last_fired[interval] = now
+        return True
+
+    def split(self, batch: T) -> Iterator[T]:
+        """The parts of a batch, `device.accumulate` of them: call `backward` once for each.
+
+        Each part's loss must be a mean over its samples; `backward` weighs it by its share of the batch.
+        """
+        from crown_exp.data.move import leading, split
+
+        parts = self._device_config["accumulate"]
+        whole = leading(batch)
+        try:
+            for part in split(batch, parts):
+                self._share = leading(part) / whole
+                yield part
+        finally:
+            self._share = None
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The run's precision, for calls other than `module(…)`."""
+        return self._precision.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss; scaled and weighed as precision and accumulation ask.
+
+        Raises Diverged (exit code 79) if the loss is not finite, before any weight changes.
+        """
+        if self._share is None and self._device_config["accumulate"] > 1:
+            raise TaskError(
+                f"device.accumulate={self._device_config['accumulate']} needs the loop to go over the parts: "
+                "for part in run.split(batch): run.backward(loss(part))"
+            )
+        self._losses.see(self.step, loss)
+        self._precision.backward(loss if self._share in (None, 1.0) else loss * self._share)
+
+    def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> Tensor | None:
+        """Unscale, clip the gradient's norm to `clip`, step, zero. Returns the norm before clipping."""
+        return self._precision.update(optimizer, clip)
+
+    def log(self, **values: Any) -> None:
+        """Record values of this turn: numbers or tensors of one element. Never waits for the device."""
+        self._log.put(self.step, {name: loggable(name, value) for name, value in values.items()})

@@ -1,0 +1,106 @@
+"""What a store of blobs is: the Protocol, its values and its errors.
+
+A store keeps bytes under paths. Every write is whole or absent for every reader, durable once it
+returns, and can be made create-only; of many who create the same path at once, one succeeds. All
+else (one writer per run, checkpoints that commit) is built on that.
+`crown_exp.testing.StoreContract` tests a store for it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from crown_exp.errors import StoreError
+
+
+class NotFound(StoreError):
+    """There is no blob at the path."""
+
+
+class AlreadyExists(StoreError):
+    """There is a blob at the path, and the write was create-only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A blob as it is listed: its path, its size in bytes, when it was last written (UTC)."""
+
+    path: str
+    size: int
+    modified: datetime
+
+
+Entries = list[Entry]
+Names = list[str]
+"""As a store's method is named `list`, its class cannot spell these types."""
+
+# S3 takes no half of a surrogate pair, and no terminal shows control characters.
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class BlobStore(Protocol):
+    """Bytes under paths.
+
+    A path is relative to the store's root, POSIX, of names parted by single slashes; `.`, `..`, a
+    slash at either end and control characters are refused (StoreError, as `checked` does). A path
+    cannot be both a blob and a folder of blobs. Every method raises StoreError, with one line made
+    for the user, if the store cannot be reached, read or written.
+    """
+
+    url: str
+
+    async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
+        """Write a blob: readers see the old bytes or the new, never a part; durable on return.
+
+        With `create`, raises AlreadyExists if the path has a blob, and leaves that as it is.
+        """
+
+    async def get(self, path: str) -> bytes:
+        """The bytes of a blob. Raises NotFound."""
+
+    async def list(self, prefix: str) -> Entries:
+        """All blobs whose path begins with `prefix` (the string: `a/b` finds `a/bc/d`), by path."""
+
+    async def folders(self, prefix: str) -> Names:
+        """The names of the folders right below `prefix`, which is empty or ends in a slash, sorted.
+
+        A folder is what has a blob below it; one whose blobs were deleted may still be named.
+        Costs one look, however many blobs there are.
+        """
+
+    async def delete(self, path: str) -> None:
+        """Remove a blob. One that is not there is fine."""
+
+    async def stat(self, path: str) -> Entry:
+        """A blob's entry. Raises NotFound."""
+
+    async def now(self) -> datetime:
+        """The time by the clock that tells `Entry.modified` (UTC)."""
+
+    def local_path(self, path: str) -> Path | None:
+        """Where the blob is, or would be, as a file of this machine; None if the store has none."""
+
+
+def checked(path: str) -> str:
+    """`path` itself, if it is one for a blob. Raises StoreError if not."""
+    if any(name in ("", ".", "..") for name in path.split("/")) or _UNSPEAKABLE.search(path):
+        raise StoreError(f"not a path within a store: {path!r}")
+    return path
+
+
+def checked_prefix(prefix: str) -> str:
+    """`prefix` itself, if paths can begin with it. Raises StoreError if not."""
+    if "/" in prefix:
+        checked(prefix.rpartition("/")[0])
+    return prefix
+
+
+def checked_folder(prefix: str) -> str:
+    """`prefix` itself, if it is empty or ends in a slash. Raises StoreError if not."""
+    if prefix and not prefix.endswith("/"):
+        raise StoreError(f"not a folder within a store (it must end in a slash): {prefix!r}")
+    return checked_prefix(prefix)

@@ -1,0 +1,277 @@
+"""A store in a folder of a file system, local or shared.
+
+A blob is written to a hidden file beside its place, made durable, and then takes its place in one
+step: by a rename, or, where it must not exist yet, by a hard link, which fails if there is one.
+So neither a crash nor a race leaves half a blob, or two that both believe they were first.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from crown_exp.errors import StoreError
+from crown_exp.storage.base import (
+    AlreadyExists,
+    Entries,
+    Entry,
+    Names,
+    NotFound,
+    checked,
+    checked_folder,
+    checked_prefix,
+)
+
+HIDDEN = ".crown-"
+"""Names that begin so are the store's own: never listed, refused as paths."""
+
+TEMPORARY = f"{HIDDEN}temp-"
+LOCK = f"{HIDDEN}lock"
+LITTER_AGE_S = 24 * 3600.0
+"""A temporary file of this age was left by a writer that was killed, and is removed when met."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_ELSEWHERE = "or set CROWN_STORAGE__ROOT to another place"
+_ADVICE = {
+    errno.ENOSPC: f"free some space there {_ELSEWHERE}",
+    errno.EDQUOT: f"free some of your quota {_ELSEWHERE}",
+    errno.EROFS: f"mount it writable {_ELSEWHERE}",
+    errno.EACCES: f"change the permissions {_ELSEWHERE}",
+    errno.EPERM: f"change the permissions {_ELSEWHERE}",
+    errno.ENOTDIR: "a file stands where a folder is needed; move it away",
+    errno.EISDIR: "a folder stands where a file is needed; move it away",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class FileStore:
+    """`file:///path`: every blob is a file below `root`, which is made when first written to."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().resolve()
+        self.url = self.root.as_uri()
+
+    async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
+        """See BlobStore.put."""
+        await _in_thread(self._put, path, data, create)
+
+    async def get(self, path: str) -> bytes:
+        """See BlobStore.get."""
+        return await _in_thread(self._get, path)
+
+    async def list(self, prefix: str) -> Entries:
+        """See BlobStore.list."""
+        return await _in_thread(self._list, prefix)
+
+    async def folders(self, prefix: str) -> Names:
+        """See BlobStore.folders."""
+        return await _in_thread(self._folders, prefix)
+
+    async def delete(self, path: str) -> None:
+        """See BlobStore.delete."""
+        await _in_thread(self._delete, path)
+
+    async def stat(self, path: str) -> Entry:
+        """See BlobStore.stat."""
+        return await _in_thread(self._stat, path)
+
+    async def now(self) -> datetime:
+        """See BlobStore.now: on a shared file system that is the clock of its server."""
+        return await _in_thread(self._now)
+
+    def local_path(self, path: str) -> Path:
+        """Where the blob is, or would be: to read, map, or append to by its only writer."""
+        if any(name.startswith(HIDDEN) for name in path.split("/")):
+            raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
+        return self.root / checked(path)
+
+    def _put(self, path: str, data: bytes | memoryview, create: bool) -> None:
+        target = self.local_path(path)
+        temporary = target.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
+        with self._explained("write", path):
+            _make_folder(target.parent)
+            try:
+                _write(temporary, data)
+                if create:
+                    _publish_new(temporary, target)
+                else:
+                    temporary.replace(target)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+            _sync_folder(target.parent)
+
+    def _get(self, path: str) -> bytes:
+        with self._explained("read", path):
+            return self.local_path(path).read_bytes()
+
+    def _stat(self, path: str) -> Entry:
+        with self._explained("read", path):
+            target = self.local_path(path)
+            if target.is_dir():
+                raise IsADirectoryError
+            return _entry(path, target.stat())
+
+    def _list(self, prefix: str) -> Entries:
+        folder = checked_prefix(prefix).rpartition("/")[0]
+        with self._explained("list", folder):
+            found = [entry for entry in self._walk(folder) if entry.path.startswith(prefix)]
+        return sorted(found, key=lambda entry: entry.path)
+
+    def _walk(self, folder: str) -> Iterator[Entry]:
+        """All blobs below `folder`. Files that vanish meanwhile are passed over."""
+        for item in _scan(self.root / folder):
+            path = f"{folder}/{item.name}" if folder else item.name
+            if item.is_dir():
+                yield from self._walk(path)
+            else:
+                with suppress(FileNotFoundError):
+                    yield _entry(path, item.stat())
+
+    def _folders(self, prefix: str) -> Names:
+        folder = checked_folder(prefix)
+        with self._explained("list", folder):
+            return sorted(item.name for item in _scan(self.root / folder) if item.is_dir())
+
+    def _delete(self, path: str) -> None:
+        target = self.local_path(path)
+        with self._explained("delete", path), suppress(*_ABSENT):
+            if not target.is_dir():  # unlink says EPERM of a folder on some systems
+                target.unlink()
+                _sync_folder(target.parent)
+
+    def _now(self) -> datetime:
+        probe = self.root / f"{TEMPORARY}{os.urandom(8).hex()}"
+        try:
+            descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except OSError:  # no root yet, or nothing can be written: nothing can beat either
+            return datetime.now(UTC)
+        try:
+            return _moment(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+            with suppress(OSError):
+                probe.unlink()
+
+    @contextmanager
+    def _explained(self, doing: str, path: str) -> Iterator[None]:
+        """Every OSError as a StoreError: what failed, where, what to do."""
+        try:
+            yield
+        except FileExistsError:
+            raise AlreadyExists(f"{path} exists in {self.root}") from None
+        except _ABSENT as error:
+            if doing == "read":
+                raise NotFound(f"{path} is not in {self.root}") from None
+            raise self._failed(doing, path, error) from error
+        except OSError as error:
+            raise self._failed(doing, path, error) from error
+
+    def _failed(self, doing: str, path: str, error: OSError) -> StoreError:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        advice = _ADVICE.get(error.errno or 0, "check the disk or the mount")
+        return StoreError(
+            f"cannot {doing} {path or 'the store'} in {self.root}: {reason}; {advice}"
+        )
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    from anyio import to_thread
+
+    return await to_thread.run_sync(partial(work, *args, **kwargs))
+
+
+def _write(target: Path, data: bytes | memoryview) -> None:
+    with target.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish_new(temporary: Path, target: Path) -> None:
+    """Give the file its place. Raises FileExistsError if that is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "") from None
+        # NFS repeats a request whose answer was lost: then the link that is there is ours.
+        if temporary.stat().st_nlink < 2:
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _publish_locked(temporary, target)
+
+
+def _publish_locked(temporary: Path, target: Path) -> None:
+    """As `_publish_new`, on a file system without hard links: one creator at a time per folder."""
+    with (target.parent / LOCK).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the process ends, however it ends
+        if target.exists():
+            raise FileExistsError
+        temporary.replace(target)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and what is above it, durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "") from None
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems have no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, without what the store hides; nothing if there is no such folder."""
+    try:
+        with os.scandir(folder) as items:
+            found = list(items)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for item in found:
+        if item.name.startswith(TEMPORARY):
+            _drop_litter(item)
+    return [item for item in found if not item.name.startswith(HIDDEN)]
+
+
+def _drop_litter(item: os.DirEntry[str]) -> None:
+    with suppress(OSError):
+        if time.time() - item.stat().st_mtime > LITTER_AGE_S:
+            Path(item).unlink()
+
+
+def _entry(path: str, status: os.stat_result) -> Entry:
+    return Entry(path, status.st_size, _moment(status))
+
+
+def _moment(status: os.stat_result) -> datetime:
+    return _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)

@@ -1,0 +1,56 @@
+"""Where code without an event loop meets storage, which has one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Portal:
+    """One thread with one event loop, for as long as the `with` block lasts.
+
+    The loop is its own, so a caller whose thread runs another (a notebook) is served as well.
+    """
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._portal: BlockingPortal | None = None
+
+    def __enter__(self) -> Portal:
+        from anyio.from_thread import start_blocking_portal
+
+        self._portal = self._open.enter_context(start_blocking_portal(name="crown-storage"))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._portal = None
+        self._open.__exit__(kind, error, traceback)
+
+    def enter(self, manager: AbstractAsyncContextManager[T]) -> AbstractContextManager[T]:
+        """An asynchronous context manager as a plain one; it lives in the loop."""
+        if self._portal is None:
+            raise RuntimeError("a Portal works within its `with` block")
+        return self._portal.wrap_async_context_manager(manager)
+
+    def call(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `await work(*args, **kwargs)` in the loop and wait for it; what it raises is raised.
+
+        Any thread may call but the loop's own. Raises RuntimeError outside the `with` block.
+        """
+        if self._portal is None:
+            raise RuntimeError("a Portal works within its `with` block")
+        return self._portal.call(partial(work, *args, **kwargs))
