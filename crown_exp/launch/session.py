@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import CodeSnapshot, snapshot
 from crown_exp.config.project import Project
 from crown_exp.config.settings import known_secrets, load_settings, variables
-from crown_exp.config.settings_model import Settings
 from crown_exp.folder import RunRecord
 from crown_exp.launch.submit import Order, refuse_secrets, submit
 from crown_exp.storage import BlobStore, Portal, StorageManager
+
+if TYPE_CHECKING:
+    from crown_exp.config.settings_model import Settings
 
 
 @dataclass

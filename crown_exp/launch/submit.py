@@ -102,7 +102,7 @@ def with_seed(config: dict[str, Any]) -> dict[str, Any]:
 async def write_code(blobs: BlobStore, paths: RunPaths, code: CodeSnapshot) -> None:
     """The code as it is now, so that the run can be understood and repeated."""
     for path, data in (
-        (paths.code_commit, (code.commit or "").encode()),
+        (paths.code_commit, f"{code.commit or ''}\n{code.prefix}\n".encode()),
         (paths.code_diff, code.diff),
         (paths.code_untracked, code.untracked),
         (paths.code_lock, code.lock),

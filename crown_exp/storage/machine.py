@@ -79,6 +79,6 @@ def _from_ps(pid: int) -> tuple[bool, float]:
 
 
 def _output(*command: str) -> str:
-    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC0"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    plain = ("env", "LC_ALL=C", "TZ=UTC0", *command)
+    done = subprocess.run(plain, capture_output=True, text=True, check=False)
     return done.stdout.strip()
