@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 
 from crown_exp.config.nearest import did_you_mean, edits, nearest
 
-KEYS = (
-    "amsgrad attempt batch_size betas budget channels checkpoint classes code compute confirm_above_usd"
-    " dataset debug depth device dropout eps eta_min every experiment hidden identity ignore keep"
-    " last_epoch layers learning_rate limits lr lr_schedule max_steps model momentum month_usd name"
-    " nesterov num_layers num_workers optimizer precision resume reuse run_usd seed split steps sweep"
-    " T_max tags task test_fraction tracker warmup_steps weight_decay width"
-).split()
+WORDS = """
+amsgrad attempt batch_size betas budget channels checkpoint classes code compute confirm_above_usd
+dataset debug depth device dropout eps eta_min every experiment hidden identity ignore keep
+last_epoch layers learning_rate limits lr lr_schedule max_steps model momentum month_usd name
+nesterov num_layers num_workers optimizer precision resume reuse run_usd seed split steps sweep
+T_max tags task test_fraction tracker warmup_steps weight_decay width
+"""
+KEYS = WORDS.split()
 LETTERS = "abcdefghijklmnopqrstuvwxyz_"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -286,4 +287,4 @@ def _read(place: Place, modified: int, size: int) -> Source:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
         tree = ast.parse(content, filename=place.file or "")
-    return Source(place, tree, content.split(b"\n"))
+    return Source(place, tree, content.removeprefix(BOM_UTF8).split(b"\n"))
