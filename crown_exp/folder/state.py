@@ -18,6 +18,7 @@ from crown_exp.outcome import STATE_OF_EXIT, ExitCode, State
 BEAT_LIMIT = timedelta(seconds=60)
 """An attempt that has not been heard of for this long is taken for dead."""
 
+_GOES_ON = (State.LOST, State.PREEMPTED)
 _STATES: dict[int, State] = {int(code): found for code, found in STATE_OF_EXIT.items()}
 
 
@@ -40,39 +41,25 @@ def state(facts: Facts, now: datetime) -> State:
     """What the run is doing at `now`, the time of the store's clock.
 
     A result decides, even without an end record. Else the newest attempt does: by its beat while it
-    has no end, by its exit code after. A job that was recorded after that, and that no attempt has
-    taken up, means that the run is queued again. Exit codes that are none of ours mean failed.
+    has no end, by its exit code after. What would go on by itself is stopped if the user cancelled
+    its job. A job recorded after all that, which no attempt has taken up, means queued again.
     """
     if facts.result is not None:
         return State.PRUNED if facts.result.pruned else State.COMPLETED
     attempt = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
-    end = _last_end(facts.ends)
+    last = _deciding_end(facts.ends)
     if attempt is not None and not _has_ended(attempt, facts.ends):
-        return _of_open(facts, attempt, now)
-    if end is not None:
-        return _waiting(facts, end.ended) or _of_end(end)
-    if attempt is not None:  # superseded by an attempt of which nothing is left
-        return State.LOST
-    return _of_jobs(facts.jobs)
-
-
-def _last_end(ends: Collection[EndRecord]) -> EndRecord | None:
-    ended = (end for end in ends if end.exit_code != ExitCode.SUPERSEDED)
-    return max(ended, key=lambda end: end.attempt, default=None)
-
-
-def _has_ended(attempt: AttemptRecord, ends: Collection[EndRecord]) -> bool:
-    return any(end.attempt >= attempt.attempt for end in ends)
-
-
-def _of_open(facts: Facts, attempt: AttemptRecord, now: datetime) -> State:
-    """The state while the newest attempt has no end."""
-    heard = last_sign(attempt, facts.last_beat)
-    if now - heard < BEAT_LIMIT:
-        return State.RUNNING
-    if any(job.cancelled and job.job == attempt.job is not None for job in facts.jobs):
-        return State.STOPPED  # killed by the user, too hard to write its end
-    return _waiting(facts, heard) or State.LOST
+        since = last_sign(attempt, facts.last_beat)
+        found = State.RUNNING if now - since < BEAT_LIMIT else State.LOST
+    elif last is not None:
+        since, found = last.ended, _of_exit(last.exit_code)
+    else:
+        return _of_jobs(facts.jobs)
+    if found is State.RUNNING:
+        return found
+    if _is_waiting(facts, since):
+        return State.QUEUED
+    return State.STOPPED if found in _GOES_ON and _is_cancelled(facts.jobs, attempt) else found
 
 
 def last_sign(attempt: AttemptRecord, last_beat: datetime | None) -> datetime:
@@ -83,19 +70,38 @@ def last_sign(attempt: AttemptRecord, last_beat: datetime | None) -> datetime:
     return attempt.started if last_beat is None else last_beat
 
 
-def _of_end(end: EndRecord) -> State:
-    found = _STATES.get(end.exit_code, State.FAILED)
-    # The result is written before the end: without one there is nothing that is completed.
-    return State.LOST if found is State.COMPLETED else found
+def _deciding_end(ends: Collection[EndRecord]) -> EndRecord | None:
+    """The newest end, of those that are not superseded if there are such."""
+    return max(
+        ends, key=lambda end: (end.exit_code != ExitCode.SUPERSEDED, end.attempt), default=None
+    )
 
 
-def _waiting(facts: Facts, since: datetime) -> State | None:
-    """QUEUED if a job recorded after `since` has yet to start an attempt."""
+def _has_ended(attempt: AttemptRecord, ends: Collection[EndRecord]) -> bool:
+    return any(end.attempt >= attempt.attempt for end in ends)
+
+
+def _of_exit(code: int) -> State:
+    """The state after an end. Codes that are none of ours mean failed."""
+    if code in (ExitCode.OK, ExitCode.SUPERSEDED):
+        # The result is written before the end: without one nothing is completed. And whoever
+        # superseded the newest attempt has left nothing.
+        return State.LOST
+    return _STATES.get(code, State.FAILED)
+
+
+def _is_waiting(facts: Facts, since: datetime) -> bool:
+    """Whether a job recorded after `since` has yet to start an attempt."""
     taken = {attempt.job for attempt in facts.attempts} - {None}
-    waiting = any(
+    return any(
         job.created > since and not job.cancelled and job.job not in taken for job in facts.jobs
     )
-    return State.QUEUED if waiting else None
+
+
+def _is_cancelled(jobs: Collection[JobRecord], attempt: AttemptRecord | None) -> bool:
+    if attempt is None or attempt.job is None:
+        return False
+    return any(job.cancelled and job.job == attempt.job for job in jobs)
 
 
 def _of_jobs(jobs: Collection[JobRecord]) -> State:

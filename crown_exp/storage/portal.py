@@ -28,7 +28,7 @@ class Portal:
     def __enter__(self) -> Portal:
         from anyio.from_thread import start_blocking_portal
 
-        self._portal = self._open.enter_context(start_blocking_portal(name="crown-storage"))
+        self._portal = self._open.enter_context(start_blocking_portal())
         return self
 
     def __exit__(

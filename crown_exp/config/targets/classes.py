@@ -66,9 +66,9 @@ def _constructor(cls: Definition) -> Signature | None:
 
 def _is_special(cls: Definition | Unreadable) -> bool:
     """Whether a class makes its subclasses' constructors, or their calls, in ways of its own."""
-    if isinstance(cls, Unreadable) or not isinstance(cls.node, ast.ClassDef):
-        return True
-    if cls.full_name in PYDANTIC:
+    if isinstance(cls, Unreadable) or cls.full_name in PYDANTIC:
+        return False
+    if not isinstance(cls.node, ast.ClassDef):
         return False
     if any(dotted_name(base, cls.source.names).startswith("enum.") for base in cls.node.bases):
         return True

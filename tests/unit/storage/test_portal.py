@@ -1,0 +1,70 @@
+"""Storage from code without an event loop, and from within one."""
+
+import asyncio
+import threading
+
+import pytest
+
+from crown_exp.errors import StoreError
+from crown_exp.storage import NotFound, Portal, open_blobs
+
+
+def test_calls_run_in_one_loop_of_one_other_thread() -> None:
+    async def where(*, name: str) -> tuple[str, int, int]:
+        return name, threading.get_ident(), id(asyncio.get_running_loop())
+
+    with Portal() as portal:
+        one, other = portal.call(where, name="a"), portal.call(where, name="b")
+    assert (one[0], other[0]) == ("a", "b")
+    assert one[1:] == other[1:]
+    assert one[1] != threading.get_ident()
+
+
+def test_works_where_a_loop_is_running_as_in_a_notebook() -> None:
+    blobs = open_blobs("memory://portal")
+
+    async def cell() -> bytes:
+        with Portal() as portal:
+            portal.call(blobs.put, "a", b"1", create=True)
+            return portal.call(blobs.get, "a")
+
+    assert asyncio.run(cell()) == b"1"
+
+
+def test_errors_come_through_and_leave_it_usable() -> None:
+    blobs = open_blobs("memory://portal-errors")
+    with Portal() as portal:
+        with pytest.raises(NotFound):
+            portal.call(blobs.get, "nothing")
+        portal.call(blobs.put, "a", b"")
+        assert portal.call(blobs.get, "a") == b""
+
+
+def test_an_error_in_the_block_ends_the_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(StoreError, match="mine"), Portal():
+        raise StoreError("mine")
+    assert threading.active_count() == before
+
+
+def test_many_threads_share_it() -> None:
+    blobs = open_blobs("memory://portal-threads")
+    with Portal() as portal:
+        threads = [
+            threading.Thread(target=portal.call, args=(blobs.put, f"{n}", b"")) for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(portal.call(blobs.list, "")) == 8
+
+
+def test_only_within_its_block() -> None:
+    portal = Portal()
+    blobs = open_blobs("memory://portal-closed")
+    for _ in range(2):
+        with portal:  # and again
+            portal.call(blobs.now)
+        with pytest.raises(RuntimeError, match="within its `with` block"):
+            portal.call(blobs.now)

@@ -1,0 +1,62 @@
+"""Which URL opens which store, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from crown_exp.errors import SettingsError
+from crown_exp.storage import open_blobs
+from crown_exp.storage.file import FileStore
+from crown_exp.storage.memory import MemoryStore
+
+
+def root_of(url: str) -> Path:
+    store = open_blobs(url)
+    assert isinstance(store, FileStore)
+    return store.root
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    odd = tmp_path / "a b%20ü#1"
+    assert root_of(odd.as_uri()) == odd
+    assert root_of(str(odd)) == odd
+    assert root_of(f"FILE://localhost{tmp_path}/x") == tmp_path / "x"
+    assert root_of("x/../y") == tmp_path / "y"
+    assert root_of("~/store") == tmp_path / "home" / "store"
+    assert not any(tmp_path.iterdir())  # opening makes nothing
+
+
+def test_a_store_s_own_url_opens_it_again(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "a b%20ü#1?x")
+    assert root_of(store.url) == store.root
+    assert open_blobs(open_blobs("memory://x").url).url == "memory://x"
+
+
+def test_memory() -> None:
+    assert isinstance(open_blobs("memory://"), MemoryStore)
+    assert open_blobs("memory://a/b").url == "memory://a/b"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("gs://bucket", "no store speaks gs://; known are file:///path"),
+        ("s3://bucket/x", "no store speaks s3://"),
+        ("file://data/store", "three slashes"),
+        ("file://", "three slashes"),
+        ("", "an empty path is no store"),
+    ],
+)
+def test_what_is_no_store_is_refused_in_one_line(url: str, expected: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_blobs(url)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_blobs("https://ada:hunter2@example.org/store")
+    assert "hunter2" not in str(caught.value)
