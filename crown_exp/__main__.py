@@ -1,17 +1,18 @@
 """The entrance. A bare word goes to `crown_exp.cli`, anything else is a run and goes to Hydra.
 
 Every end of the process passes through `main`: one line for what a user can mend, the code of the contract.
+Nothing is imported up here that Ctrl-C could interrupt before anyone is there to catch it.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from crown_exp.errors import CrownError, Stopped
-from crown_exp.outcome import ExitCode
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
@@ -24,7 +25,21 @@ def main() -> NoReturn:
 
 def guarded(arguments: Sequence[str]) -> int:
     """The exit code of a command; what a user can mend is said in one line, without a traceback."""
+    try:
+        return answered(arguments)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        if not interrupted(error):
+            raise
+    sys.stderr.write("interrupted\n")
+    return 130
+
+
+def answered(arguments: Sequence[str]) -> int:
+    """The same, without Ctrl-C."""
     from crown_exp.config.settings import wants_tracebacks
+    from crown_exp.errors import CrownError, Stopped
 
     debugging = wants_tracebacks()
     try:
@@ -37,9 +52,15 @@ def guarded(arguments: Sequence[str]) -> int:
     except Stopped as stopped:
         sys.stderr.write(f"{stopped}\n")
         return int(stopped.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return int(ExitCode.INTERRUPTED)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error came of cleaning up after Ctrl-C (OmegaConf's context managers raise such)."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def run(arguments: Sequence[str]) -> int:

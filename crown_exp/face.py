@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from crown_exp.config.check import Checked, check
-from crown_exp.config.compose import CONFIG_NAME, Composition, new_loader
-from crown_exp.config.compose import compose as compose_overrides
-from crown_exp.config.diagnose import diagnose, groups_of, place_of
+from crown_exp.config.check import Checked
+from crown_exp.config.compose import Composition, new_loader
+from crown_exp.config.diagnose import sound
 from crown_exp.config.layers import conf_layers, layered, make_importable
 from crown_exp.config.project import Project, find_project
 from crown_exp.errors import CrownError
@@ -48,13 +43,12 @@ def start(*overrides: str) -> Started:
     CrownError if the run does not complete; the task's own traceback is printed.
     """
     project = find_project(Path.cwd())
-    root = project.root if project else Path.cwd()
-    make_importable(root)
-    composition, sound = checked(project, overrides)
+    make_importable(project.root if project else Path.cwd())
+    order = Order(*checked(project, overrides))
     with open_session(project) as session:
-        record = session.make(Order(composition, sound))
+        record = session.make(order)
         ending = run_attempt(
-            session.portal, session.blobs, record.id, home=session.settings.home, root=root
+            session.portal, session.blobs, record.id, home=session.settings.home, root=session.root
         )
         if ending.exit_code != ExitCode.OK:
             raise CrownError(f"{record.id}: {ending.error}")
@@ -67,14 +61,4 @@ def start(*overrides: str) -> Started:
 def checked(project: Project | None, overrides: tuple[str, ...]) -> tuple[Composition, Checked]:
     """One composed and checked config. Raises ConfigError."""
     with layered(conf_layers(project)):
-        loader = new_loader()
-        try:
-            composition = compose_overrides(loader, overrides)
-        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-            raise diagnose(loader, CONFIG_NAME, overrides, error) from error
-        sound = check(
-            composition.config,
-            groups_of(loader),
-            lambda key: place_of(loader, CONFIG_NAME, overrides, key),
-        )
-    return composition, sound
+        return sound(new_loader(), overrides)

@@ -13,7 +13,7 @@ WORDS = {
     "init": "write a project with an experiment that runs",
     "explain": "where a key gets its value, and what it means",
     "run": "carry out a recorded run here (what executors call)",
-    "help": "this page",
+    "help": "this page, or a word's own: crown-exp help explain",
 }
 
 
@@ -43,23 +43,36 @@ class Words(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command, or one line with the nearest words."""
         if args and args[0] not in WORDS:
-            from crown_exp.config.nearest import did_you_mean
-
-            hint = did_you_mean(args[0], WORDS)
-            raise click.UsageError(f"no such word: {args[0]}; {hint} A run is +experiment=<name>.")
+            raise no_such_word(args[0], ctx)
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Words, invoke_without_command=True, add_help_option=False)
+def no_such_word(typed: str, ctx: click.Context) -> click.UsageError:
+    """What to say about a word that is none."""
+    from crown_exp.config.nearest import did_you_mean
+
+    hint = did_you_mean(typed, WORDS)
+    what = f"no such word: {typed}; {hint} A run is typed +experiment=<name>."
+    return click.UsageError(what, ctx)
+
+
+@click.group(
+    cls=Words,
+    invoke_without_command=True,
+    add_help_option=False,
+    options_metavar="",
+    subcommand_metavar="WORD ...",
+)
 @click.version_option(__version__, prog_name="crown-exp", message="%(prog)s %(version)s")
 @click.pass_context
 def words(ctx: click.Context) -> None:
-    """Experiments that finish.
+    """Experiments that finish. Words are below; anything else is a run:
 
     \b
-    python -m crown_exp +experiment=digits_cnn                        run one here
-    python -m crown_exp -m +experiment=digits_cnn optimizer.lr=1e-3,3e-4   sweep
-    python -m crown_exp --help                                        groups and the whole config
+    crown-exp +experiment=digits_cnn                   one run, here
+    crown-exp +experiment=digits_cnn optimizer.lr=0.1  with another setting
+    crown-exp -m +experiment=digits_cnn seed=1,2,3     a sweep
+    crown-exp --help                                   every group and key
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -71,9 +84,14 @@ def run_word(arguments: Sequence[str]) -> int:
     try:
         code = words.main(list(arguments), prog_name="crown-exp", standalone_mode=False)
     except click.UsageError as error:
-        name = error.ctx.command_path if error.ctx else "crown-exp"
-        sys.stderr.write(f"{error.format_message()} Try: {name} --help\n")
+        sys.stderr.write(f"{error.format_message()} Try: {help_for(error.ctx)}\n")
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None
     return int(code or 0)
+
+
+def help_for(ctx: click.Context | None) -> str:
+    """The command that shows the help that an error calls for."""
+    word = ctx.info_name if ctx is not None and ctx.parent is not None else ""
+    return f"crown-exp help {word}".rstrip()

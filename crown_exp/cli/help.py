@@ -1,4 +1,4 @@
-"""`crown-exp help`: the words."""
+"""`crown-exp help [WORD]`: the words, or one of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import click
 
 
 @click.command(name="help")
+@click.argument("word", required=False)
 @click.pass_context
-def command(ctx: click.Context) -> None:
-    """Show the words."""
+def command(ctx: click.Context, word: str | None) -> None:
+    """Show all words, or how WORD is used."""
     assert ctx.parent is not None
-    click.echo(ctx.parent.get_help())
+    if word is None:
+        click.echo(ctx.parent.get_help())
+        return
+    from crown_exp.cli import no_such_word, words
+
+    found = words.get_command(ctx.parent, word)
+    if found is None:
+        raise no_such_word(word, ctx.parent)
+    click.echo(found.get_help(click.Context(found, info_name=word, parent=ctx.parent)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,17 +17,17 @@ from crown_exp.errors import ConfigError
 def command(folder: str, take_over: bool) -> int:
     """Carry out the run recorded in a folder, in the current directory's project."""
     from crown_exp.config.project import find_project
-    from crown_exp.config.settings import executor_job
+    from crown_exp.config.settings import executor_job, variables
     from crown_exp.runner import run_attempt
     from crown_exp.storage import Portal, open_blobs
 
-    root, run_id = split_folder(folder)
+    store, run_id = split_folder(folder)
     project = find_project(Path.cwd())
-    home = (project.root if project else Path.cwd()) / ".crown"
+    root = project.root if project else Path.cwd()
+    home = root / os.path.expanduser(variables(project).get("CROWN_HOME") or ".crown")  # noqa: PTH111
     with Portal() as portal:
         ending = run_attempt(
-            portal, open_blobs(root), run_id,
-            home=home, root=project.root if project else Path.cwd(),
+            portal, open_blobs(store), run_id, home=home, root=root,
             job=executor_job(), take_over=take_over,
         )  # fmt: skip
     return ending.exit_code

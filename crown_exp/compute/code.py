@@ -96,7 +96,8 @@ def imported_files(root: Path, modules: Mapping[str, ModuleType] | None = None) 
     environment = f"{sys.prefix}{os.sep}"
     found = {}
     for module in list((sys.modules if modules is None else modules).values()):
-        path = str(Path(getattr(module, "__file__", None) or os.sep).absolute())
+        file = getattr(module, "__file__", None) or os.sep
+        path = file if file.startswith(os.sep) else str(Path(file).absolute())  # of thousands
         base = next((base for start, base in bases.items() if path.startswith(start)), None)
         if base is None or (path.startswith(environment) and environment not in bases):
             continue

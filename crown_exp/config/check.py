@@ -1,28 +1,30 @@
 """One pass over a composed config: every key that nothing defines, every value of a wrong type or range.
 
 Framework keys are held against `schema`, anything with a `_target_` against the signature of what it names,
-read without importing it. All problems are found at once.
+read without importing it. All problems are found at once; where they are written, `diagnose` adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
 from crown_exp.config import kinds, schema, values
+from crown_exp.config.compose import Composition
 from crown_exp.config.nearest import did_you_mean
-from crown_exp.config.origin import line_of_field
+from crown_exp.config.origin import schema_place
 from crown_exp.config.places import display_source
-from crown_exp.config.targets import Target, TargetError, find_target
+from crown_exp.config.targets import Parameter, Target, TargetError, find_target
 from crown_exp.errors import ConfigError, Problem
 
 TARGET_KEYS = frozenset({"_target_", "_args_", "_partial_", "_recursive_", "_convert_"})
 
 TOP_KEYS = frozenset(item.name for item in fields(schema.Schema))
 
-Place = Callable[[str], str]
-"""Tells in which file and line a key of the config is written; "" if on the command line."""
+WHOLE = (["cfg"], ["config"])
+"""The parameters, after the run, of a task that takes the whole config."""
 
 
 @dataclass(frozen=True)
@@ -39,41 +41,48 @@ class Checked:
     whole: bool
 
 
-def check(config: Mapping[str, Any], groups: Collection[str], place: Place) -> Checked:
+def check(composition: Composition, groups: Collection[str]) -> Checked:
     """Raises ConfigError with every problem of the config; `groups` are the group folders there are."""
-    problems = [
-        *unknown_at_top(config, groups, place),
-        *framework_problems(config, schema.Schema, "", place),
-        *(
-            problem
-            for key, value in config.items()
-            if key not in schema.FRAMEWORK_GROUPS and key != "task"
-            for problem in target_problems(value, key, place)
-        ),
-        *ignore_problems(config),
-    ]
-    task = config.get("task")
-    if not isinstance(task, Mapping) or not task.get("_target_"):
-        if not problems:
-            problems.append(no_task(task))
-        raise ConfigError(problems)
-    try:
-        target = find_target(str(task["_target_"]))
-    except TargetError as error:
-        raise ConfigError([*problems, target_problem("task._target_", error, place)]) from None
-    checked = bind(target, config)
-    problems += task_problems(checked, config, groups, place)
-    if problems:
+    config, problems = composition.config, []
+    target: Target | None = None
+    if task_name := target_name(config):
+        try:
+            target = find_target(task_name)
+        except TargetError as error:
+            problems.append(Problem("task._target_", str(error)))
+    problems += unknown_at_top(config, groups, target)
+    problems += framework_problems(config, schema.Schema)
+    for key in config:
+        if key not in TOP_KEYS and key != "task":
+            problems += group_problems(composition, key, groups)
+    problems += ignore_problems(config)
+    checked = bind(target, config) if target else None
+    if checked:
+        problems += task_problems(checked, config, groups)
+    elif not problems:
+        problems.append(no_task(composition))
+    if problems or not checked:
         raise ConfigError(problems)
     return checked
 
 
-def no_task(task: object) -> Problem:
+def target_name(config: Mapping[str, Any]) -> str:
+    """The function that the task names; "" if it names none."""
+    task = config.get("task")
+    return str(task.get("_target_") or "") if isinstance(task, Mapping) else ""
+
+
+def no_task(composition: Composition) -> Problem:
     """The problem of a config that runs nothing."""
+    task, preset = composition.config.get("task"), composition.choices.get("experiment")
+    if isinstance(task, Mapping):
+        how = "set task._target_=package.module.f, or choose one with task=<name>"
+        return Problem("task._target_", f"the task names no function: {how}")
     if task:
-        return Problem(
-            "task._target_", "the task names no function: set task._target_=package.module.f"
-        )
+        return Problem("task", f"expected keys with a _target_, got {values.shown(task)}")
+    if preset:
+        what = "this preset chooses no task: `override /task: <name>` in its defaults list does"
+        return Problem(f"experiment={preset}", what)
     return Problem(
         "task", "nothing to run: choose a preset with +experiment=<name>, or task=<name>"
     )
@@ -83,47 +92,56 @@ def no_task(task: object) -> Problem:
 
 
 def unknown_at_top(
-    config: Mapping[str, Any], groups: Collection[str], place: Place
+    config: Mapping[str, Any], groups: Collection[str], target: Target | None
 ) -> Iterator[Problem]:
-    """Top-level keys that are neither the schema's nor a group folder's."""
-    known = TOP_KEYS | set(groups)
-    for key in config:
-        if key not in known and key not in schema.TARGET_GROUPS:
-            yield unknown(str(key), str(key), known, "", place)
+    """Top-level keys that are neither the schema's, nor a group's, nor handed to the task."""
+    known = {*TOP_KEYS, *schema.TARGET_GROUPS, *groups}
+    taken = list(target.parameters)[1:] if target else []
+    for key, value in config.items():
+        if key in known or (key in taken and isinstance(value, Mapping)):
+            continue
+        own = [f"task.{name}" for name in taken if name == key]
+        yield unknown(str(key), str(key), own or {*known, *taken}, "")
 
 
-def framework_problems(node: Any, section: type, prefix: str, place: Place) -> Iterator[Problem]:
+def framework_problems(node: Any, section: type, prefix: str = "") -> Iterator[Problem]:
     """Problems of one dataclass section of the schema and of those inside it."""
-    types = get_type_hints(section, include_extras=True)
-    here = prefix.removesuffix(".")
+    types = types_of(section)
     if not isinstance(node, Mapping):
-        yield Problem(here, f"expected keys ({', '.join(types)}), got {node!r}", place(here))
+        keys = f"expected keys ({', '.join(types)}), got {values.shown(node)}"
+        yield Problem(prefix.removesuffix("."), keys)
         return
     for key in node if prefix else ():
         if key not in types:
-            source = (
-                f"{display_source(schema.__file__)}:{line_of_field(prefix + next(iter(types)))}"
-            )
-            yield unknown(f"{prefix}{key}", str(key), types, source, place)
+            first = schema_place(prefix + next(iter(types)))
+            yield unknown(f"{prefix}{key}", str(key), types, first)
     for item in fields(section):
         if item.name not in node:
             continue
-        path, value = f"{prefix}{item.name}", node[item.name]
+        path, value, only = f"{prefix}{item.name}", node[item.name], schema.default_of(item)
         if is_dataclass(types[item.name]):
-            yield from framework_problems(value, types[item.name], f"{path}.", place)
+            yield from framework_problems(value, types[item.name], f"{path}.")
         elif wrong := values.check(kinds.kind_of_type(types[item.name]), value):
-            yield Problem(path, wrong, place(path))
-        elif item.metadata["planned"] and value != schema.default_of(item):
-            only = schema.default_of(item)
-            yield Problem(path, f"not available in this version; leave it at {only}", place(path))
+            yield Problem(path, wrong)
+        elif item.metadata["planned"] and value != only:
+            what = f"not available in this version; leave it at {values.shown(only)}"
+            yield Problem(path, what)
+
+
+@cache
+def types_of(section: type) -> dict[str, Any]:
+    """The annotations of a section's fields, in their order."""
+    return get_type_hints(section, include_extras=True)
 
 
 def ignore_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Keys of identity.ignore that are not in the config."""
-    for key in (config.get("identity") or {}).get("ignore") or ():
+    identity = config.get("identity")
+    ignored = identity.get("ignore") if isinstance(identity, Mapping) else None
+    for key in ignored if isinstance(ignored, list) else ():
         node: Any = config
         for part in str(key).split("."):
-            known = list(node) if isinstance(node, Mapping) else []
+            known = list(map(str, node)) if isinstance(node, Mapping) else []
             if part not in known:
                 yield Problem("identity.ignore", f"no key {key!r}; {did_you_mean(part, known)}")
                 break
@@ -133,30 +151,57 @@ def ignore_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
 # --- anything with a _target_ ---------------------------------------------------------------------------
 
 
-def target_problems(node: Any, path: str, place: Place) -> Iterator[Problem]:
+def group_problems(
+    composition: Composition, group: str, groups: Collection[str]
+) -> Iterator[Problem]:
+    """Problems of one group that is not the framework's: its shape, and every `_target_` in it."""
+    value, choice = composition.config[group], composition.choices.get(group)
+    if group == "experiment":
+        yield Problem(f"experiment={choice}" if choice else group, misplaced(value))
+    elif isinstance(value, Mapping) and "_target_" not in value and choice and is_target(group):
+        yield Problem(f"{group}={choice}", "has no _target_: nothing says what to build")
+    elif isinstance(value, Mapping) and "_target_" not in value and not choice and group in groups:
+        plus = "" if is_target(group) else "+"
+        yield Problem(group, f"no option of this group is chosen: type {plus}{group}=<name>")
+    elif not isinstance(value, Mapping | None) and (group in groups or is_target(group)):
+        yield Problem(group, f"expected keys, got {values.shown(value)}")
+    else:
+        yield from target_problems(value, group)
+
+
+def misplaced(preset: Any) -> str:
+    """What is wrong with a preset whose keys are not at the top of the tree."""
+    if not preset:
+        return "this preset is empty"
+    if not isinstance(preset, Mapping):
+        return f"expected `key: value` lines, got {values.shown(preset)}"
+    return "a preset begins with the line `# @package _global_`; without it, its keys land here"
+
+
+def is_target(group: str) -> bool:
+    """Whether a group of ours is always the description of an object."""
+    return group in schema.TARGET_GROUPS
+
+
+def target_problems(node: Any, path: str) -> Iterator[Problem]:
     """Problems of every `_target_` in a tree of plain values."""
     if isinstance(node, list):
         for index, item in enumerate(node):
-            yield from target_problems(item, f"{path}.{index}", place)
+            yield from target_problems(item, f"{path}.{index}")
     if not isinstance(node, Mapping):
         return
     if "_target_" in node:
         try:
             target = find_target(str(node["_target_"]))
         except TargetError as error:
-            yield target_problem(f"{path}._target_", error, place)
+            yield Problem(f"{path}._target_", str(error))
         else:
-            yield from argument_problems(target, node, path, place)
-    elif path in schema.TARGET_GROUPS and "." not in path:
-        yield Problem(path, f"no option of this group is chosen: type {path}=<name>", place(path))
-        return
+            yield from argument_problems(target, node, path)
     for key, value in node.items():
-        yield from target_problems(value, f"{path}.{key}", place)
+        yield from target_problems(value, f"{path}.{key}")
 
 
-def argument_problems(
-    target: Target, node: Mapping[str, Any], path: str, place: Place
-) -> Iterator[Problem]:
+def argument_problems(target: Target, node: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Arguments that a target does not have, or not with such a value."""
     for key, value in node.items():
         if key in TARGET_KEYS:
@@ -164,99 +209,76 @@ def argument_problems(
         parameter = target.parameters.get(str(key))
         if parameter is None:
             if not target.open:
-                known = target.parameters
-                yield unknown(f"{path}.{key}", str(key), known, source_of(target), place)
-        elif is_plain(value) and (wrong := values.check(parameter.kind, value)):
-            yield Problem(f"{path}.{key}", wrong, place(f"{path}.{key}") or source_of(target))
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a value is what it says, rather than the description of an object."""
-    return not (isinstance(value, Mapping) and "_target_" in value)
+                yield unknown(f"{path}.{key}", str(key), target.parameters, source_of(target))
+        elif wrong := values.check(parameter.kind, value):
+            yield Problem(f"{path}.{key}", wrong, source_of(target))
 
 
 # --- the task -------------------------------------------------------------------------------------------
 
 
 def bind(target: Target, config: Mapping[str, Any]) -> Checked:
-    """Which groups of the config the task is handed."""
+    """Which groups of the config the task is handed; all of them if it takes the whole config."""
     names = list(target.parameters)[1:]  # the first one is the run
-    whole = names in (["cfg"], ["config"])
-    bound = tuple(
-        name for name in names if name not in TOP_KEYS and isinstance(config.get(name), Mapping)
-    )
-    return Checked(target, bound, whole)
+    whole = names in WHOLE
+    groups = [name for name in config if name not in TOP_KEYS and name != "task"]
+    bound = [
+        name for name in (groups if whole else names)
+        if name in groups and isinstance(config[name], Mapping)
+    ]  # fmt: skip
+    return Checked(target, tuple(bound), whole)
 
 
 def task_problems(
-    checked: Checked, config: Mapping[str, Any], groups: Collection[str], place: Place
+    checked: Checked, config: Mapping[str, Any], groups: Collection[str]
 ) -> Iterator[Problem]:
     """Keys the task does not take, values it does not accept, and parameters nobody fills."""
     target, task = checked.target, config["task"]
     if target.kind == "unknown":
         return
-    if not target.parameters:
-        yield Problem(
-            "task._target_",
-            f"{target.name} takes no argument; the first one must be the run",
-            source_of(target),
-        )
+    first, *rest = target.parameters.values() if target.parameters else (Parameter(""),)
+    if not first.name or first.is_config or first.name in groups:
+        got = f"the first is {first.name}" if first.name else "it takes none"
+        what = f"the first parameter of a task must be the run; {got}"
+        yield Problem("task._target_", what, source_of(target))
         return
-    parameters = dict(list(target.parameters.items())[1:])
-    own = {name: item for name, item in parameters.items() if name not in checked.bound}
+    own = {item.name: item for item in rest if item.name not in checked.bound}
     for key in task:
         if key in checked.bound:
             what = f"{target.name} is handed the group {key}; set {key}.… or {key}=<name>"
-            yield Problem(f"task.{key}", what, place(f"task.{key}"))
-    free = target.opened() if checked.whole else target
+            yield Problem(f"task.{key}", what)
     settings = {key: value for key, value in task.items() if key not in checked.bound}
-    narrowed = free.with_parameters(own)
-    yield from argument_problems(narrowed, settings, "task", place)
-    for value_key, value in settings.items():
-        yield from target_problems(value, f"task.{value_key}", place)
-    for name, parameter in own.items():
-        if (
-            parameter.required
-            and name not in task
-            and not (checked.whole and name in ("cfg", "config"))
-        ):
+    free = target.opened() if checked.whole else target
+    yield from argument_problems(free.with_parameters(own), settings, "task")
+    for key, value in settings.items():
+        yield from target_problems(value, f"task.{key}")
+    for name, parameter in own.items() if not checked.whole else ():
+        if parameter.required and name not in task and config.get(name) is None:
             yield unfilled(target, name, parameter.is_config, groups)
 
 
 def unfilled(target: Target, name: str, is_config: bool, groups: Collection[str]) -> Problem:
     """The problem of a parameter of the task that neither a group nor task.* fills."""
+    where, how = f"task.{name}", f"needs it: type task.{name}=…"
     if name in schema.FRAMEWORK_GROUPS:
-        return Problem(
-            name, f"{target.name} asks for {name}: take run.{name} instead", source_of(target)
-        )
-    if name in groups or is_config:
-        return Problem(name, f"{target.name} needs it: choose {name}=<name>", source_of(target))
-    return Problem(f"task.{name}", f"{target.name} needs it: type task.{name}=…", source_of(target))
+        where, how = name, f"asks for {name}: take run.{name} instead"
+    elif name in groups or is_config:
+        plus = "" if is_target(name) else "+"
+        where, how = name, f"needs it: choose {plus}{name}=<name>"
+    return Problem(where, f"{target.name} {how}", source_of(target))
 
 
 # --- words ----------------------------------------------------------------------------------------------
 
 
-def unknown(path: str, name: str, known: Collection[str], source: str, place: Place) -> Problem:
+def unknown(path: str, name: str, known: Collection[str], source: str) -> Problem:
     """The problem of a key that nothing defines."""
-    written = place(path)
-    sources = [source, f"written in {written}" if written else ""]
-    return Problem(
-        path, f"no such key; {did_you_mean(name, known)}", "; ".join(filter(None, sources))
-    )
-
-
-def target_problem(path: str, error: TargetError, place: Place) -> Problem:
-    """The problem of a `_target_` that names nothing."""
-    return Problem(path, str(error), place(path))
+    return Problem(path, f"no such key; {did_you_mean(name, known)}", source)
 
 
 def source_of(target: Target) -> str:
     """The file and line that define a target, as short as they can be told."""
     if target.file is None:
         return target.name
-    return (
-        f"{display_source(target.file)}:{target.line}"
-        if target.line
-        else display_source(target.file)
-    )
+    file = display_source(target.file)
+    return f"{file}:{target.line}" if target.line else file

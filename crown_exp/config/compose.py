@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -13,21 +14,27 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
+from crown_exp.config.nearest import either, nearest
 from crown_exp.config.project import builtin_conf
-from crown_exp.config.schema import defaults
+from crown_exp.config.schema import PLAIN_KEYS, defaults
 from crown_exp.errors import ConfigError, Problem
 
 CONFIG_NAME = "config"
+
+COMPOSING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError)
+"""What composing raises: Hydra's own errors, and Python's for files and defaults lists it cannot read."""
 
 
 @dataclass(frozen=True)
 class Composition:
     """One composed config.
 
-    config: the resolved tree as plain dicts, lists and scalars, without `hydra`.
+    config: the resolved tree as plain dicts, lists and scalars, without `hydra`; framework keys that no
+        file sets have the schema's default.
     choices: which option of each group was taken; None where the group is empty.
     overrides: what the user typed, in order, our own marks removed.
     """
@@ -49,64 +56,114 @@ def new_loader() -> ConfigLoaderImpl:
     return ConfigLoaderImpl(create_config_search_path(str(builtin_conf())))
 
 
-def compose(
+def load(
     loader: ConfigLoaderImpl, overrides: Sequence[str], config_name: str = CONFIG_NAME
-) -> Composition:
-    """One config from overrides as a user types them; not yet checked.
+) -> DictConfig:
+    """What Hydra composes of overrides as a user types them, `hydra` included.
 
-    Raises HydraException if Hydra cannot compose (`diagnose` turns that into what to mend) and
-    ConfigError if a value cannot be resolved.
+    Raises one of COMPOSING; `crown_exp.config.diagnose` turns that into what to mend.
     """
-    cfg = loader.load_configuration(config_name, relax(overrides), RunMode.RUN, from_shell=False)
-    return plain(cfg)
+    return loader.load_configuration(config_name, relax(overrides), RunMode.RUN, from_shell=False)
 
 
-def plain(cfg: DictConfig) -> Composition:
-    """The resolved tree of what Hydra composed.
-
-    Raises ConfigError naming every key without a value and every interpolation that leads nowhere.
-    """
-    config: dict[str, Any] = {}
-    problems = [
-        Problem(key, f"needs a value: type {key}=…")
-        for key in sorted(OmegaConf.missing_keys(cfg))
-        if not key.startswith("hydra.")
-    ]
-    for key in map(str, cfg) if not problems else ():
-        if key == "hydra":
-            continue
-        try:
-            value = cfg[key]
-            is_node = OmegaConf.is_config(value)
-            config[key] = OmegaConf.to_container(value, resolve=True) if is_node else value
-        except OmegaConfBaseException as error:
-            problems.append(Problem(error.full_key or key, one_line(error)))
-    if problems:
-        raise ConfigError(problems)
-    typed = tuple(strict(item) for item in cfg.hydra.overrides.task)
-    return Composition(config, dict(cfg.hydra.runtime.choices), typed)
-
-
-NESTED = re.compile(r"(?!hydra\.)[A-Za-z_]\w*(\.[^=.@/\s]+)+=")
+OPEN = re.compile(rf"(?!hydra\.)([A-Za-z_]\w*(\.[^=.@/\s]+)+|{'|'.join(PLAIN_KEYS)})=")
 
 
 def relax(overrides: Sequence[str]) -> list[str]:
     """Let `optimizer.amsgrad=true` through although no yaml names it: the signature of the target decides.
 
-    Hydra refuses a key that the yaml lacks; the schema of a target is its signature, so that refusal is
-    ours to make (`check` does, with the nearest names). Groups, top-level keys and `hydra.*` stay Hydra's.
+    Hydra refuses a key that the yaml lacks; the schema of a target is its signature, and framework keys have
+    theirs, so that refusal is ours to make (`check` does, with the nearest names). Groups and `hydra.*`
+    stay Hydra's.
     """
-    return [f"++{item}" if NESTED.match(item) else item for item in overrides]
+    return [f"++{item}" if OPEN.match(item) else item for item in overrides]
 
 
 def strict(override: str) -> str:
     """The inverse of `relax` for one override."""
-    return override[2:] if override.startswith("++") and NESTED.match(override[2:]) else override
+    return override[2:] if override.startswith("++") and OPEN.match(override[2:]) else override
 
 
-def one_line(error: HydraException | OmegaConfBaseException) -> str:
-    """What Hydra or OmegaConf say, without their paragraphs."""
+def plain(cfg: DictConfig, hydra: Any) -> Composition:
+    """The resolved tree of what Hydra composed; `hydra` is its node of that name.
+
+    Raises ConfigError naming every key without a value and every interpolation that leads nowhere.
+    """
+    problems: list[Problem] = []
+    config = _resolved(cfg, "", problems)
+    if problems:
+        raise ConfigError(problems)
+    typed = tuple(strict(item) for item in hydra.overrides.task)
+    return Composition(_filled(config, defaults()), dict(hydra.runtime.choices), typed)
+
+
+def _resolved(node: DictConfig | ListConfig, path: str, problems: list[Problem]) -> Any:
+    """A node as plain values; what cannot be resolved is a problem and left out."""
+    found: dict[Any, Any] = {}
+    keys: list[Any] = list(node if isinstance(node, DictConfig) else range(len(node)))
+    for key in keys:
+        if not path and key == "hydra":
+            continue
+        inner = f"{path}.{key}" if path else str(key)
+        try:
+            value = node[key]
+        except MissingMandatoryValue:
+            problems.append(Problem(inner, f"needs a value: type {inner}=…"))
+        except OmegaConfBaseException as error:
+            problems.append(Problem(inner, _unresolved(error, node)))
+        else:
+            is_node = isinstance(value, DictConfig | ListConfig)
+            found[key] = _resolved(value, inner, problems) if is_node else value
+            if not isinstance(found[key], dict | list | str | int | float | None):
+                found[key] = _simple(found[key], inner, problems)
+    return found if isinstance(node, DictConfig) else list(found.values())
+
+
+def _simple(value: Any, path: str, problems: list[Problem]) -> Any:
+    """What yaml and JSON can hold of an unusual value."""
+    if not isinstance(value, PurePath):
+        kind = type(value).__name__
+        problems.append(
+            Problem(path, f"is a {kind}; a config holds numbers, strings, lists and mappings")
+        )
+    return str(value)
+
+
+def _unresolved(error: OmegaConfBaseException, node: DictConfig | ListConfig) -> str:
+    """Why a value cannot be resolved, with what an interpolation may have meant."""
+    typed = re.search(r"Interpolation key '(.+)' not found", str(error))
+    if not isinstance(error, InterpolationKeyError) or typed is None:
+        return one_line(error)
+    known = _paths(OmegaConf.to_container(node._get_root(), resolve=False), "")
+    near = nearest(typed[1], (path for path in known if not path.startswith("hydra.")))
+    hint = f"; did you mean {either([f'${{{path}}}' for path in near])}?" if near else ""
+    return f"${{{typed[1]}}} leads nowhere{hint}"
+
+
+def _paths(node: Any, path: str) -> Iterator[str]:
+    """Every dotted key of a tree, sections too."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        inner = f"{path}.{key}" if path else str(key)
+        yield inner
+        yield from _paths(value, inner)
+
+
+def _filled(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The config, with what it lacks of `base`; keys in the order of `base`, then its own."""
+    return {
+        **{
+            key: _filled(config[key], value)
+            if isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
+            else config.get(key, value)
+            for key, value in base.items()
+        },
+        **{key: value for key, value in config.items() if key not in base},
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """What Hydra, OmegaConf or Python say, without their paragraphs."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    text = f"{error} {cause or ''}".strip()
-    first = text.split("\n    full_key:")[0]
-    return re.sub(r"\s+", " ", first).strip()
+    text = f"{error} {cause or ''}".strip() or type(error).__name__
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
+    return re.sub(r"\s+", " ", text.split("\n    full_key:")[0]).strip()

@@ -1,269 +1,149 @@
-"""Why Hydra cannot compose: every wrong override and every wrong line of a defaults list, at once.
+"""From a command to a sound config, or to everything that is wrong with it at once.
 
-Called only after a composition failed, so that a sound command pays nothing for it.
+`sound` is the one gate: compose, then check. Why Hydra cannot compose is asked only after it failed, so that
+a sound command pays nothing for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from typing import Any
+import re
+from collections.abc import Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from crown_exp.config import schema
-from crown_exp.config.check import check
-from crown_exp.config.compose import compose, one_line, strict
+from crown_exp.config.check import Checked, check
+from crown_exp.config.compose import (
+    COMPOSING,
+    CONFIG_NAME,
+    Composition,
+    load,
+    one_line,
+    plain,
+    strict,
+)
+from crown_exp.config.files import Walk
 from crown_exp.config.nearest import did_you_mean
-from crown_exp.config.origin import chain, file_of
-from crown_exp.config.places import display
+from crown_exp.config.origin import MISSING, Origins, select
+from crown_exp.config.overrides import first_job, override_problems, read
+from crown_exp.config.tree import Tree
 from crown_exp.errors import ConfigError, Problem
+
+
+def sound(
+    loader: ConfigLoaderImpl, overrides: Sequence[str], config_name: str = CONFIG_NAME
+) -> tuple[Composition, Checked]:
+    """One composed and checked config. Raises ConfigError with all that is wrong."""
+    try:
+        cfg = load(loader, overrides, config_name)
+    except COMPOSING as error:
+        raise diagnose(loader, overrides, config_name, error) from error
+    return examined(loader, cfg, overrides, config_name)
+
+
+def examined(
+    loader: ConfigLoaderImpl, cfg: DictConfig, overrides: Sequence[str], config_name: str
+) -> tuple[Composition, Checked]:
+    """What Hydra composed, resolved and checked. Raises ConfigError, each problem with its file and line."""
+    try:
+        composition = plain(cfg, cfg.hydra)
+        return composition, check(composition, groups_of(loader))
+    except ConfigError as error:
+        origins = Origins(loader, config_name, overrides)
+        raise ConfigError([located(problem, origins) for problem in error.problems]) from None
 
 
 def groups_of(loader: ConfigLoader) -> list[str]:
     """The top-level group folders of the search path, Hydra's own left out."""
-    return [name for name in loader.list_groups("") if name != "hydra"]
+    found: list[str] = loader.repository.get_group_options("", ObjectType.GROUP)  # type: ignore[attr-defined]
+    return [name for name in found if name != "hydra"]
 
 
-def place_of(loader: Any, config_name: str, overrides: Sequence[str], key: str) -> str:
-    """The file and line that last set a key; "" if an override does or nothing can be said."""
-    try:
-        origins = chain(loader, config_name, overrides, key)
-    except (HydraException, OmegaConfBaseException, YAMLError, OSError):
-        return ""
-    return "" if not origins or origins[-1].is_override else origins[-1].place
+def located(problem: Problem, origins: Origins) -> Problem:
+    """The problem with the file and line that it is written in, if it is written in one."""
+    place = origins.place(problem.where)
+    if not place or place == problem.source:
+        return problem
+    source = f"{problem.source}; written in {place}" if problem.source else place
+    return Problem(problem.where, problem.what, source)
 
 
 def diagnose(
-    loader: ConfigLoaderImpl, config_name: str, overrides: Sequence[str], error: Exception
+    loader: ConfigLoaderImpl,
+    typed: Sequence[str],
+    config_name: str = CONFIG_NAME,
+    error: BaseException | None = None,
 ) -> ConfigError:
-    """All that is wrong with a command that Hydra refused with `error`."""
-    typed = [strict(item) for item in overrides]
-    problems, sound = [], []
-    for text in typed:
-        found = list(override_problems(loader, text))
-        problems += found
-        if not found:
-            sound.append(text)
-    problems += defaults_problems(loader, config_name, sound)
+    """All that is wrong with a command; what Hydra said (`error`) if we find no better words."""
+    parsed, problems = read(loader, [strict(item) for item in typed])
+    tree = Tree(loader, config_name, [item.input_line or "" for item in parsed])
+    walk = Walk(tree, parsed)
+    walk.follow(config_name)
+    sensible: list[Override] = []
+    dropped: set[str] = set()
+    for override in parsed:
+        if found := list(override_problems(loader, tree, override, walk.listed)):
+            problems += found
+            dropped.add(override.key_or_group)
+        else:
+            sensible.append(override)
+    problems += walk.problems
+    if not walk.problems:
+        late = composed_problems(loader, tree, sensible, config_name)
+        if dropped & {"experiment", "task"}:
+            dropped |= {*schema.TARGET_GROUPS, *tree.groups()}
+        problems += [item for item in late if item.where not in dropped]  # these follow from others
+    told = [item for item in problems if item.where != "task" or len(problems) == 1]
+    return ConfigError(told or [Problem("config", hydra_says(tree, error))])
+
+
+def composed_problems(
+    loader: ConfigLoaderImpl, tree: Tree, parsed: Sequence[Override], config_name: str
+) -> list[Problem]:
+    """What only a composed config can tell, of the first job of a sweep."""
+    problems: list[Problem] = []
+    edits = [item for item in parsed if is_edit(item) and not tree.is_group(item.key_or_group)]
     try:
-        composition = compose(loader, single_values(sound), config_name)
-        check(
-            composition.config,
-            groups_of(loader),
-            lambda key: place_of(loader, config_name, sound, key),
-        )
-    except ConfigError as wrong:
-        problems += [item for item in wrong.problems if not (problems and item.where == "task")]
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
-        pass  # what Hydra said first is told below, unless we found better words
-    return ConfigError(problems or [Problem("config", hydra_says(error))])
+        if edits:
+            others = [item for item in parsed if item not in edits]
+            base = load(loader, first_job(others), config_name)
+            wrong = {id(item): found for item in edits if (found := edit_problem(base, item))}
+            problems += wrong.values()
+            parsed = [item for item in parsed if id(item) not in wrong]
+        overrides = first_job(parsed)
+        examined(loader, load(loader, overrides, config_name), overrides, config_name)
+    except ConfigError as error:
+        problems += error.problems
+    except COMPOSING:
+        pass  # told in Hydra's words, if by nobody else
+    return problems
 
 
-def hydra_says(error: Exception) -> str:
-    """Hydra's own message on one line."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return one_line(error)
-    return " ".join(str(error).split())
+def is_edit(override: Override) -> bool:
+    """Whether it adds or removes a key, which Hydra refuses for one that is, or is not, there."""
+    return override.is_add() or override.is_delete()
 
 
-def single_values(overrides: Sequence[str]) -> list[str]:
-    """The overrides with the first value of each sweep: one job of the many."""
-    parser = OverridesParser.create()
-    single = []
-    for text in overrides:
-        override = parser.parse_override(text)
-        if override.is_discrete_sweep():
-            text = f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
-        single.append(text)
-    return single
+def edit_problem(cfg: DictConfig, override: Override) -> Problem | None:
+    """The problem of a key that is added though it is there, or removed though it is not."""
+    key, text = override.key_or_group, override.input_line or ""
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    there = select(tree, key) is not MISSING
+    if override.is_add() and there:
+        return Problem(text, f"{key} is there already: type it without the plus")
+    if override.is_delete() and not there:
+        owner, _, name = key.rpartition(".")
+        section = select(tree, owner) if owner else tree
+        known = list(map(str, section)) if isinstance(section, dict) else []
+        return Problem(text, f"no such key; {did_you_mean(name, known)}")
+    return None
 
 
-# --- overrides ------------------------------------------------------------------------------------------
-
-
-def override_problems(loader: ConfigLoaderImpl, text: str) -> Iterator[Problem]:
-    """What is wrong with one override, before anything is composed."""
-    if "=" not in text and not text.startswith("~"):
-        words = "a word by itself comes first (crown-exp --help lists them)"
-        yield Problem(text, f"expected key=value; {words}")
-        return
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        yield Problem(text, f"cannot be read: {' '.join(str(error).split())}")
-        return
-    repository = loader.repository
-    key = override.key_or_group
-    if repository.group_exists(key):
-        yield from group_problems(loader, override)
-    elif "/" in key or override.package is not None:
-        known = all_groups(loader)
-        yield Problem(text, f"no group {key!r}; {did_you_mean(key, known)}")
-    elif key.startswith("hydra."):
-        yield from hydra_key_problems(loader, text, key)
-    elif "." not in key and key not in (names := top_names(loader)):
-        yield Problem(text, f"no such key or group; {did_you_mean(key, names)}")
-
-
-def group_problems(loader: ConfigLoaderImpl, override: Override) -> Iterator[Problem]:
-    """An option that a group does not have, or a group that is added or replaced the wrong way."""
-    group, text = override.key_or_group, override.input_line or ""
-    options = loader.get_group_options(group)
-    for value in option_values(override):
-        if value is None:
-            yield Problem(text, f"an empty group is typed ~{group}")
-        elif str(value) not in options:
-            known = did_you_mean(str(value), options)
-            yield Problem(
-                text, f"group {group} has no option {value!r}; {known}", folder_of(loader, group)
-            )
-    if group.startswith("hydra/"):
-        return
-    listed = group in (*schema.TARGET_GROUPS, *schema.FRAMEWORK_GROUPS)
-    if listed and override.is_add() and not override.is_force_add():
-        yield Problem(text, f"{group} is in the defaults list already: type it without the plus")
-    elif not listed and not override.is_add() and not override.is_delete():
-        yield Problem(text, f"{group} is not in the defaults list: type +{text.lstrip('+')}")
-
-
-def option_values(override: Override) -> list[Any]:
-    """The options that an override of a group names."""
-    if override.is_delete() and override.value_type is None:
-        return []
-    if override.is_discrete_sweep():
-        return list(override.sweep_string_iterator())
-    value = override.value()
-    return list(value) if isinstance(value, list) else [value]
-
-
-def hydra_key_problems(loader: ConfigLoaderImpl, text: str, key: str) -> Iterator[Problem]:
-    """A key of `hydra.*` that Hydra's own config does not have."""
-    if text.startswith("+"):
-        return
-    from hydra.types import RunMode
-
-    node: Any = loader.load_configuration("config", [], RunMode.RUN).hydra
-    for part in key.split(".")[1:]:
-        if not isinstance(node, DictConfig) or (part not in node and OmegaConf.is_struct(node)):
-            known = list(node) if isinstance(node, DictConfig) else []
-            yield Problem(text, f"no such key; {did_you_mean(part, map(str, known))}", "hydra.conf")
-            return
-        node = node._get_node(part)
-
-
-def top_names(loader: ConfigLoader) -> list[str]:
-    """What may stand before `=` without a dot."""
-    return [*(item.name for item in fields(schema.Schema)), *groups_of(loader)]
-
-
-def all_groups(loader: ConfigLoader, parent: str = "") -> list[str]:
-    """Every group of the search path, nested ones as `a/b`."""
-    found = []
-    for name in loader.list_groups(parent):
-        path = f"{parent}/{name}" if parent else name
-        found += [path, *all_groups(loader, path)]
-    return found
-
-
-def folder_of(loader: ConfigLoaderImpl, group: str) -> str:
-    """The folder of the search path that holds a group's options; "" if they are no files."""
-    for option in loader.get_group_options(group):
-        if file := file_of(loader.repository, f"{group}/{option}"):
-            return f"{display(file.parent)}/"
-    return ""
-
-
-# --- defaults lists in files ----------------------------------------------------------------------------
-
-
-def defaults_problems(
-    loader: ConfigLoaderImpl, config_name: str, overrides: Sequence[str]
-) -> Iterator[Problem]:
-    """Lines of the defaults lists of the primary config and of every chosen option that name nothing."""
-    parser = OverridesParser.create()
-    parsed = [parser.parse_override(text) for text in overrides]
-    queue = [config_name] + [
-        f"{item.key_or_group}/{value}"
-        for item in parsed
-        if loader.repository.group_exists(item.key_or_group)
-        for value in option_values(item)
-        if value is not None
-    ]
-    seen: set[str] = set()
-    while queue:
-        path = queue.pop(0)
-        if path in seen or path.startswith("hydra/"):
-            continue
-        seen.add(path)
-        try:
-            loaded = loader.repository.load_config(path)
-        except YAMLError as error:
-            yield Problem(path, f"is not valid YAML: {' '.join(str(error).split())}")
-            continue
-        for default in (loaded.defaults_list if loaded else None) or ():
-            yield from default_problems(loader, path, default)
-            queue += [
-                f"{group_of(default, path)}/{name}"
-                for name in default_options(default)
-                if group_of(default, path)
-            ]
-
-
-def default_problems(
-    loader: ConfigLoaderImpl, path: str, default: InputDefault
-) -> Iterator[Problem]:
-    """What one line of the defaults list of the config `path` gets wrong."""
-    file = file_of(loader.repository, path)
-    where = display(file) if file else path
-    if isinstance(default, ConfigDefault):
-        name = str(default.path)
-        if name not in ("_self_", "schema") and not loader.repository.config_exists(
-            name.lstrip("/") if name.startswith("/") else join(path, name)
-        ):
-            yield Problem(where, f"defaults list: no config {name!r}")
-        return
-    group = group_of(default, path)
-    if group is None:
-        return
-    if not loader.repository.group_exists(group):
-        yield Problem(
-            where, f"defaults list: no group {group!r}; {did_you_mean(group, all_groups(loader))}"
-        )
-        return
-    options = loader.get_group_options(group)
-    for name in default_options(default):
-        if name not in options and not default.is_optional():
-            known = did_you_mean(name, options)
-            yield Problem(where, f"defaults list: group {group} has no option {name!r}; {known}")
-
-
-def group_of(default: InputDefault, parent: str) -> str | None:
-    """The absolute group that a line of a defaults list names; None if it names none."""
-    if not isinstance(default, GroupDefault) or default.group is None:
-        return None
-    if default.group.startswith("/"):
-        return default.group.lstrip("/")
-    return join(parent, default.group) if not default.override else default.group
-
-
-def join(parent: str, name: str) -> str:
-    """A name relative to the folder of the config `parent`."""
-    folder = parent.rpartition("/")[0]
-    return f"{folder}/{name}" if folder else name
-
-
-def default_options(default: InputDefault) -> list[str]:
-    """The options that a line of a defaults list names."""
-    if not isinstance(default, GroupDefault) or default.value is None:
-        return []
-    value = default.value
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+def hydra_says(tree: Tree, error: BaseException | None) -> str:
+    """Hydra's own message on one line, its config paths as files."""
+    text = one_line(error) if error else "cannot be composed"
+    return re.sub(r"(?<=\bIn ')[\w/.-]+(?=')", lambda path: tree.shown(path[0]), text)

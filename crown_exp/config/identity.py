@@ -39,8 +39,12 @@ def lookup(config: Mapping[str, Any], path: str) -> Any:
 
 
 def drop(tree: dict[str, Any], path: str) -> None:
-    """Remove a dotted path from a tree of the signature's parts, if it is there."""
-    if tree.pop(path, None) is not None:
+    """Remove a dotted path from a tree of the signature's parts, if it is there.
+
+    Framework keys stand in it under their whole path, all others in their group.
+    """
+    if path in tree:
+        del tree[path]
         return
     *parents, last = path.split(".")
     node: Any = tree

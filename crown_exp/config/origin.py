@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from crown_exp.config import schema
-from crown_exp.config.compose import relax, strict
-from crown_exp.config.places import display
+from crown_exp.config.compose import COMPOSING, relax, strict
+from crown_exp.config.places import display, display_source
+from crown_exp.config.tree import Tree
 
 MISSING = object()
 
@@ -33,60 +36,98 @@ class Origin:
 class ConfigFile:
     """One file of the composition and the place of the tree it is mounted at (`""`: the top)."""
 
-    place: str
     path: Path | None
+    name: str
     package: str
-    content: DictConfig
+    content: DictConfig | ListConfig
+
+    def origin(self, key: str) -> Origin | None:
+        """What it says of a key of the whole tree; None if nothing."""
+        inner = within(key, self.package)
+        value = MISSING if inner is None else select(plain(self.content), inner)
+        if inner is None or value is MISSING:
+            return None
+        if self.path is None:
+            return Origin(schema_place(key) if self.name == "schema" else self.name, value)
+        line = line_of(self.path, inner)
+        return Origin(f"{display(self.path)}:{line}" if line else display(self.path), value)
 
 
-def files(
-    loader: ConfigLoaderImpl, config_name: str, overrides: Sequence[str]
-) -> Iterator[ConfigFile]:
-    """Every config file of a composition that Hydra accepts, in merge order, Hydra's own left out."""
-    relaxed = relax(overrides)
-    found = loader.compute_defaults_list(config_name, relaxed, RunMode.MULTIRUN)
-    _, repository = loader._parse_overrides_and_create_caching_repo(config_name, relaxed)
-    for default in found.defaults:
-        path = default.config_path
-        if path is None or path.startswith("hydra/") or (default.package or "").startswith("hydra"):
-            continue
-        loaded = repository.load_config(path)
-        if loaded is None or not isinstance(loaded.config, DictConfig):
-            continue
-        if loaded.provider == "crown_exp":
-            yield ConfigFile(display(Path(schema.__file__)), None, "", loaded.config)
-            continue
-        file = file_of(repository, path)
-        package = default.package or ""
-        yield ConfigFile(display(file) if file else path, file, package, loaded.config)
+class Origins:
+    """Where the keys of one command's composition are set."""
+
+    def __init__(
+        self, loader: ConfigLoaderImpl, config_name: str, overrides: Sequence[str]
+    ) -> None:
+        self.loader, self.config_name, self.overrides = loader, config_name, list(overrides)
+
+    def chain(self, key: str) -> list[Origin]:
+        """Every place that sets `key` (or, for a section, anything in it), the last one deciding.
+
+        The choice of a group's option comes before the files that it brings in.
+        Raises one of COMPOSING if Hydra does not accept the command.
+        """
+        found = [origin for file in self.files if (origin := file.origin(key))]
+        chosen: list[Origin] = []
+        parser = OverridesParser.create()
+        for override in map(parser.parse_override, self.overrides):
+            value = said_of(key, override)
+            if value is not MISSING:
+                is_group = self.tree.is_group(override.key_or_group)
+                origins = chosen if is_group and not isinstance(value, dict) else found
+                origins.append(Origin(strict(override.input_line or ""), value, is_override=True))
+        return chosen + found
+
+    def place(self, where: str) -> str:
+        """The file and line that last set a key, or the file of `group=option`.
+
+        "" if an override set it, or nothing can be said.
+        """
+        group, equals, option = where.partition("=")
+        try:
+            if equals:
+                path = f"{group}/{option}"
+                return self.tree.shown(path) if self.tree.file(path) else ""
+            last = [*self.chain(where)][-1:]
+        except (*COMPOSING, AssertionError):
+            return ""
+        return last[0].place if last and not last[0].is_override else ""
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The search path of the command."""
+        return Tree(self.loader, self.config_name, self.overrides)
+
+    @cached_property
+    def files(self) -> list[ConfigFile]:
+        """Every config file of the composition, in merge order, Hydra's own left out."""
+        return list(self._files())
+
+    def _files(self) -> Iterator[ConfigFile]:
+        relaxed = relax(self.overrides)
+        found = self.loader.compute_defaults_list(self.config_name, relaxed, RunMode.MULTIRUN)
+        for default in found.defaults:
+            path, package = default.config_path, default.package or ""
+            if path is None or path.startswith("hydra/") or package.startswith("hydra"):
+                continue
+            loaded = self.tree.repository.load_config(path)
+            if loaded is not None:
+                yield ConfigFile(self.tree.file(path), path, package, loaded.config)
 
 
-def file_of(repository: Any, config_path: str) -> Path | None:
-    """The yaml file that a config path of the repository stands for; None if it is no file."""
-    name = config_path if config_path.endswith((".yaml", ".yml")) else f"{config_path}.yaml"
-    for source in repository.get_sources():
-        if source.scheme() == "file" and (Path(source.path) / name).is_file():
-            return Path(source.path) / name
-    return None
+def said_of(key: str, override: Override) -> Any:
+    """What an override says of a key, by itself or with a key above or below it; MISSING if nothing."""
+    typed, value = override.key_or_group, override.value()
+    if override.package is not None:
+        return MISSING
+    if typed == key or typed.startswith(f"{key}."):
+        return value
+    return select(value, key.removeprefix(f"{typed}.")) if key.startswith(f"{typed}.") else MISSING
 
 
-def chain(
-    loader: ConfigLoaderImpl, config_name: str, overrides: Sequence[str], key: str
-) -> list[Origin]:
-    """Every place that sets `key` (or, for a section, anything in it), the last one deciding."""
-    found = []
-    for file in files(loader, config_name, overrides):
-        inner = within(key, file.package)
-        value = MISSING if inner is None else select(file.content, inner)
-        if value is not MISSING:
-            line = line_of(file.path, (inner or "").split(".")) if file.path else line_of_field(key)
-            found.append(Origin(f"{file.place}:{line}" if line else file.place, value))
-    parser = OverridesParser.create()
-    for text in overrides:
-        override = parser.parse_override(text)
-        if override.key_or_group == key and override.package is None:
-            found.append(Origin(strict(text), override.value(), is_override=True))
-    return found
+def plain(content: DictConfig | ListConfig) -> Any:
+    """A raw file as plain values, its interpolations as they are written."""
+    return OmegaConf.to_container(content, resolve=False)
 
 
 def within(key: str, package: str) -> str | None:
@@ -98,27 +139,40 @@ def within(key: str, package: str) -> str | None:
     return key.removeprefix(f"{package}.") if key.startswith(f"{package}.") else None
 
 
-def select(content: DictConfig, key: str) -> Any:
-    """The unresolved value at `key` of a raw file; MISSING if the file does not set it."""
-    node: Any = OmegaConf.to_container(content, resolve=False)
+def select(node: Any, key: str) -> Any:
+    """The value at a dotted key of plain values; MISSING if there is none, or they are empty and key is ""."""
     for part in filter(None, key.split(".")):
-        if not isinstance(node, dict) or part not in node:
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        else:
             return MISSING
-        node = node[part]
     return node if node != {} or key else MISSING
 
 
-def line_of(file: Path, parts: Sequence[str]) -> int | None:
-    """The line on which a yaml file sets the key with these parts; the first line of the file for none."""
+def line_of(file: Path, key: str) -> int | None:
+    """The line on which a yaml file sets a dotted key; the first line that sets anything for ""."""
     node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    line = 1
-    for part in filter(None, parts):
+    line = node.start_mark.line + 1 if node else 1
+    for part in filter(None, key.split(".")):
+        if isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+            continue
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         match = next((pair for pair in pairs if pair[0].value == part), None)
         if match is None:
             return None
         line, node = match[0].start_mark.line + 1, match[1]
     return line
+
+
+def schema_place(key: str) -> str:
+    """Where the schema declares a framework key, or the first key of a section."""
+    line = line_of_field(key)
+    file = display_source(schema.__file__)
+    return f"{file}:{line}" if line else file
 
 
 def line_of_field(key: str) -> int | None:

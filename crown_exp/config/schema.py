@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
 
 def option(
@@ -161,7 +161,7 @@ class Schema:
         None, "what people call the run; default: experiment and swept values"
     )
     tags: list[str] = option([], "words to find the run by")
-    seed: Annotated[int, Ge(0)] | None = option(
+    seed: Annotated[int, Ge(0), Lt(2**63)] | None = option(
         0,
         "seeds python, numpy, torch and the order of samples; null draws one and records it",
         decides=True,
@@ -186,6 +186,13 @@ TARGET_GROUPS = ("task", "model", "dataset", "optimizer", "lr_schedule")
 
 FRAMEWORK_GROUPS = ("device", "compute", "tracker", "checkpoint")
 """The groups whose schema is a dataclass above."""
+
+
+SECTIONS = tuple(item.name for item in fields(Schema) if is_dataclass(item.default_factory))
+"""The keys of the top that have keys below them."""
+
+PLAIN_KEYS = tuple(item.name for item in fields(Schema) if item.name not in SECTIONS)
+"""The keys of the top that are values."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ which do not import pydantic.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -126,6 +127,20 @@ def executor_job(environ: Mapping[str, str] = os.environ) -> str | None:
 def wants_tracebacks(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether errors come with their traceback (HYDRA_FULL_ERROR=1, Hydra's own switch)."""
     return environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+@contextmanager
+def environment_kept(
+    environ: MutableMapping[str, str] = os.environ,
+) -> Iterator[MutableMapping[str, str]]:
+    """The environment, to be changed inside; at the end every change, whoever made it, is undone."""
+    before = dict(environ)
+    try:
+        yield environ
+    finally:
+        for name in environ.keys() - before.keys():
+            del environ[name]
+        environ.update({name: was for name, was in before.items() if environ.get(name) != was})
 
 
 def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

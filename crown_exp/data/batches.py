@@ -15,6 +15,8 @@ from crown_exp.data.order import OrderKind, check_kind, mix, order
 from crown_exp.data.seeding import seeded
 from crown_exp.errors import TaskError
 
+LINGER_SECONDS = 60
+
 
 def _same(value: Any) -> Any:
     return value
@@ -137,6 +139,9 @@ class Batches:
     def _built(self, start: int) -> Iterator[Any]:
         if self.workers == 0:
             return map(self._builder.__getitem__, self._draws(start))
+        return self._from_workers(start)
+
+    def _from_workers(self, start: int) -> Iterator[Any]:
         # One loader over all epochs: workers live on, and build ahead across the end of an epoch.
         # Its own generator, or it would draw from the caller's. batch_size=None: an index is a
         # whole draw.
@@ -150,7 +155,13 @@ class Batches:
             worker_init_fn=_outlive_stop_signals,
             generator=torch.Generator(),
         )
-        return iter(loader)
+        batches: Any = iter(loader)
+        try:
+            yield from batches
+        finally:
+            # Here and now: the garbage collector, which would come after an error, takes the queues
+            # first, so that the workers would never be told to end, and be waited for.
+            batches._shutdown_workers()
 
     def _draws(self, start: int) -> Iterator[_Draw]:
         first, skip = divmod(start, max(1, len(self)))
@@ -213,11 +224,17 @@ class _Builder:
 def _outlive_stop_signals(worker: int) -> None:
     """Terminals, Slurm and others signal every process of a job; the run still ends its turn.
 
-    Ctrl-C is the run's alone. The first SIGTERM is the run's, a second one ends the worker; a
-    worker whose parent is gone ends by itself.
+    Ctrl-C is the run's alone. The first SIGTERM leaves the run a minute, a second one ends the worker
+    at once; a worker whose parent is gone ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(*_: Any) -> None:
+    # multiprocessing, too, ends what is left at exit by one SIGTERM, and waits for as long as it takes
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(LINGER_SECONDS)
 
 
 def _length(dataset: Any, name: str) -> int:

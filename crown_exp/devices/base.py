@@ -7,28 +7,28 @@ from typing import Any, Protocol
 
 
 class Probe(Protocol):
-    """What the rules of `choose` ask of a machine; `crown_exp.devices.torch_probe` asks torch."""
+    """What the rules of `choose` ask of a machine; `crown_exp.devices.precision.TorchProbe` asks torch."""
 
     def cuda(self) -> tuple[int, int] | None:
-        """The compute capability of the first CUDA device; None without one."""
+        """The lowest compute capability of the CUDA devices; None without one."""
 
-    def mps(self) -> bool:
-        """Whether Apple's GPU can be used."""
+    def mps(self) -> int | None:
+        """The version of macOS (14, 15, …) if Apple's GPU can be used; None if it cannot."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The device of a run. reason says in one line how it was chosen; it is printed and recorded."""
+    """The device of a run.
+
+    tf32: whether float32 products may be computed in TF32. reason: one line on how it was chosen; it is
+    printed and recorded.
+    """
 
     device: str
     precision: str
+    tf32: bool
     deterministic: bool
     reason: str
-
-    @property
-    def tf32(self) -> bool:
-        """Whether float32 products on CUDA may use TF32."""
-        return self.device == "cuda" and not self.deterministic and self.precision != "fp32"
 
     def numerics(self) -> dict[str, Any]:
         """What decides the bits beside the signature, as an attempt records it."""

@@ -12,6 +12,10 @@ from crown_exp.devices.base import Choice, Probe
 from crown_exp.errors import ConfigError
 
 AMPERE = (8, 0)
+"""The first compute capability with TF32 and with bfloat16 that is not emulated."""
+
+BF16_ON_MPS = 14
+"""The first macOS whose GPUs compute in bfloat16."""
 
 
 def choose(wish: Mapping[str, Any], probe: Probe) -> Choice:
@@ -19,41 +23,47 @@ def choose(wish: Mapping[str, Any], probe: Probe) -> Choice:
 
     Raises ConfigError for a device or precision that this machine does not have.
     """
-    capability, mps = probe.cuda(), probe.mps()
-    there = [name for name, has in (("cuda", capability), ("mps", mps), ("cpu", True)) if has]
-    kind = wish["kind"]
-    if kind == "auto":
-        device, reason = (
-            there[0],
-            "auto: no GPU here" if there == ["cpu"] else f"auto: {there[0]} is here",
-        )
-    elif kind in there:
-        device, reason = kind, f"device={kind}"
-    else:
-        raise ConfigError.of(
-            "device", f"{kind} is not available here; this machine has {', '.join(there)}"
-        )
-    precision, why = choose_precision(wish["precision"], device, capability)
-    return Choice(device, precision, wish["deterministic"], f"{reason}; {precision}: {why}")
+    offers = offered(probe)
+    device, why_device = choose_device(wish["kind"], list(offers))
+    precision, why = choose_precision(wish["precision"], device, offers[device])
+    # What is asked for by name is given; else TF32 speeds up the rest of a reduced precision.
+    may = "tf32" in offers[device] and precision != "fp32" and not wish["deterministic"]
+    return Choice(
+        device=device, precision=precision, tf32=may or precision == "tf32",
+        deterministic=wish["deterministic"], reason=f"{why_device}; {precision}: {why}",
+    )  # fmt: skip
 
 
-def choose_precision(wish: str, device: str, capability: tuple[int, int] | None) -> tuple[str, str]:
-    """The precision and why, for a device that is there."""
-    offers = {
-        "cuda": ["fp32", "fp16"]
-        if (capability or (0, 0)) < AMPERE
-        else ["fp32", "tf32", "bf16", "fp16"],
-        "mps": ["fp32", "fp16"],
-        "cpu": ["fp32", "bf16"],
-    }[device]
+def offered(probe: Probe) -> dict[str, list[str]]:
+    """The precisions of each device that is there; the first device is what `auto` takes."""
+    offers = {}
+    if capability := probe.cuda():
+        offers["cuda"] = (
+            ["fp32", "tf32", "bf16", "fp16"] if capability >= AMPERE else ["fp32", "fp16"]
+        )
+    if system := probe.mps():
+        offers["mps"] = ["fp32", "bf16", "fp16"] if system >= BF16_ON_MPS else ["fp32", "fp16"]
+    return offers | {"cpu": ["fp32", "bf16"]}
+
+
+def choose_device(wish: str, there: list[str]) -> tuple[str, str]:
+    """The device and why."""
     if wish == "auto":
-        best = {"mps": "fp32", "cpu": "fp32"}.get(device) or (
-            "bf16" if "bf16" in offers else "fp16"
-        )
+        return there[0], "auto: no GPU here" if there == ["cpu"] else f"auto: {there[0]} is here"
+    if wish in there:
+        return wish, f"device={wish}"
+    known = ", ".join(["auto", *there])
+    raise ConfigError.of("device", f"{wish} is not available on this machine; expected {known}")
+
+
+def choose_precision(wish: str, device: str, offers: list[str]) -> tuple[str, str]:
+    """The precision and why, for a device that is there. GPUs take half the bits unless told otherwise."""
+    if wish == "auto":
+        best = ("bf16" if "bf16" in offers else "fp16") if device == "cuda" else "fp32"
         return best, f"the default on {device}"
-    if wish not in offers:
-        known = ", ".join(offers)
-        raise ConfigError.of(
-            "device.precision", f"{wish} is not available on {device}; it has {known}"
-        )
-    return wish, f"device.precision={wish}"
+    if wish in offers:
+        return wish, f"device.precision={wish}"
+    known = ", ".join(["auto", *offers])
+    raise ConfigError.of(
+        "device.precision", f"{wish} is not available on this {device}; expected {known}"
+    )

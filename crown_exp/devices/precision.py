@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import wraps
+from types import MethodType
 from typing import Any
 
 import torch
@@ -19,12 +20,16 @@ class TorchProbe:
     """Asks torch what this machine has."""
 
     def cuda(self) -> tuple[int, int] | None:
-        """The compute capability of the first CUDA device; None without one."""
-        return torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+        """The lowest compute capability of the CUDA devices; None without one."""
+        if not torch.cuda.is_available():
+            return None
+        return min(map(torch.cuda.get_device_capability, range(torch.cuda.device_count())))
 
-    def mps(self) -> bool:
-        """Whether Apple's GPU can be used."""
-        return torch.backends.mps.is_available()
+    def mps(self) -> int | None:
+        """The version of macOS if Apple's GPU can be used; None if it cannot."""
+        if not torch.backends.mps.is_available():
+            return None
+        return int(platform.mac_ver()[0].partition(".")[0] or 1)
 
 
 class Precision:
@@ -32,6 +37,7 @@ class Precision:
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
+        self.device = torch.device(choice.device)
         self.dtype = AUTOCAST.get(choice.precision)
         self.scaler = torch.amp.GradScaler(choice.device, enabled=choice.precision == "fp16")
 
@@ -42,16 +48,18 @@ class Precision:
         return torch.autocast(self.choice.device, dtype=self.dtype)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Make `module(...)` run under autocast; the module stays the same object."""
+        """Make `module(...)` run under autocast; the module stays the same object.
+
+        As a bound method, so that the forward of a deep copy (an average of weights) is the copy's own.
+        """
         if self.dtype is not None:
-            forward = module.forward
+            unbound = type(module).forward
 
-            @wraps(forward)
-            def autocasted(*args: Any, **kwargs: Any) -> Any:
+            def forward(itself: nn.Module, *args: Any, **kwargs: Any) -> Any:
                 with self.autocast():
-                    return forward(*args, **kwargs)
+                    return unbound(itself, *args, **kwargs)
 
-            module.forward = autocasted
+            module.forward = MethodType(forward, module)
         return module
 
     def backward(self, loss: Tensor) -> None:
@@ -73,29 +81,33 @@ class Precision:
 
 @contextmanager
 def torch_globals(choice: Choice, seed: int, threads: int | None) -> Iterator[None]:
-    """Seed torch and set its process-wide switches for a run; put all back after it."""
-    random_state, thread_count = torch.get_rng_state(), torch.get_num_threads()
-    torch.manual_seed(seed)
-    torch.set_num_threads(threads or thread_count)
+    """Seed torch and set its process-wide switches for a run; put all back after it, its tasks' too."""
+    cudnn, dtype = torch.backends.cudnn, torch.get_default_dtype()
+    thread_count, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     matmul = torch.get_float32_matmul_precision()
-    cudnn = torch.backends.cudnn
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        cudnn.benchmark,
-        cudnn.deterministic,
-        cudnn.allow_tf32,
-    )
-    torch.set_float32_matmul_precision("high" if choice.tf32 else "highest")
-    torch.use_deterministic_algorithms(choice.deterministic)
-    cudnn.allow_tf32 = choice.tf32
-    cudnn.deterministic = choice.deterministic
-    cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.set_rng_state(random_state)
-        torch.set_num_threads(thread_count)
-        torch.set_float32_matmul_precision(matmul)
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before[2:]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    switches = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if started else ()
+    with torch.random.fork_rng(devices=gpus):
+        seed_torch(seed)
+        torch.set_num_threads(threads or thread_count)
+        torch.set_float32_matmul_precision("high" if choice.tf32 else "highest")
+        torch.use_deterministic_algorithms(choice.deterministic)
+        cudnn.benchmark, cudnn.deterministic = False, choice.deterministic
+        cudnn.allow_tf32 = choice.tf32
+        try:
+            yield
+        finally:
+            torch.set_num_threads(thread_count)
+            torch.set_grad_enabled(gradients)
+            torch.set_default_dtype(dtype)
+            torch.set_float32_matmul_precision(matmul)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = switches
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generators on every device."""
+    torch.manual_seed(seed % 2**64)

@@ -5,10 +5,14 @@ Set by our entrances, read by the plugins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from subprocess import Popen
+from types import FrameType
 from typing import Any
 
 from crown_exp.config.project import Project
@@ -19,13 +23,18 @@ from crown_exp.outcome import STOPS, ExitCode
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run of the command ended. error: one line; "" if it completed."""
+    """How one run of the command ended.
+
+    run: its id; "" if a stock launcher ran it in another process. error: one line; "" if it completed.
+    overrides: what composed it, as a user would type it.
+    """
 
     run: str
     name: str
     exit_code: int
     result: Any
     error: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass
@@ -33,41 +42,69 @@ class Invocation:
     """A command that makes runs.
 
     multirun: whether -m was given. project: whose conf/ and code this is. planned: how many runs it will
-    make, if its sweeper knows. composed: whether Hydra is done, so that an error is no longer the
-    config's. ended: its runs so far, in order.
+    make, if its sweeper knows. asked: how it was asked to stop while a run had a process of its own.
+    ended: its runs so far, in order.
     """
 
     multirun: bool
     project: Project | None
     planned: int | None = None
-    composed: bool = False
+    asked: ExitCode | None = None
     ended: list[Ended] = field(default_factory=list)
 
-    def plan(self, jobs: int, swept: Sequence[str]) -> None:
-        """A sweeper says how many runs there will be. Raises ConfigError for several without -m."""
-        if jobs > 1 and not self.multirun:
-            what = f"is a sweep of {jobs} runs; nothing was started. Add -m to run them all"
-            raise ConfigError.of(" ".join(swept) or "this command", what)
+    def plan(self, jobs: int) -> None:
+        """A sweeper says how many runs there will be. Raises ConfigError if there are none."""
+        if not jobs:
+            raise ConfigError.of("this sweep", "has no point: one of its ranges or globs is empty")
         self.planned = jobs
 
     def place(self, sweep: str, number: int) -> SweepPlace | None:
-        """Where a run stands in its sweep, `number` counted from 1; None for a single run."""
+        """Where a run stands in its sweep, `number` counted from 1; None for a run that is alone."""
         alone = self.planned == 1 or not self.multirun
         return None if alone else SweepPlace(id=sweep, number=number, of=self.planned)
 
     @property
     def stopped(self) -> bool:
-        """Whether the last run was asked to stop, so that no other should start."""
-        return bool(self.ended) and self.ended[-1].exit_code in STOPS
+        """Whether a stop was asked for, so that no other run should start."""
+        return bool(self.asked) or (bool(self.ended) and self.ended[-1].exit_code in STOPS)
 
     def exit_code(self) -> int:
         """A single run's own code; of several 130, 75 or 77 if one was stopped so, 1 if any failed, else 0."""
         codes = [item.exit_code for item in self.ended]
+        if self.asked:
+            return int(self.asked)
         if len(codes) == 1:
             return codes[0]
         stops = (ExitCode.INTERRUPTED, ExitCode.PREEMPTED, ExitCode.CAPPED)
         stopped = next((code for code in stops if code in codes), None)
         return int(stopped) if stopped else int(ExitCode.RAISED if any(codes) else ExitCode.OK)
+
+    @contextmanager
+    def attending(self, child: Popen[bytes]) -> Iterator[None]:
+        """While a run has a process of its own: Ctrl-C reaches that by itself and is only noted here.
+
+        SIGTERM, which is sent to one process, is passed on.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            self.asked = self.asked or ExitCode.INTERRUPTED
+
+        def terminated(number: int, frame: FrameType | None) -> None:
+            self.asked = self.asked or ExitCode.PREEMPTED
+            child.terminate()
+
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, interrupted),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, terminated),
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 _CURRENT: ContextVar[Invocation | None] = ContextVar("crown_exp_invocation", default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import CodeSnapshot, snapshot
 from crown_exp.config.project import Project
+from crown_exp.config.secrets import guard
 from crown_exp.config.settings import known_secrets, load_settings, variables
+from crown_exp.errors import ConfigError
 from crown_exp.folder import RunRecord
-from crown_exp.launch.submit import Order, refuse_secrets, submit
+from crown_exp.launch.fitness import unfit
+from crown_exp.launch.submit import Order, submit
 from crown_exp.storage import BlobStore, Portal, StorageManager
 
 if TYPE_CHECKING:
@@ -32,15 +35,32 @@ class Session:
     secrets: dict[str, str]
     clock: Clock
 
+    @property
+    def root(self) -> Path:
+        """The project's directory, or the current one."""
+        return self.project.root if self.project else Path.cwd()
+
     @cached_property
     def code(self) -> CodeSnapshot:
         """The project's code, taken once for all runs of the command. Raises ConfigError for a secret in it."""
-        root = self.project.root if self.project else Path.cwd()
-        return snapshot(root, exclude=[self.settings.home], secrets=self.secrets)
+        return snapshot(self.root, exclude=[self.settings.home], secrets=self.secrets)
+
+    def approve(self, orders: Iterable[Order]) -> None:
+        """Raises ConfigError with all that keeps runs of these from being made here: nothing is made yet."""
+        problems = [
+            problem
+            for order in orders
+            for problem in (
+                *guard(order.composition.config, self.secrets),
+                *unfit(order.composition.config),
+            )
+        ]
+        if problems:
+            raise ConfigError(problems)
 
     def make(self, order: Order) -> RunRecord:
-        """A new run in the store. Raises ConfigError if its config or code holds a secret."""
-        refuse_secrets(order.composition.config, self.secrets)
+        """A new run in the store. Raises ConfigError as `approve`, and if the code holds a secret."""
+        self.approve([order])
         return self.portal.call(
             submit, self.blobs, order, user=self.settings.user, code=self.code, clock=self.clock
         )

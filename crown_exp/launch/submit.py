@@ -14,8 +14,6 @@ from crown_exp.compute.code import CodeSnapshot
 from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition
 from crown_exp.config.identity import deciding_parts
-from crown_exp.config.secrets import guard
-from crown_exp.errors import ConfigError
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.folder.records import CodeState, SweepPlace
 from crown_exp.identity import new_run_id, short, signature
@@ -62,12 +60,6 @@ def short_override(override: str) -> str:
     """`++optimizer.lr=0.001` as `lr=0.001`."""
     key, _, value = override.partition("=")
     return f"{key.lstrip('+').rpartition('.')[2]}={value}"
-
-
-def refuse_secrets(config: Mapping[str, Any], known: Mapping[str, str]) -> None:
-    """Raises ConfigError if the config holds a secret; called before it is stored or sent anywhere."""
-    if problems := guard(config, known):
-        raise ConfigError(problems)
 
 
 async def submit(

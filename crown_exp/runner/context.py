@@ -13,11 +13,12 @@ from crown_exp.errors import TaskError
 from crown_exp.runner.build import build
 from crown_exp.runner.divergence import LossWatch
 from crown_exp.runner.handle import Config
-from crown_exp.runner.loop import Loop, turns, turns_of
+from crown_exp.runner.loop import turns, turns_of
 from crown_exp.runner.metrics import loggable
 from crown_exp.runner.state import State
 from crown_exp.runner.stopping import StopRequest
-from crown_exp.tracking.console import Progress
+from crown_exp.tracking import Loop
+from crown_exp.tracking.console import Console
 from crown_exp.tracking.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Run:
         folder: Path,
         precision: Callable[[], Precision],
         log: RunLog,
-        progress: Progress,
+        console: Console,
         stop: StopRequest,
     ) -> None:
         self.id, self.name, self.config = id, name, config
@@ -59,7 +60,7 @@ class Run:
         self._device_config: Mapping[str, Any] = config["device"]
         self._limit: int | None = config["limits"]["steps"]
         self._choose_precision, self._log = precision, log
-        self._progress, self._stop = progress, stop
+        self._console, self._stop = console, stop
         self._chosen: Precision | None = None
         self._loops: dict[str, Loop] = {}
         self._loop: Loop | None = None
@@ -67,7 +68,7 @@ class Run:
         self._built: list[Any] = []
         self._streams = 0
         self._intervals: dict[str, Interval] = {}
-        self._last_fired: dict[str, float] = {}
+        self._fired: dict[str, tuple[float, int]] = {}
         self._share: float | None = None
         self._losses = LossWatch()
 
@@ -76,19 +77,17 @@ class Run:
     @property
     def device(self) -> torch.device:
         """The device that `build` and `batches` put things on."""
-        import torch
-
-        return torch.device(self._precision.choice.device)
+        return self._precision.device
 
     @property
     def step(self) -> int:
-        """The turn in progress, counted from 1; 0 before the first loop."""
-        return self._loop.done + 1 if self._loop else 0
+        """The turn in progress, counted from 1 over all loops; after a loop its last one, before any 0."""
+        return self._loop.step if self._loop else 0
 
     @property
     def done(self) -> int:
-        """The turns of the newest loop that are complete."""
-        return self._loop.done if self._loop else 0
+        """The turns that are complete, of all loops together."""
+        return self._loop.before + self._loop.done if self._loop else 0
 
     @property
     def _precision(self) -> Precision:
@@ -100,16 +99,15 @@ class Run:
         """Build what a group describes; `arguments` are added to those of the config.
 
         A module is created on the run's device and computes in the run's precision. Raises TaskError if
-        the target does not take the arguments.
+        the group names nothing to build, or its target does not take the arguments.
         """
-        values = config.values if isinstance(config, Config) else config
-        name = config.name if isinstance(config, Config) else "it"
-        if "_target_" not in values:
-            raise TaskError(f"run.build: {name} names no _target_; choose an option of that group")
+        group = config if isinstance(config, Config) else Config("run.build", config)
+        if not group.target:
+            raise TaskError(f"{group.name} names no _target_; choose an option of that group")
         import torch
 
         with self.device:
-            built = build(values, **arguments)
+            built = build(group.values, **arguments)
         if isinstance(built, torch.nn.Module):
             built = self._precision.wrap(built.to(self.device))
             self._built.append(built)
@@ -170,7 +168,7 @@ class Run:
     def state(self, **values: Any) -> State:
         """Small values that must survive: numbers, strings, lists of them, as attributes."""
         state = State(**values)
-        self.track(**{f"state.{'.'.join(values)}": state})
+        self.track(**{f"state({', '.join(values)})": state})
         return state
 
     # --- the loop -------------------------------------------------------------------------------------
@@ -186,14 +184,24 @@ class Run:
             raise TaskError(
                 f"run.steps: a loop named {name!r} ran already; name this one: run.steps(…, name=…)"
             )
+        if self._loop and self._loop.in_turn:
+            raise TaskError(
+                "run.steps within a turn of another; a plain `for` does for inner loops"
+            )
         self._refuse_untracked()
         items, count = turns_of(source, total, self._limit)
-        loop = self._loops[name] = Loop(name, total=count)
-        self._loop = loop
-        self._intervals.clear()
-        return turns(loop, items, self._progress, self._stop, self._boundary)
+        loop = Loop("" if name == "main" else name, count, before=self.done)
+        self._loops[name] = self._loop = loop
+        self._fired.clear()
+        return turns(loop, items, self._console, self._stop, self._loop_left, self._settle)
 
-    def _boundary(self) -> None:
+    def _loop_left(self) -> None:
+        """However it ended: what it logged is written and shown."""
+        self._log.drain()
+        self._console.end()
+
+    def _settle(self) -> None:
+        """Nothing more is to come of the loop, or of the task: the last losses are looked at."""
         self._losses.read()
         self._stop.raise_if_asked()
 
@@ -212,23 +220,22 @@ class Run:
                 )
 
     def every(self, interval: str) -> bool:
-        """Whether `500 steps` (or `5 minutes`) have gone by; ask at the top of a turn, before it changes anything.
+        """Whether `500 steps` (or `5 minutes`) have gone by; the same all through a turn.
 
-        Steps are those done: `500 steps` is true in turns 501, 1001, ….
+        Ask at the top of a turn, before it changes anything. Steps are the loop's that are done:
+        `500 steps` is true in turns 501, 1001, …. Raises ConfigError for what is no interval.
         """
-        if interval not in self._intervals:
-            self._intervals[interval] = parse_interval(interval, "run.every")
-            self._last_fired[interval] = time.monotonic()
-        parsed = self._intervals[interval]
+        parsed = self._intervals.setdefault(interval, parse_interval(interval, "run.every"))
+        done = self._loop.done if self._loop else 0
         if parsed.steps is not None:
-            done = self._loop.done if self._loop else 0
             return done > 0 and done % parsed.steps == 0
         assert parsed.seconds is not None
         now = time.monotonic()
-        if now - self._last_fired[interval] < parsed.seconds:
-            return False
-        self._last_fired[interval] = now
-        return True
+        since, fired_in = self._fired.setdefault(interval, (now, 0))
+        if now - since >= parsed.seconds and self.step != fired_in:
+            self._fired[interval] = now, self.step
+            return True
+        return fired_in == self.step > 0
 
     def split(self, batch: T) -> Iterator[T]:
         """The parts of a batch, `device.accumulate` of them: call `backward` once for each.
@@ -253,13 +260,17 @@ class Run:
     def backward(self, loss: Tensor) -> None:
         """Gradients of a loss; scaled and weighed as precision and accumulation ask.
 
-        Raises Diverged (exit code 79) if the loss is not finite, before any weight changes.
+        Raises Diverged (exit code 79) if the loss is not finite: on the CPU before any weight changes, on
+        a GPU, where reading one waits for the device, within 64 losses.
         """
-        if self._share is None and self._device_config["accumulate"] > 1:
+        parts = self._device_config["accumulate"]
+        if self._share is None and parts > 1:
             raise TaskError(
-                f"device.accumulate={self._device_config['accumulate']} needs the loop to go over the parts: "
+                f"device.accumulate={parts} needs the loop to go over the parts: "
                 "for part in run.split(batch): run.backward(loss(part))"
             )
+        if not hasattr(loss, "backward"):
+            raise TaskError(f"run.backward: expected a loss, a tensor, got {type(loss).__name__}")
         self._losses.see(self.step, loss)
         self._precision.backward(loss if self._share in (None, 1.0) else loss * self._share)
 

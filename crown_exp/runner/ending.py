@@ -10,7 +10,9 @@ from crown_exp.errors import CrownError, Stopped
 from crown_exp.folder.records import Failure
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.task import storable
-from crown_exp.runner.tracebacks import last_place, own_traceback
+from crown_exp.runner.tracebacks import last_line, last_place, own_traceback
+
+KEPT_CHARACTERS = 4_000
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Ending:
     """How an attempt ended.
 
     error: one line, "" if it completed. step: the last turn that was done. failure: the exception, if the
-    task raised one. told: what to print of it.
+    task raised one. told: what to print of it. unwritten: what the store did not take, and why.
     """
 
     exit_code: int
@@ -27,6 +29,7 @@ class Ending:
     error: str = ""
     failure: Failure | None = None
     told: str = ""
+    unwritten: tuple[str, ...] = ()
 
 
 def completed(result: Any, step: int) -> Ending:
@@ -34,33 +37,44 @@ def completed(result: Any, step: int) -> Ending:
     return Ending(int(ExitCode.OK), step, storable(result))
 
 
+def stopped(why: str, code: int, step: int) -> Ending:
+    """The end of a run that was asked to stop."""
+    return Ending(int(code), step, error=why)
+
+
 def ended_by(error: BaseException, step: int) -> Ending:
     """The end of a task that raised, or was stopped."""
     if isinstance(error, Stopped):
-        return Ending(error.exit_code, step, error=str(error))
+        return stopped(str(error), error.exit_code, step)
     if isinstance(error, KeyboardInterrupt):
-        return Ending(int(ExitCode.INTERRUPTED), step, error="interrupted by the user")
-    kind, trace = type(error).__name__, own_traceback(error)
-    failure = Failure(type=kind, message=str(error), traceback=trace)
+        return stopped("interrupted by the user", ExitCode.INTERRUPTED, step)
+    if is_of(error, "bdb", "BdbQuit"):
+        return stopped("ended in the debugger", ExitCode.INTERRUPTED, step)
+    trace, message = own_traceback(error), str(error)[:KEPT_CHARACTERS]
+    failure = Failure(type=type(error).__name__, message=message, traceback=trace)
+    code, line, told = ExitCode.RAISED, last_line(error), trace
     if isinstance(error, CrownError):
-        told = "\n".join(filter(None, [str(error), last_place(error)]))
-        return Ending(error.exit_code if error.exit_code != ExitCode.USAGE else int(ExitCode.RAISED),
-                      step, error=str(error), failure=failure, told=told)  # fmt: skip
-    if is_out_of_memory(error):
-        line = f"out of memory: {first_line(error)}; a larger device.accumulate makes the parts smaller"
-        return Ending(int(ExitCode.OUT_OF_MEMORY), step, error=line, failure=failure, told=trace)
-    line = f"{kind}: {first_line(error)}" if str(error) else kind
-    return Ending(int(ExitCode.RAISED), step, error=line, failure=failure, told=trace)
+        code = ExitCode(error.exit_code)
+        code = (
+            ExitCode.RAISED if code is ExitCode.USAGE else code
+        )  # a task that ran is no wrong usage
+        line, told = str(error), "\n".join(filter(None, [str(error), last_place(error)]))
+    elif is_out_of_memory(error):
+        code = ExitCode.OUT_OF_MEMORY
+        line = f"out of memory: {line}; a larger device.accumulate makes the parts smaller"
+    return Ending(int(code), step, error=line, failure=failure, told=told)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: python's or the device's."""
-    torch = sys.modules.get("torch")
-    return isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    """Whether memory ran out: python's, the device's, or torch's on the CPU, which has no type of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or is_of(error, "torch", "OutOfMemoryError")
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
     )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return str(error).strip().partition("\n")[0]
+def is_of(error: BaseException, module: str, name: str) -> bool:
+    """Whether an error is of a module's type, without importing the module."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(error, kind)

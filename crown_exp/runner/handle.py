@@ -11,14 +11,14 @@ T = TypeVar("T")
 class Config(Generic[T]):
     """A group of the config, not yet built. `run.build(config)` makes the T; `config["lr"]` reads a value."""
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any] | None) -> None:
         self.name = name
-        self.values = dict(values)
+        self.values = dict(values or {})
 
     @property
     def target(self) -> str:
         """The dotted name of what is built; "" if the group names nothing."""
-        return str(self.values.get("_target_", ""))
+        return str(self.values.get("_target_") or "")
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]

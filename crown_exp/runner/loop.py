@@ -2,72 +2,81 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from crown_exp.data.batches import Batches
 from crown_exp.errors import TaskError
 from crown_exp.runner.stopping import StopRequest
-from crown_exp.tracking.console import Progress
+from crown_exp.tracking import Loop
+from crown_exp.tracking.console import Console
+
+if TYPE_CHECKING:
+    from crown_exp.data.batches import Batches
 
 
-@dataclass
-class Loop:
-    """One loop of a task. done: its turns that are complete; total: how many it will make, if known."""
-
-    name: str
-    done: int = 0
-    total: int | None = None
-
-
-def turns_of(source: Any, total: int | None, limit: int | None) -> tuple[Iterable[Any], int | None]:
-    """The items of a loop and how many turns it makes; `limit` is `limits.steps`.
+def turns_of(source: Any, total: Any, limit: int | None) -> tuple[Iterable[Any], int | None]:
+    """The items of a loop and how many turns it makes at most, if known; `limit` is `limits.steps`.
 
     source: a count, batches, or any iterable. Raises TaskError for anything else and for a negative count.
     """
-    if isinstance(source, bool) or (isinstance(source, int) and source < 0):
-        raise TaskError(f"run.steps({source!r}): expected a count of turns, batches or an iterable")
-    if isinstance(source, int):
-        source = range(source)
-    if not isinstance(source, Iterable):
+    items = range(count(source, "")) if isinstance(source, Integral | float) else source
+    if not isinstance(items, Iterable):
         kind = type(source).__name__
         raise TaskError(
             f"run.steps: a {kind} cannot be iterated; expected a count, batches or an iterable"
         )
-    if total is not None and total < 0:
-        raise TaskError(f"run.steps: total={total}; expected a count of turns")
-    counts = [total, limit, natural_length(source, total)]
-    known = [count for count in counts if count is not None]
-    return source, min(known) if known else None
+    asked = None if total is None else count(total, "total=")
+    known = [turns for turns in (asked, limit, own_length(items, asked)) if turns is not None]
+    return items, min(known, default=None)
 
 
-def natural_length(source: Iterable[Any], total: int | None) -> int | None:
+def count(value: Any, where: str) -> int:
+    """A number of turns. Raises TaskError for what is none."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return int(value)
+    raise TaskError(f"run.steps({where}{value!r}): expected a whole number of turns, 0 or more")
+
+
+def own_length(source: Iterable[Any], total: int | None) -> int | None:
     """How many turns a source makes by itself; None if it does not end or cannot say."""
-    if isinstance(source, Batches):
+    if is_batches(source) and source.train:
         epochs = source.epochs or (None if total is not None else 1)
         return None if epochs is None else epochs * len(source)
     return len(source) if isinstance(source, Sized) else None
 
 
+def is_batches(source: Iterable[Any]) -> TypeGuard[Batches]:
+    """Whether these are `run.batches(…)`; asked without importing torch, which other sources need not."""
+    module = sys.modules.get("crown_exp.data.batches")
+    return module is not None and isinstance(source, module.Batches)
+
+
 def turns(
     loop: Loop,
     items: Iterable[Any],
-    progress: Progress,
+    console: Console,
     stop: StopRequest,
-    between: Callable[[], None],
+    left: Callable[[], None],
+    settle: Callable[[], None],
 ) -> Iterator[Any]:
-    """Yield the items of a loop; between two turns, count, and stop if that was asked for."""
-    progress.begin("" if loop.name == "main" else loop.name, loop.done, loop.total)
-    stop.in_turn = True
+    """Yield the items of a loop. Between two turns: count, draw, and stop if that was asked for.
+
+    left: called when the loop is left, in whatever way. settle: called when it came to its end.
+    """
+    console.begin(loop)
+    loop.in_turn = stop.in_turn = True
     try:
         for item in islice(items, loop.total):
             yield item
             loop.done += 1
-            progress.done = loop.done
+            if console.due:
+                console.draw()
             if stop.code is not None:
-                between()
+                stop.raise_if_asked()
     finally:
-        stop.in_turn = False
-    between()
+        loop.in_turn = stop.in_turn = False
+        left()
+    settle()

@@ -5,40 +5,108 @@ from __future__ import annotations
 import logging
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from crown_exp.config.settings import environment_kept
+from crown_exp.runner.imports import when_imported
 
 
 @contextmanager
-def process_globals(root: Path) -> Iterator[None]:
-    """Restore random states, sys.path and logging at the end; `root` can be imported from inside."""
-    import numpy
+def process_globals(root: Path, seed: int) -> Iterator[MutableMapping[str, str]]:
+    """Put back at the end what a run or its task changed in the process; yields the environment.
 
-    path, level, handlers = list(sys.path), logging.root.level, list(logging.root.handlers)
-    python_state, numpy_state = random.getstate(), numpy.random.get_state()
+    Inside, modules of `root` can be imported, log records of INFO and above are shown, and `random` and
+    numpy are seeded. torch is `crown_exp.devices.precision.torch_globals`' to seed.
+    """
+    with ExitStack() as undo:
+        environment = undo.enter_context(environment_kept())
+        undo.enter_context(chdir(Path.cwd()))
+        undo.enter_context(warnings.catch_warnings())
+        undo.enter_context(importable(root))
+        undo.enter_context(shown_logging())
+        undo.enter_context(seeded_random(seed))
+        undo.enter_context(seeded_numpy(seed))
+        yield environment
+
+
+@contextmanager
+def importable(root: Path) -> Iterator[None]:
+    """The project's modules can be imported."""
+    before = list(sys.path)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    if not handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.root.addHandler(handler)
-    logging.root.setLevel(min(level, logging.INFO))
     try:
         yield
     finally:
-        logging.root.handlers[:] = handlers
-        logging.root.setLevel(level)
-        random.setstate(python_state)
-        numpy.random.set_state(numpy_state)
-        sys.path[:] = path
+        sys.path[:] = before
 
 
-def seed_all(seed: int) -> None:
-    """Seed python, numpy and, if the task has imported it, torch on every device."""
-    import numpy
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at the time: a progress bar may stand in between."""
 
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Where records go now."""
+        return sys.stderr
+
+
+@contextmanager
+def shown_logging() -> Iterator[None]:
+    """Records of INFO and above reach the user, unless logging was set up already."""
+    root, level, handlers = logging.root, logging.root.level, list(logging.root.handlers)
+    if not handlers:
+        root.addHandler(StandardError())
+        root.setLevel(min(level, logging.INFO))
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@contextmanager
+def seeded_random(seed: int) -> Iterator[None]:
+    """Seed `random`."""
+    before = random.getstate()
     random.seed(seed)
-    numpy.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+@contextmanager
+def seeded_numpy(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator: now, or as soon as the task imports it."""
+    numpy = sys.modules.get("numpy.random")
+    before = numpy.get_state() if numpy else None
+    with when_imported("numpy.random", lambda: seed_numpy(seed)):
+        try:
+            yield
+        finally:
+            if numpy:
+                numpy.set_state(before)
+
+
+def seed_numpy(seed: int) -> None:
+    """Seed what was imported."""
+    sys.modules["numpy.random"].seed(seed % 2**32)
+
+
+def seed_again(seed: int) -> None:
+    """Seed whatever is there: the task starts here, whatever its imports drew."""
+    random.seed(seed)
+    if "numpy.random" in sys.modules:
+        seed_numpy(seed)
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
+        from crown_exp.devices.precision import seed_torch
+
+        seed_torch(seed)

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from crown_exp.config.places import display
 from crown_exp.devices import Choice
 from crown_exp.folder import AttemptRecord, RunRecord
-from crown_exp.outcome import STATE_OF_EXIT, ExitCode
+from crown_exp.outcome import STATE_OF_EXIT, STOPS, ExitCode
 from crown_exp.runner.ending import Ending
-from crown_exp.tracking.base import Sink
-from crown_exp.tracking.console import Console, Progress, duration
+from crown_exp.tracking.console import Console, Mode, duration
 
 
 class Report:
-    """Writes to one stream; `tracker.progress` says how much."""
+    """Writes to one stream; `tracker.progress` says how much of the progress."""
 
-    def __init__(
-        self,
-        stream: TextIO,
-        record: RunRecord,
-        attempt: AttemptRecord,
-        progress: Progress,
-        tracker: Mapping[str, Any],
-    ) -> None:
-        self.stream, self.record, self.attempt, self.progress = stream, record, attempt, progress
-        self.mode = tracker["progress"]
+    def __init__(self, stream: TextIO, record: RunRecord, tracker: Mapping[str, Any]) -> None:
+        self.stream, self.record = stream, record
+        self.console = Console(stream, mode_of(tracker["progress"], stream))
         self.started = time.monotonic()
 
-    def sinks(self) -> list[Sink]:
-        """The console, unless it was switched off."""
-        if self.mode == "none":
-            return []
-        bar = self.mode == "bar" or (self.mode == "auto" and self.stream.isatty())
-        return [Console(self.progress, self.stream, bar=bar)]
-
-    def begin(self, choice: Choice | None) -> None:
+    def begin(self, attempt: AttemptRecord, choice: Choice | None) -> None:
         """Who runs, where and why there."""
         sweep = self.record.sweep
         place = f"  run {sweep['number']} of {sweep['of'] or '?'}" if sweep else ""
         device = f"  {choice.device} ({choice.reason})" if choice else ""
-        again = f"  attempt {self.attempt.attempt}" if self.attempt.attempt > 1 else ""
+        again = f"  attempt {attempt.attempt}" if attempt.attempt > 1 else ""
         self.line(f"{self.record.name}  {self.record.id}{place}{again}{device}")
 
     def end(self, ending: Ending, folder: Path | str) -> None:
@@ -51,19 +38,41 @@ class Report:
         if ending.told:
             self.line(ending.told.rstrip("\n"))
         state = STATE_OF_EXIT.get(ExitCode(ending.exit_code), "ended")
+        state = "not recorded" if ending.exit_code == ExitCode.INFRASTRUCTURE else state
         took = duration(time.monotonic() - self.started)
-        why = "" if ending.exit_code in (ExitCode.OK, ExitCode.RAISED) else f": {ending.error}"
-        self.line(f"{self.record.id} {state} after {ending.step} steps in {took}{why}")
-        for name, value in named(ending.result).items():
-            self.line(f"  {name:<16} {value}")
+        steps = f"{ending.step} step{'' if ending.step == 1 else 's'}"
+        why = f": {ending.error}" if ending.error and not ending.told else ""
+        self.line(f"{self.record.id} {state} after {steps} in {took}{why}")
+        self.result(ending.result)
+        for what in ending.unwritten:
+            self.line(f"not written: {what}")
         self.line(f"folder  {display(folder) if isinstance(folder, Path) else folder}")
         if self.record.sweep is None:
-            self.line(f"next    {next_words(self.record, ending)}")
+            self.line(f"next    {next_words(self.record, ending, folder)}")
+
+    def already(self, result: Any) -> None:
+        """The run was completed before."""
+        self.line(f"{self.record.id} is completed already; nothing was run")
+        self.result(result)
+
+    def result(self, result: Any) -> None:
+        """What the task returned, a line a value."""
+        for name, value in named(result).items():
+            self.line(f"  {name:<16} {value}")
 
     def line(self, text: str) -> None:
-        """One line, at once."""
-        self.stream.write(f"{text}\n")
-        self.stream.flush()
+        """One line, at once; nothing if nobody reads any more."""
+        with suppress(OSError, ValueError):
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+
+
+def mode_of(progress: str, stream: TextIO) -> Mode:
+    """How to show progress: `auto` is a bar on a terminal, lines elsewhere."""
+    if progress == "auto":
+        return "bar" if stream.isatty() else "lines"
+    modes: dict[str, Mode] = {"bar": "bar", "lines": "lines", "none": "none"}
+    return modes[progress]
 
 
 def named(result: Any) -> dict[str, str]:
@@ -76,9 +85,12 @@ def named(result: Any) -> dict[str, str]:
     }
 
 
-def next_words(record: RunRecord, ending: Ending) -> str:
+def next_words(record: RunRecord, ending: Ending, folder: Path | str) -> str:
     """The command that makes most sense after this end."""
-    preset = f"+experiment={record.experiment}" if record.experiment else f"task={record.task}"
     if ending.exit_code == ExitCode.OK:
-        return f"python -m crown_exp -m {preset} seed=1,2,3"
-    return f"python -m crown_exp {' '.join(record.overrides) or preset}"
+        kept = [item for item in record.overrides if not item.startswith("seed=")]
+        return f"python -m crown_exp -m {shlex.join([*kept, 'seed=1,2,3'])}"
+    if ending.exit_code in STOPS or ending.exit_code == ExitCode.INFRASTRUCTURE:
+        place = display(folder) if isinstance(folder, Path) else folder
+        return f"python -m crown_exp run {shlex.quote(place)}"
+    return f"python -m crown_exp {shlex.join(record.overrides)}"

@@ -14,6 +14,8 @@ class State:
 
     def __init__(self, **values: Any) -> None:
         for name, value in values.items():
+            if hasattr(State, name):
+                raise TaskError(f"run.state: {name} cannot be a name here; choose another")
             self._keep(name, value)
 
     def _keep(self, name: str, value: Any) -> None:
@@ -26,14 +28,14 @@ class State:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__:
-            known = ", ".join(self.__dict__)
-            raise TaskError(
-                f"run.state has no {name!r} (it has {known}): name it in run.state({name}=…)"
-            )
+            raise TaskError(f"{self._lacks(name)}: name it in run.state({name}=…)")
         self._keep(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"run.state has no {name!r} (it has {', '.join(self.__dict__)})")
+        raise AttributeError(self._lacks(name))
+
+    def _lacks(self, name: str) -> str:
+        return f"run.state has no {name!r} (it has {', '.join(self.__dict__) or 'nothing'})"
 
     def state_dict(self) -> dict[str, Any]:
         """The values by name."""

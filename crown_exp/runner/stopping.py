@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -14,47 +15,87 @@ from crown_exp.errors import Stopped
 from crown_exp.outcome import ExitCode
 
 CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.PREEMPTED}
+REASONS = {
+    ExitCode.INTERRUPTED: "interrupted by the user",
+    ExitCode.PREEMPTED: "asked to stop (SIGTERM)",
+}
 
 
 class StopRequest:
-    """Whether a stop was asked for. Read by the loop between turns."""
+    """Whether a stop was asked for, by whom and why; read by the loop between turns.
+
+    While our own code is at work (the fence is taken, an end is written) a stop is only noted. While the
+    task runs (`heeded`) it is raised: at the end of the turn, or at once outside a loop or when asked again.
+    """
 
     def __init__(self) -> None:
         self.code: ExitCode | None = None
-        self.in_turn = False
+        self.why = ""
+        self.in_turn = self.at_work = self.raised = False
+        self.pid = os.getpid()
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler: at once outside a loop or when asked again, else at the end of the turn."""
-        code = CODES[signal.Signals(number)]
-        if self.code is not None or not self.in_turn:
-            self.code = code
-            raise Stopped(reason(code), code)
-        self.code = code
-        again = "; Ctrl-C again to stop now" if code is ExitCode.INTERRUPTED else ""
-        sys.stderr.write(f"\nstopping at the end of this turn{again}\n")
+    def ask(self, code: ExitCode, why: str) -> None:
+        """Note that the run should stop; from any thread."""
+        self.why, self.code = why, code
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Inside, the task is at work. Raises Stopped for a stop that was asked for before or is now."""
+        self.at_work = True
+        try:
+            self.raise_if_asked()
+            yield
+        finally:
+            self.at_work = False
 
     def raise_if_asked(self) -> None:
         """Called at a boundary. Raises Stopped if a stop was asked for."""
         if self.code is not None:
-            raise Stopped(reason(self.code), self.code)
+            self.raised = True
+            raise Stopped(self.why, self.code)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if os.getpid() != self.pid:
+            return  # a process that was forked a moment ago: the signal is its parent's as well
+        again = self.code is not None
+        code = CODES[signal.Signals(number)]
+        self.ask(code, REASONS[code])
+        if self.at_work and (again or not self.in_turn):
+            self.raise_if_asked()
+        if self.at_work:
+            tell_of_delay(code)
 
 
-def reason(code: ExitCode) -> str:
-    """What an end record says of a stop."""
-    return "interrupted by the user" if code is ExitCode.INTERRUPTED else "asked to stop (SIGTERM)"
+def tell_of_delay(code: ExitCode) -> None:
+    """Say that it will take until the end of the turn."""
+    again = "; Ctrl-C again to stop now" if code is ExitCode.INTERRUPTED else ""
+    with suppress(
+        RuntimeError, OSError, ValueError
+    ):  # in the middle of another write, or none reads
+        sys.stderr.write(f"\nstopping at the end of this turn{again}\n")
 
 
 @contextmanager
 def stop_signals(request: StopRequest) -> Iterator[None]:
-    """Listen for SIGINT and SIGTERM while an attempt runs; outside the main thread nobody can."""
+    """Listen for SIGINT and SIGTERM; outside the main thread nobody can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in CODES}
+    complain = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if is_stop(what) else complain(what)
     for number in CODES:
         signal.signal(number, request.handle)
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: it was not set from Python
+                signal.signal(number, handler)
+        sys.unraisablehook = complain
+
+
+def is_stop(what: Any) -> bool:
+    """Whether a stop was raised where nothing can be: in a finalizer. The next boundary raises it again."""
+    return isinstance(what.exc_value, Stopped)

@@ -15,7 +15,10 @@ from crown_exp.runner.handle import Config
 def load_task(config: Mapping[str, Any]) -> Callable[..., Any]:
     """The user's function. Raises TaskError if the target names none; an import error is the module's own."""
     target = config["task"]["_target_"]
-    function = locate(target)
+    try:
+        function = locate(target)
+    except SystemExit as end:
+        raise TaskError(f"importing {target} called sys.exit({end.code!r})") from None
     if not callable(function):
         raise TaskError(f"task._target_={target} is a {type(function).__name__}, not a function")
     return function  # type: ignore[no-any-return]
@@ -36,12 +39,17 @@ def call_task(task: Callable[..., Any], run: Run, bound: Sequence[str]) -> Any:
         if takes_whole_config(task):
             from omegaconf import OmegaConf
 
-            return task(run, OmegaConf.create(dict(run.config)))
-        return task(run, **arguments(run.config, bound))
+            result = task(run, OmegaConf.create(dict(run.config)))
+        else:
+            result = task(run, **arguments(run.config, bound))
+        run._settle()
+        return result
     except SystemExit as end:
         if end.code in (None, 0):
             return None
-        raise TaskError(f"the task called sys.exit({end.code!r})") from None
+        raise TaskError(f"the task called sys.exit({end.code!r})").with_traceback(
+            end.__traceback__
+        ) from None
 
 
 def takes_whole_config(task: Callable[..., Any]) -> bool:
@@ -60,11 +68,20 @@ def storable(result: Any, where: str = "the result") -> Any:
         return {str(key): storable(value, f"{where}[{key!r}]") for key, value in result.items()}
     if isinstance(result, list | tuple):
         return [storable(value, f"{where}[{index}]") for index, value in enumerate(result)]
-    if (
-        hasattr(result, "item")
-        and (result.numel() if hasattr(result, "numel") else result.size) == 1
-    ):
-        return storable(result.item(), where)
-    raise TaskError(
-        f"{where} is a {type(result).__name__}; return numbers, strings, lists or dicts of them"
-    )
+    if hasattr(result, "item") and elements(result) == 1:
+        value = result.item()
+        if value is not result and isinstance(value, bool | int | float | str):
+            return value
+    raise TaskError(f"{where} is {a_kind(result)}; return numbers, strings, lists or dicts of them")
+
+
+def elements(value: Any) -> int | None:
+    """How many a tensor or an array holds; None for anything else."""
+    count = value.numel() if hasattr(value, "numel") else getattr(value, "size", None)
+    return count if isinstance(count, int) else None
+
+
+def a_kind(value: Any) -> str:
+    """What a value is, for people."""
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    return f"a {type(value).__name__}{shape}"

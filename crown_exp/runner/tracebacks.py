@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 OURS = str(Path(__file__).resolve().parents[1])
+IMPORTING = (importlib.__file__, "<frozen ")
+KEPT_CHARACTERS = 16_000
+"""The end of a traceback is kept: deep recursion makes megabytes."""
+
+# A frame as it stands in the text of a worker's traceback: its place, its line, its markers.
+FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line \d+.*\n(?: {4,}.*\n)*', re.MULTILINE)
 
 
 def own_traceback(error: BaseException) -> str:
@@ -14,13 +23,35 @@ def own_traceback(error: BaseException) -> str:
     An error that has no other frame is told by its last line alone.
     """
     told = traceback.TracebackException.from_exception(error)
-    part: traceback.TracebackException | None = told
-    while part is not None:
+    for part in chain(told):
         kept = [frame for frame in part.stack if not is_ours(frame.filename)]
         part.stack = traceback.StackSummary.from_list(kept)
-        part = part.__cause__ or (None if part.__suppress_context__ else part.__context__)
-    lines = told.format()
-    return "".join(line for line in lines if told.stack or not line.startswith("Traceback"))
+        part._str = without_our_frames(str(part))  # type: ignore[attr-defined]
+    lines = list(told.format())
+    text = "".join(line for line in lines if told.stack or not line.startswith("Traceback"))
+    return text if len(text) <= KEPT_CHARACTERS else f"…{text[-KEPT_CHARACTERS:]}"
+
+
+def chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    """An error, what caused it, and the errors of a group."""
+    yield told
+    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if other is not None:
+            yield from chain(other)
+
+
+def without_our_frames(text: str) -> str:
+    """A message that holds a traceback (of a worker's error), with our frames cut out of it."""
+    return FRAME.sub(lambda match: "" if is_ours(match["file"]) else match[0], text)
+
+
+def last_line(error: BaseException) -> str:
+    """`ValueError: what was wrong`: one line; of a worker's error, its own last line."""
+    message, kind = str(error).strip(), type(error).__name__
+    _, header, original = message.rpartition("Traceback (most recent call last):\n")
+    if header:
+        return next((line for line in original.splitlines() if not line.startswith(" ")), kind)
+    return f"{kind}: {first}" if (first := message.partition("\n")[0]) else kind
 
 
 def last_place(error: BaseException) -> str:
@@ -35,4 +66,4 @@ def last_place(error: BaseException) -> str:
 
 def is_ours(filename: str) -> bool:
     """Whether a source file is crown_exp's own, or part of starting Python."""
-    return filename.startswith((OURS, "<frozen"))
+    return filename.startswith((OURS, *IMPORTING))

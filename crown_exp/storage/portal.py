@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+)
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -13,6 +19,19 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Hold signals back: interrupted while it starts its thread, anyio would wait for it for ever."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Portal:
@@ -28,7 +47,8 @@ class Portal:
     def __enter__(self) -> Portal:
         from anyio.from_thread import start_blocking_portal
 
-        self._portal = self._open.enter_context(start_blocking_portal())
+        with interrupts_later():
+            self._portal = self._open.enter_context(start_blocking_portal())
         return self
 
     def __exit__(

@@ -1,8 +1,9 @@
-"""What flows from `run.log`, and who takes it."""
+"""What flows from a loop to whoever shows or keeps it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
@@ -25,3 +26,24 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Nothing comes after this."""
+
+
+@dataclass
+class Loop:
+    """One loop of a task as it goes on; written by the loop, read by whoever shows it.
+
+    name: "" for a task's only one. total: how many turns it will make, None if that is not known.
+    before: the turns of the loops before it. done: its turns that are complete. in_turn: whether one is
+    in progress.
+    """
+
+    name: str
+    total: int | None = None
+    before: int = 0
+    done: int = 0
+    in_turn: bool = False
+
+    @property
+    def step(self) -> int:
+        """The turn in progress, else the last one that is done; counted from 1 over all loops."""
+        return self.before + self.done + self.in_turn

@@ -2,108 +2,130 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TextIO
 
-from crown_exp.tracking.base import Point
+from crown_exp.tracking.base import Loop, Point
+from crown_exp.tracking.terminal import Foot
 
 LINES_EVERY_SECONDS = 10.0
 BAR = 20
 
+Mode = Literal["bar", "lines", "none"]
 
-class Progress:
-    """Where a loop stands; written by the loop, read by the console's thread."""
 
-    def __init__(self) -> None:
-        self.name = ""
-        self.done = 0
-        self.total: int | None = None
-        self.first = 0
-        self.started = 0.0
+class Console:
+    """A sink that shows how a loop goes on, with the last value of each metric.
 
-    def begin(self, name: str, done: int, total: int | None) -> None:
-        """A loop starts at `done` turns of `total`."""
-        self.name, self.done, self.total = name, done, total
-        self.first, self.started = done, time.monotonic()
+    mode: `bar` redraws one line, `lines` prints one every ten seconds and at the end of a loop.
+    What was logged arrives on the drain's thread, which only notes that it is time to draw (`due`).
+    The loop draws, between two turns: so nothing moves while a debugger waits inside one.
+    """
 
-    def rate(self) -> float:
+    def __init__(
+        self, stream: TextIO, mode: Mode, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stream, self.mode, self.clock = stream, mode, clock
+        self.foot = Foot(stream)
+        self.due = False
+        self.loop: Loop | None = None
+        self.values: dict[str, float] = {}
+        self.began = self.drawn_at = 0.0
+        self.first = self.drawn = 0
+
+    def begin(self, loop: Loop) -> None:
+        """A loop starts."""
+        if self.mode == "none":
+            return
+        self.values = {}
+        self.began = self.drawn_at = self.clock()
+        self.first, self.drawn = loop.done, -1
+        self.loop = loop
+        if self.mode == "bar":
+            self.foot.keep()
+
+    def take(self, points: Sequence[Point]) -> None:
+        """Remember the newest values; note if it is time to draw."""
+        for point in points:
+            self.values = self.values | point.values  # the loop may be reading the old ones
+        wait = 0 if self.mode == "bar" else LINES_EVERY_SECONDS
+        loop = self.loop
+        if loop and loop.done not in (0, self.drawn) and self.clock() - self.drawn_at >= wait:
+            self.due = True
+
+    def draw(self) -> None:
+        """Show the loop as it stands now. A stream that is gone ends the show, not the run."""
+        self.due = False
+        if self.loop is None:
+            return
+        self.drawn_at, self.drawn = self.clock(), self.loop.done
+        text = describe(self.loop, self.rate(self.loop), self.values)
+        try:
+            if self.mode == "bar":
+                self.foot.draw(with_bar(text, self.loop, self.foot.width() - 1))
+            else:
+                self.stream.write(f"{text}\n")
+                self.stream.flush()
+        except (OSError, ValueError):
+            self.give_up()
+
+    def end(self) -> None:
+        """The loop is over: its last state stays on a line of its own."""
+        if self.loop and self.loop.done and (self.mode == "bar" or self.loop.done != self.drawn):
+            self.draw()
+        self.loop, self.due = None, False
+        try:
+            self.foot.release()
+        except (OSError, ValueError):
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Nobody looks any more."""
+        self.mode, self.loop, self.foot.shown = "none", None, False
+        self.foot.release()
+
+    def close(self) -> None:
+        """As the end of the loop, if one is going on."""
+        self.end()
+
+    def rate(self, loop: Loop) -> float:
         """Turns a second since the loop began in this attempt; 0 before the first."""
-        elapsed = time.monotonic() - self.started
-        return (self.done - self.first) / elapsed if elapsed > 0 else 0.0
+        elapsed = self.clock() - self.began
+        return (loop.done - self.first) / elapsed if elapsed > 0 else 0.0
 
 
-def describe(progress: Progress, values: dict[str, float]) -> str:
-    """`finetune 300/1000 steps  121/s  ETA 0:05  loss 0.213`."""
-    rate = progress.rate()
-    total = progress.total
-    count = f"{progress.done}/{total}" if total else f"{progress.done}"
-    parts = [f"{count} steps", f"{rate:.1f}/s" if rate < 100 else f"{rate:.0f}/s"]
-    if total and rate > 0 and progress.done < total:
-        parts.append(f"ETA {duration((total - progress.done) / rate)}")
-    parts += [f"{name} {value:.4g}" for name, value in values.items()]
-    prefix = f"{progress.name} " if progress.name else ""
-    return prefix + "  ".join(parts)
+def describe(loop: Loop, rate: float, values: Mapping[str, float]) -> str:
+    """`finetune 300/1000 steps  121/s  ETA 0:06  loss 0.213`."""
+    count = str(loop.done) if loop.total is None else f"{loop.done}/{loop.total}"
+    parts = [f"{loop.name} {count} steps".lstrip()]
+    if rate > 0:
+        parts.append(speed(rate))
+        if loop.total is not None and loop.done < loop.total:
+            parts.append(f"ETA {duration((loop.total - loop.done) / rate)}")
+    return "  ".join([*parts, *(f"{name} {value:.4g}" for name, value in values.items())])
 
 
-def with_bar(text: str, progress: Progress, width: int) -> str:
+def speed(rate: float) -> str:
+    """Turns a second; seconds a turn where that is more than one."""
+    if rate < 1:
+        return f"{1 / rate:.1f} s/step"
+    return f"{rate:.0f}/s" if rate >= 100 else f"{rate:.1f}/s"
+
+
+def with_bar(text: str, loop: Loop, width: int) -> str:
     """The text with a bar before it if there is room, cut to the width if there is none."""
-    if progress.total and len(text) + BAR + 3 <= width:
-        filled = BAR * progress.done // progress.total
+    if loop.total and len(text) + BAR + 3 <= width:
+        filled = BAR * min(loop.done, loop.total) // loop.total
         text = f"[{'=' * filled}{' ' * (BAR - filled)}] {text}"
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def duration(seconds: float) -> str:
-    """`0:05`, `12:30`, `3:04:05`."""
+    """`0:05`, `12:30`, `3:04:05`, `2d 03:04:05`."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02}:{minutes:02}:{rest:02}"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class Console:
-    """A sink that shows progress and the last value of each metric.
-
-    bar: redraw one line (a terminal) instead of printing a line every ten seconds and at the end. Nothing
-    is drawn while no turn ends, so that a debugger's prompt is left alone.
-    """
-
-    def __init__(
-        self,
-        progress: Progress,
-        stream: TextIO,
-        *,
-        bar: bool,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.progress, self.stream, self.bar, self.clock = progress, stream, bar, clock
-        self.values: dict[str, float] = {}
-        self.drawn_at, self.drawn_step, self.open_line = clock(), -1, False
-
-    def take(self, points: Sequence[Point]) -> None:
-        """Remember the newest values and draw if a turn ended since the last time."""
-        for point in points:
-            self.values |= point.values
-        if self.progress.done == self.drawn_step or not self.progress.done:
-            return
-        if self.bar or self.clock() - self.drawn_at >= LINES_EVERY_SECONDS:
-            self.draw()
-
-    def draw(self) -> None:
-        """Write the line as it stands now."""
-        self.drawn_at, self.drawn_step = self.clock(), self.progress.done
-        text = describe(self.progress, self.values)
-        if self.bar:
-            text = with_bar(text, self.progress, shutil.get_terminal_size().columns - 1)
-        self.stream.write(f"\r{text}\x1b[K" if self.bar else f"{text}\n")
-        self.stream.flush()
-        self.open_line = self.bar
-
-    def close(self) -> None:
-        """Leave the last state on a line of its own."""
-        if self.progress.done and self.progress.done != self.drawn_step:
-            self.draw()
-        if self.open_line:
-            self.stream.write("\n")
-            self.open_line = False

@@ -1,122 +1,110 @@
 """The run's own log: `put` costs the loop microseconds, a thread writes fsynced frames behind it.
 
-The open segment is the truth of what was logged; other sinks are fed after it. A segment that cannot be
-written (a full disk) is said once and does not stop the run.
+The open segment is the truth of what was logged; other sinks are fed after it.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from crown_exp.folder.segment import encode_batch, encode_header
+from crown_exp.folder import segment
 from crown_exp.tracking.base import Point, Sink
+from crown_exp.tracking.segment_file import SegmentFile
 
 DRAIN_SECONDS = 0.25
 BEAT_SECONDS = 15.0
-QUEUE_LIMIT = 200_000
+QUEUE_LIMIT = 100_000
+FRAME_RECORDS = 2_000
+"""Records in one frame: encoding many at once would hold up the loop."""
 
 
-class SegmentFile:
-    """One open segment: frames are appended and fsynced. `beat` frames keep an idle run's log fresh."""
-
-    def __init__(self, path: Path, header: bytes, warn: Callable[[str], None]) -> None:
-        self.path, self.warn = path, warn
-        self.file: Any = None
-        self.written = 0.0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = path.open("xb")
-            self.append(header)
-        except OSError as error:
-            self.give_up(error)
-
-    def append(self, frame: bytes) -> None:
-        """Write and fsync; an error ends the segment, not the run."""
-        if self.file is None:
-            return
-        try:
-            self.file.write(frame)
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.written = time.monotonic()
-        except OSError as error:
-            self.give_up(error)
-
-    def give_up(self, error: OSError) -> None:
-        """Say once that the log ends here."""
-        self.warn(
-            f"the log {self.path} cannot be written ({error.strerror}); training goes on without it"
-        )
-        self.close()
-
-    def close(self) -> None:
-        """Close the file, if it is open."""
-        if self.file is not None:
-            file, self.file = self.file, None
-            try:
-                file.close()
-            except OSError:
-                pass  # said already, or nothing was left to write
+def to_stderr(text: str) -> None:
+    """A line for the user, if anybody still reads."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
 
 
 class RunLog:
-    """A bounded queue and the thread that drains it into the segment and the sinks."""
+    """A bounded queue and the thread that drains it, four times a second, into the segment and the sinks.
+
+    A frame is written at least every `beat_seconds`, which shows that the run lives.
+    """
 
     def __init__(
         self,
         path: Path,
         run: str,
         attempt: int,
-        sinks: Sequence[Sink],
-        warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr),  # noqa: T201
+        sinks: Sequence[Sink] = (),
+        *,
+        warn: Callable[[str], None] = to_stderr,
+        drain_seconds: float = DRAIN_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.queue: deque[tuple[int, float, Mapping[str, Any]]] = deque(maxlen=QUEUE_LIMIT)
-        self.events: deque[list[Any]] = deque()
-        self.sinks, self.warn = list(sinks), warn
-        self.segment = SegmentFile(path, encode_header(run, attempt, 1), warn)
-        self.stop = threading.Event()
-        self.lock = threading.Lock()
+        self.queue: deque[tuple[int, float, Mapping[str, Any]]] = deque()
+        self.events: deque[segment.Record] = deque()
+        self.sinks, self.warn, self.clock = list(sinks), warn, clock
+        self.beat_seconds, self.drain_seconds = beat_seconds, drain_seconds
+        self.segment = SegmentFile(path, segment.encode_header(run, attempt, 1), warn)
+        self.written_at = clock()
+        self.stop, self.lock = threading.Event(), threading.Lock()
         self.thread = threading.Thread(target=self.work, name="crown-log", daemon=True)
         self.thread.start()
 
     def put(self, step: int, values: Mapping[str, Any]) -> None:
-        """Queue the values of one turn: floats, ints, bools or detached tensors of one element."""
+        """Queue the values of one turn: floats, or detached real tensors of one element."""
         self.queue.append((step, time.time(), values))
+        if len(self.queue) > QUEUE_LIMIT:  # faster than the disk: wait rather than lose points
+            self.drain()
 
     def event(self, kind: str, **data: Any) -> None:
         """Queue something that happened, to be kept beside the points."""
-        self.events.append(["e", time.time(), kind, data])
+        self.events.append(segment.event(time.time(), kind, data))
 
     def work(self) -> None:
-        """The thread: drain four times a second until closed."""
-        while not self.stop.wait(DRAIN_SECONDS):
+        """The thread: drain until closed."""
+        while not self.stop.wait(self.drain_seconds):
             self.drain()
 
     def drain(self) -> None:
         """Everything queued so far goes into the segment, then to the sinks."""
         with self.lock:
-            points = [
-                Point(step, when, {name: float(value) for name, value in values.items()})
-                for step, when, values in self.take()
-            ]
-            batch = [["m", *point] for point in points]
-            while self.events:
-                batch.append(self.events.popleft())
-            if batch or time.monotonic() - self.segment.written > BEAT_SECONDS:
-                self.segment.append(encode_batch(batch or [["e", time.time(), "beat", {}]]))
+            points = self.read(taken(self.queue))
+            self.keep([segment.point(*item) for item in points] + taken(self.events))
             for sink in list(self.sinks):
                 self.feed(sink, points)
 
-    def take(self) -> list[tuple[int, float, Mapping[str, Any]]]:
-        """What is in the queue now, removed from it."""
-        return [self.queue.popleft() for _ in range(len(self.queue))]
+    def read(self, logged: list[tuple[int, float, Mapping[str, Any]]]) -> list[Point]:
+        """What was queued as floats; here the device is waited for, and may fail."""
+        points = []
+        for step, when, values in logged:
+            try:
+                point = Point(step, when, {name: float(value) for name, value in values.items()})
+            except Exception as error:
+                self.warn(
+                    f"what was logged in turn {step} is lost: {type(error).__name__}: {error}"
+                )
+            else:
+                points.append(point)
+        return points
+
+    def keep(self, records: list[segment.Record]) -> None:
+        """Records into the segment; a sign of life if there are none for long."""
+        if not records:
+            if self.clock() - self.written_at < self.beat_seconds:
+                return
+            records = [segment.event(time.time(), "beat", {})]
+        for start in range(0, len(records), FRAME_RECORDS):
+            self.segment.append(segment.encode_batch(records[start : start + FRAME_RECORDS]))
+        self.written_at = self.clock()
 
     def feed(self, sink: Sink, points: Sequence[Point]) -> None:
         """Hand points to a sink; one that fails is said once and left out from then on."""
@@ -133,4 +121,12 @@ class RunLog:
         self.drain()
         self.segment.close()
         for sink in self.sinks:
-            sink.close()
+            try:
+                sink.close()
+            except Exception as error:
+                self.warn(f"{type(sink).__name__} failed at its end: {error}")
+
+
+def taken(queue: deque[Any]) -> list[Any]:
+    """What is in a queue now, removed from it."""
+    return [queue.popleft() for _ in range(len(queue))]

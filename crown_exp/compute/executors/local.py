@@ -6,15 +6,9 @@ import subprocess
 import sys
 
 
-def run_process(folder: str) -> int:
-    """`python -m crown_exp run <folder>` in the current directory, with this terminal; its exit code.
+def start_process(folder: str) -> subprocess.Popen[bytes]:
+    """`python -m crown_exp run <folder>` in the current directory, with this terminal.
 
-    A process ended by a signal gives minus its number. Ctrl-C reaches the child by itself: here it is
-    only waited for, so that it can end its run.
+    Its return code is its exit code, or minus the number of the signal that ended it.
     """
-    child = subprocess.Popen([sys.executable, "-m", "crown_exp", "run", folder])
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            continue
+    return subprocess.Popen([sys.executable, "-m", "crown_exp", "run", folder])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus, env_override, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from crown_exp.compute.executors.local import run_process
-from crown_exp.config.check import check
-from crown_exp.config.compose import plain
-from crown_exp.config.diagnose import groups_of, place_of
-from crown_exp.errors import ConfigError, CrownError, Problem
-from crown_exp.launch.collect import collect
-from crown_exp.launch.invocation import Ended, Invocation, current
+from crown_exp.compute.executors.local import start_process
+from crown_exp.config.compose import COMPOSING
+from crown_exp.config.diagnose import diagnose, examined
+from crown_exp.errors import ConfigError, Problem
+from crown_exp.launch.collect import RunFailed, collect
+from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order, sweep_id
 from crown_exp.outcome import ExitCode
@@ -26,127 +26,106 @@ if TYPE_CHECKING:
 
 
 def launch(
-    launcher: CrownLauncher, job_overrides: Sequence[Sequence[str]], first: int
+    launcher: CrownLauncher,
+    invocation: Invocation,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
 ) -> list[JobReturn]:
     """One batch, in order. Nothing starts if any job's config is wrong."""
     setup_globals()
-    jobs = [compose_job(launcher, item, first + n) for n, item in enumerate(job_overrides)]
-    invocation = current()
-    if invocation is None or not all("executor" in (job.get("compute") or {}) for job in jobs):
-        return [stock(launcher, job) for job in jobs]
-    if invocation.planned is None:  # a sweeper that is not ours cannot tell
-        refuse_more(invocation, first + len(jobs))
-    invocation.composed = True
-    orders = make_orders(launcher, jobs, job_overrides, invocation, first)
+    batch = Batch(launcher, invocation, first)
+    jobs = [batch.compose(item, first + number) for number, item in enumerate(job_overrides)]
+    orders = batch.orders(jobs, job_overrides)
     returns = []
     with open_session(invocation.project) as session:
+        session.approve(orders)
         for job, order in zip(jobs, orders, strict=True):
-            returns.append(run_one(launcher, session, invocation, job, order))
+            returns.append(batch.run(session, job, order))
             if invocation.stopped:
                 break
     return returns
 
 
-def refuse_more(invocation: Invocation, jobs: int) -> None:
-    """Raises ConfigError for a second job without -m, under a sweeper that plans none."""
-    if jobs > 1 and not invocation.multirun:
-        raise ConfigError.of("this command", "starts more than one run: add -m to run them all")
+class Batch:
+    """Jobs that a sweeper hands over together; `first` is the number of the first, from 0."""
 
+    def __init__(self, launcher: CrownLauncher, invocation: Invocation, first: int) -> None:
+        assert launcher.hydra_context and launcher.config and launcher.task_function
+        self.context, self.config = launcher.hydra_context, launcher.config
+        self.task_function = launcher.task_function
+        self.loader: Any = self.context.config_loader
+        self.invocation, self.first = invocation, first
+        parsed = OverridesParser.create().parse_overrides(list(self.config.hydra.overrides.task))
+        self.fixed = {item.get_key_element() for item in parsed if not item.is_sweep_override()}
 
-def compose_job(launcher: CrownLauncher, overrides: Sequence[str], number: int) -> DictConfig:
-    """The config of one job, as stock launchers compose it."""
-    cfg = launcher.context.config_loader.load_sweep_config(launcher.config, list(overrides))
-    with open_dict(cfg):
-        cfg.hydra.job.id = cfg.hydra.job.num = number
-    return cfg
+    def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The config of one job, as stock launchers compose it. Raises ConfigError."""
+        if not self.invocation.multirun:
+            cfg = self.config  # the only job: the command's config is its own
+        else:
+            try:
+                cfg = self.loader.load_sweep_config(self.config, list(overrides))
+            except COMPOSING as error:
+                typed, name = self.typed(overrides), self.config.hydra.job.config_name
+                raise diagnose(self.loader, typed, name, error) from error
+        with open_dict(cfg.hydra.job):
+            cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
+        return cfg
 
+    def typed(self, overrides: Sequence[str]) -> list[str]:
+        """All overrides of one job, those of hydra.* too."""
+        return [*self.config.hydra.overrides.hydra, *overrides]
 
-def stock(launcher: CrownLauncher, cfg: DictConfig) -> JobReturn:
-    """A job that is not ours, run as Hydra's basic launcher runs it."""
-    with open_dict(cfg):
-        cfg.hydra.job.id = str(cfg.hydra.job.num)
-    HydraConfig.instance().set_config(cfg)
-    return run_job(
-        hydra_context=launcher.context,
-        task_function=launcher.task_function,
-        config=cfg,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
+    def orders(
+        self, jobs: Sequence[DictConfig], job_overrides: Sequence[Sequence[str]]
+    ) -> list[Order]:
+        """Check every job. Raises ConfigError with the problems of all of them."""
+        orders: list[Order] = []
+        problems: list[Problem] = []
+        for number, (job, overrides) in enumerate(zip(jobs, job_overrides, strict=True), 1):
+            HydraConfig.instance().set_config(job)
+            try:
+                name = job.hydra.job.config_name
+                composition, checked = examined(self.loader, job, self.typed(overrides), name)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            swept = [item for item in overrides if item.partition("=")[0] not in self.fixed]
+            sweep = sweep_id(composition, checked, swept)
+            place = self.invocation.place(sweep, self.first + number)
+            orders.append(Order(composition, checked, swept if place else (), place))
+        if problems:
+            raise ConfigError(problems)
+        return orders
 
-
-def make_orders(
-    launcher: CrownLauncher,
-    jobs: Sequence[DictConfig],
-    job_overrides: Sequence[Sequence[str]],
-    invocation: Invocation,
-    first: int,
-) -> list[Order]:
-    """Check every job. Raises ConfigError with the problems of all of them."""
-    loader = launcher.context.config_loader
-    groups = groups_of(loader)
-    common = set.intersection(*(set(item) for item in job_overrides))
-    orders: list[Order] = []
-    problems: list[Problem] = []
-    for number, (job, overrides) in enumerate(zip(jobs, job_overrides, strict=True), first + 1):
+    def run(self, session: Session, job: DictConfig, order: Order) -> JobReturn:
+        """Record a run and see it through: alone, here in the foreground; of many, in a fresh process."""
         HydraConfig.instance().set_config(job)
-        name = job.hydra.job.config_name
-        swept = [item for item in overrides if item not in common]
-        try:
-            composition = plain(job)
-            checked = check(
-                composition.config,
-                groups,
-                lambda key, name=name, typed=overrides: place_of(loader, name, typed, key),  # type: ignore[misc]
-            )
-        except ConfigError as error:
-            problems += error.problems
-            continue
-        problems += place_problems(composition.config)
-        place = invocation.place(sweep_id(composition, checked, swept), number)
-        orders.append(Order(composition, checked, swept, place))
-    if problems:
-        raise ConfigError(problems)
-    return orders
+        env = OmegaConf.to_container(job.hydra.job.env_set)
+        with env_override(env):  # type: ignore[arg-type]
+            self.context.callbacks.on_job_start(config=job, task_function=self.task_function)
+            ended = self.here(session, order) if order.sweep is None else self.apart(session, order)
+            self.invocation.ended.append(ended)
+            returned = job_return(job, ended)
+            self.context.callbacks.on_job_end(config=job, job_return=returned)
+        return returned
 
+    def here(self, session: Session, order: Order) -> Ended:
+        """A run in this process and thread."""
+        record = session.make(order)
+        ending = run_attempt(
+            session.portal, session.blobs, record.id, home=session.settings.home, root=session.root
+        )
+        typed = order.composition.overrides
+        return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, typed)
 
-def place_problems(config: dict[str, object]) -> list[Problem]:
-    """What this machine cannot do of a config's `compute` and `device`."""
-    compute, device = config["compute"], config["device"]
-    assert isinstance(compute, dict) and isinstance(device, dict)
-    if compute["executor"] != "local":
-        what = f"{compute['executor']} is not available in this version; compute=local runs here"
-        return [Problem("compute.executor", what)]
-    if device["kind"] in ("auto", "cpu") and device["precision"] in ("auto", "fp32"):
-        return []  # every machine can; torch need not be asked
-    from crown_exp.devices import choose
-    from crown_exp.devices.precision import TorchProbe
-
-    try:
-        choose(device, TorchProbe())
-    except ConfigError as error:
-        return list(error.problems)
-    return []
-
-
-def run_one(
-    launcher: CrownLauncher, session: Session, invocation: Invocation, job: DictConfig, order: Order
-) -> JobReturn:
-    """Record a run and see it through: alone, here in the foreground; of many, in a fresh process."""
-    HydraConfig.instance().set_config(job)
-    callbacks = launcher.context.callbacks
-    callbacks.on_job_start(config=job, task_function=launcher.task_function)
-    record = session.make(order)
-    if order.sweep is None:
-        outcome = run_attempt(session.portal, session.blobs, record.id, home=session.settings.home)
-        ended = Ended(record.id, record.name, outcome.exit_code, outcome.result, outcome.error)
-    else:
-        status = run_process(f"{session.blobs.url}/runs/{record.id}")
-        ended = session.portal.call(collect, session.blobs, record, status)
-    invocation.ended.append(ended)
-    returned = job_return(job, ended)
-    callbacks.on_job_end(config=job, job_return=returned)
-    return returned
+    def apart(self, session: Session, order: Order) -> Ended:
+        """A run in a process of its own."""
+        record = session.make(order)
+        child = start_process(f"{session.blobs.url}/runs/{record.id}")
+        with self.invocation.attending(child):
+            status = child.wait()
+        return session.portal.call(collect, session.blobs, record, status)
 
 
 def job_return(job: DictConfig, ended: Ended) -> JobReturn:
@@ -159,6 +138,6 @@ def job_return(job: DictConfig, ended: Ended) -> JobReturn:
     if ended.exit_code == ExitCode.OK:
         returned.status, returned.return_value = JobStatus.COMPLETED, ended.result
     else:
-        error = CrownError(f"{ended.run}: {ended.error}")
+        error = RunFailed(f"{ended.run}: {ended.error}", ended.exit_code)
         returned.status, returned.return_value = JobStatus.FAILED, error
     return returned

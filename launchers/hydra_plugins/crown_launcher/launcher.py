@@ -6,29 +6,29 @@ Hydra imports this module at every start of every application, so the work is in
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 
-class CrownLauncher(Launcher):
-    """A thin adapter: Hydra's jobs become runs, their results Hydra's return values."""
+class CrownLauncher(BasicLauncher):
+    """A thin adapter: Hydra's jobs become runs, their results Hydra's return values.
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """What Hydra hands over before the first batch."""
-        self.context, self.task_function, self.config = hydra_context, task_function, config
+    In an application that is not ours it is Hydra's basic launcher.
+    """
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """One batch of jobs; returns when all have ended, in their order."""
+        from crown_exp.launch.invocation import current
+
+        invocation = current()
+        if invocation is None:
+            return super().launch(job_overrides, initial_job_idx)
         from hydra_plugins.crown_launcher._jobs import launch
 
-        return launch(self, job_overrides, initial_job_idx)
+        return launch(self, invocation, job_overrides, initial_job_idx)
 
 
 @dataclass

@@ -11,32 +11,48 @@ from hydra.core.utils import JobReturn
 
 
 class CrownSweeper(BasicSweeper):
-    """Every point of the grid, in order, as BasicSweeper makes them.
+    """Every point of the grid, in order, as BasicSweeper makes them; in an application not ours, just that.
 
     It differs in what it leaves out: no second composition of every job (the launcher checks them all
     before the first starts), no multirun.yaml in the user's tree, and no job hidden by the first that fails.
     """
 
-    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Launch all points, `max_batch_size` at a time. Raises ConfigError for several without -m."""
-        from crown_exp.config.compose import strict
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch all points, `max_batch_size` at a time. Raises ConfigError for what is no grid."""
         from crown_exp.launch.invocation import current
 
-        assert self.hydra_context is not None and self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        batches = self.split_arguments(parsed, self.max_batch_size)
         invocation = current()
-        if invocation is not None:
-            swept = [strict(item.input_line or "") for item in parsed if item.is_sweep_override()]
-            invocation.plan(sum(map(len, batches)), swept)
+        if invocation is None:
+            return super().sweep(arguments)
+        from crown_exp.launch.collect import launched
+
+        batches = self.batches(arguments)
+        invocation.plan(sum(map(len, batches)))
         returns: list[Sequence[JobReturn]] = []
         for batch in batches:
             first = sum(map(len, returns))
-            returns.append(self.launcher.launch(batch, initial_job_idx=first))
-            if invocation is not None and invocation.stopped:
+            assert self.launcher is not None
+            returns.append(launched(invocation, self.launcher, batch, first))
+            if invocation.stopped:
                 break
         return returns
+
+    def batches(self, arguments: list[str]) -> list[list[list[str]]]:
+        """The overrides of every job, in batches. Raises ConfigError for what has no finite values."""
+        from crown_exp.errors import ConfigError, Problem
+
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        endless = [
+            item for item in parsed if item.is_sweep_override() and not item.is_discrete_sweep()
+        ]
+        if endless:
+            what = "a grid needs single values: choice(a,b), range(start,stop,step) or a,b"
+            raise ConfigError([Problem(item.input_line or "", what) for item in endless])
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise ConfigError.of("hydra.sweeper.max_batch_size", "expected an int > 0, or null")
+        return self.split_arguments(parsed, self.max_batch_size)
 
 
 @dataclass

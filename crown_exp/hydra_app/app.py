@@ -1,0 +1,231 @@
+"""A command line that is no word: runs, sweeps, and what Hydra can tell without running anything.
+
+A single run is composed once, as a job, and handed to the launcher; -m goes through Hydra's own multirun.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import env_override
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crown_exp.config.compose import COMPOSING, CONFIG_NAME, register_schema, relax
+from crown_exp.config.layers import conf_layers, layered, make_importable
+from crown_exp.config.project import builtin_conf, find_project
+from crown_exp.config.settings import variables
+from crown_exp.errors import ConfigError, Problem
+from crown_exp.hydra_app.flags import config_dir, parse, retyped
+from crown_exp.launch.invocation import Invocation, invoked
+
+
+def run_app(arguments: Sequence[str]) -> int:
+    """Run, sweep, or answer --cfg, --help, --info and the shell's completion. Returns the exit code."""
+    parser = get_args_parser()
+    parsed = parse(parser, arguments)
+    project = find_project(Path.cwd())
+    root = project.root if project else Path.cwd()
+    make_importable(root)
+    home = root / Path(variables(project).get("CROWN_HOME") or ".crown").expanduser()
+    with (
+        env_override(
+            {"CROWN_HOME": str(home)}
+        ),  # hydra.sweep.dir is in it, and the workers' as well
+        layered([*config_dir(parsed), *conf_layers(project)]),
+        invoked(Invocation(multirun=parsed.multirun, project=project)) as invocation,
+        application() as hydra,
+    ):
+        command = Command(hydra, parser, parsed, invocation)
+        try:
+            command.carry_out()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise hydra.diagnosed(parsed.overrides, parsed.config_name, error) from error
+    return invocation.exit_code()
+
+
+class Application(Hydra):
+    """Hydra, with all that is wrong with a command told where Hydra would tell the first."""
+
+    config_loader: ConfigLoaderImpl
+
+    def compose_config(
+        self, config_name: str | None, overrides: list[str], *args: Any, **options: Any
+    ) -> DictConfig:
+        """What Hydra composes. Raises ConfigError."""
+        try:
+            return super().compose_config(config_name, overrides, *args, **options)
+        except COMPOSING as error:
+            raise self.diagnosed(overrides, config_name or CONFIG_NAME, error) from error
+
+    def diagnosed(
+        self, overrides: Sequence[str], config_name: str, error: BaseException | None = None
+    ) -> ConfigError:
+        """Everything that is wrong with a command."""
+        from crown_exp.config.diagnose import diagnose
+
+        return diagnose(self.config_loader, overrides, config_name, error)
+
+
+@contextmanager
+def application() -> Iterator[Application]:
+    """Hydra over the layers of conf/, with our schema."""
+    version.setbase("1.3")
+    register_schema()
+    try:
+        loader = ConfigLoaderImpl(create_config_search_path(str(builtin_conf())))
+        hydra = Application("crown_exp", loader)
+        GlobalHydra.instance().initialize(hydra)
+        yield hydra
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@dataclass
+class Command:
+    """A command line, and what it becomes."""
+
+    hydra: Application
+    parser: ArgumentParser
+    parsed: Namespace
+    invocation: Invocation
+
+    def carry_out(self) -> None:
+        """Do what the flags ask for."""
+        parsed = self.parsed
+        if parsed.help:
+            self.hydra.app_help(self.config_name, self.parser, parsed)
+        elif parsed.hydra_help:
+            self.hydra.hydra_help(self.config_name, self.parser, parsed)
+        elif parsed.shell_completion:
+            self.hydra.shell_completion(self.config_name, self.typed)
+        elif parsed.cfg or parsed.info:
+            self.show()
+        elif parsed.multirun:
+            self.sweep()
+        else:
+            self.single()
+
+    @property
+    def typed(self) -> list[str]:
+        """The overrides."""
+        return list(self.parsed.overrides)
+
+    @property
+    def config_name(self) -> str:
+        """The primary config."""
+        return str(self.parsed.config_name)
+
+    def show(self) -> None:
+        """--cfg and --info tell what would run: mistakes are refused; that nothing would is none yet."""
+        from crown_exp.config.diagnose import sound
+
+        overrides = self.one_job()
+        try:
+            sound(self.hydra.config_loader, overrides, self.config_name)
+        except ConfigError as wrong:
+            if kept := [problem for problem in wrong.problems if problem.where != "task"]:
+                raise ConfigError(kept) from None
+        name, relaxed, parsed = self.config_name, relax(overrides), self.parsed
+        if parsed.info:
+            self.hydra.show_info(parsed.info, name, relaxed)
+            return
+        if parsed.package not in (None, "_global_"):
+            cfg = self.hydra.compose_config(name, relaxed, RunMode.RUN)
+            if OmegaConf.select(cfg, parsed.package) is None:
+                raise ConfigError.of("--package", f"no {parsed.package} in this config")
+        self.hydra.show_cfg(name, relaxed, parsed.cfg, parsed.package, parsed.resolve)
+
+    def single(self) -> None:
+        """One run. The launcher is told that there is one job, and has its config already."""
+        from crown_exp.launch.collect import launched
+
+        cfg = self.hydra.compose_config(
+            self.config_name, relax(self.one_job()), RunMode.RUN, with_log_configuration=True
+        )
+        callbacks = Callbacks(cfg)
+        callbacks.on_run_start(config=cfg, config_name=self.config_name)
+        context = HydraContext(config_loader=self.hydra.config_loader, callbacks=callbacks)
+        launcher = Plugins.instance().instantiate_launcher(context, task, cfg)
+        job = list(cfg.hydra.overrides.task)
+        for returned in launched(self.invocation, launcher, [job], 0):
+            callbacks.on_run_end(config=cfg, config_name=self.config_name, job_return=returned)
+        if any(not run.run for run in self.invocation.ended):  # it was not seen here
+            self.summarize()
+
+    def sweep(self) -> None:
+        """The runs of -m, and at their end a table of them."""
+        from crown_exp.launch.collect import RunFailed, ended_elsewhere
+
+        self.readable()
+        try:
+            # we do not ask for hydra.mode; the workers of stock launchers read it
+            overrides = [*relax(self.typed), "hydra.mode=MULTIRUN"]
+            batches = self.hydra.multirun(self.config_name, task, overrides)
+            if not self.invocation.ended:  # neither the sweeper nor the launcher is ours
+                self.invocation.ended = [
+                    ended_elsewhere(job) for batch in batches or () for job in batch
+                ]
+        except RunFailed:  # a stock sweeper raises what the first failed run has said already
+            if not self.invocation.ended:
+                raise
+        finally:
+            if self.invocation.planned != 1:
+                self.summarize()
+
+    def summarize(self) -> None:
+        """A table of the runs there were."""
+        from crown_exp.launch.summary import show_summary
+
+        if self.invocation.ended:
+            show_summary(self.invocation, [*retyped(self.parsed), *self.typed])
+
+    def one_job(self) -> list[str]:
+        """The overrides of a command that makes one job. Raises ConfigError for more, with all else wrong."""
+        from crown_exp.config.diagnose import sound
+        from crown_exp.config.overrides import first_job, job_count
+
+        overrides = self.readable()
+        jobs = job_count(overrides)
+        if jobs == 1:
+            return first_job(overrides)
+        swept = " ".join(item.input_line or "" for item in overrides if item.is_sweep_override())
+        several = "is a search" if jobs is None else f"is a sweep of {jobs} runs"
+        how = "add -m to run them all; a list is typed key=[a,b]"
+        refusal = Problem(swept, f"{several}; nothing was started: {how}")
+        try:
+            sound(self.hydra.config_loader, first_job(overrides), self.config_name)
+        except ConfigError as error:
+            raise ConfigError([refusal, *error.problems]) from None
+        raise ConfigError([refusal])
+
+    def readable(self) -> list[Override]:
+        """The overrides, taken apart. Raises ConfigError if one cannot be, with all else wrong."""
+        from crown_exp.config.overrides import read
+
+        overrides, problems = read(self.hydra.config_loader, self.typed)
+        if problems:
+            raise self.hydra.diagnosed(self.typed, self.config_name)
+        return overrides
+
+
+def task(config: DictConfig) -> Any:
+    """What a stock launcher calls; ours does not."""
+    from crown_exp.hydra_app.stock import carry_out
+
+    return carry_out(config)

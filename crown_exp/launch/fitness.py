@@ -1,0 +1,26 @@
+"""Whether this machine can do what a config asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crown_exp.errors import ConfigError, Problem
+
+
+def unfit(config: Mapping[str, Any]) -> list[Problem]:
+    """What this machine cannot do of a config's `compute` and `device`. Torch is asked only if need be."""
+    compute, device = config["compute"], config["device"]
+    if compute["executor"] != "local":
+        what = f"{compute['executor']} is not available in this version; compute=local runs here"
+        return [Problem("compute.executor", what)]
+    if device["kind"] in ("auto", "cpu") and device["precision"] in ("auto", "fp32"):
+        return []  # every machine can
+    from crown_exp.devices import choose
+    from crown_exp.devices.precision import TorchProbe
+
+    try:
+        choose(device, TorchProbe())
+    except ConfigError as error:
+        return list(error.problems)
+    return []
