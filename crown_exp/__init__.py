@@ -1,8 +1,11 @@
 """crown_exp: experiments that finish. `Run` and `Config` are what a task needs; the rest is lazy."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # typing's own costs a start-up more than all that is here
 if TYPE_CHECKING:
+    from typing import Any
+
     from crown_exp.face import compose, start
     from crown_exp.runner.context import Run
     from crown_exp.runner.handle import Config

@@ -6,6 +6,7 @@ Nothing is imported up here that Ctrl-C could interrupt before anyone is there t
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -17,50 +18,48 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # as we start runs
     code = guarded(sys.argv[1:])
     sys.stdout.flush()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left that an interrupt could spoil
     sys.exit(code)
 
 
+def leave(number: int, frame: object) -> NoReturn:
+    """Ctrl-C (or SIGTERM) while no run is going on, which would see to its end: nothing needs an end.
+
+    As an exception it would turn up anywhere: in an import, which may make another error of it, in a
+    finalizer, which prints it, in Python's own `exec`, after which the process ends by the signal.
+    """
+    os.write(2, b"interrupted\n")
+    os._exit(130 if number == signal.SIGINT else 75)
+
+
 def guarded(arguments: Sequence[str]) -> int:
     """The exit code of a command; what a user can mend is said in one line, without a traceback."""
-    try:
-        return answered(arguments)
-    except KeyboardInterrupt:
-        pass
-    except Exception as error:
-        if not interrupted(error):
-            raise
-    sys.stderr.write("interrupted\n")
-    return 130
-
-
-def answered(arguments: Sequence[str]) -> int:
-    """The same, without Ctrl-C."""
     from crown_exp.config.settings import wants_tracebacks
     from crown_exp.errors import CrownError, Stopped
+    from crown_exp.outcome import ExitCode
 
     debugging = wants_tracebacks()
     try:
         return run(arguments)
     except CrownError as error:
         if debugging:
-            raise
-        sys.stderr.write(f"{error}\n")
+            import traceback
+
+            traceback.print_exc()
+        else:
+            sys.stderr.write(f"{error}\n")
         return error.exit_code
     except Stopped as stopped:
         sys.stderr.write(f"{stopped}\n")
         return int(stopped.exit_code)
-
-
-def interrupted(error: BaseException | None) -> bool:
-    """Whether an error came of cleaning up after Ctrl-C (OmegaConf's context managers raise such)."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__context__
-    return False
+    except KeyboardInterrupt:  # a prompt was left, or a task raised it
+        sys.stderr.write("interrupted\n")
+        return int(ExitCode.INTERRUPTED)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -54,6 +54,9 @@ class ConfigError(CrownError):
         self.problems = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)  # a worker process hands it back
+
     @classmethod
     def of(cls, where: str, what: str, source: str = "") -> ConfigError:
         """A ConfigError with one problem."""

@@ -9,13 +9,14 @@ from typing import Any
 from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition, new_loader
 from crown_exp.config.diagnose import sound
-from crown_exp.config.layers import conf_layers, layered, make_importable
+from crown_exp.config.layers import conf_layers, layered
 from crown_exp.config.project import Project, find_project
-from crown_exp.errors import CrownError
+from crown_exp.launch.collect import RunFailed
 from crown_exp.launch.session import open_session
 from crown_exp.launch.submit import Order
 from crown_exp.outcome import ExitCode
 from crown_exp.runner import run_attempt
+from crown_exp.runner.process import importable
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,21 @@ def compose(*overrides: str) -> dict[str, Any]:
 def start(*overrides: str) -> Started:
     """Run one experiment here, in this thread, and return its result.
 
-    Works in a notebook, in a test, under a debugger. Raises ConfigError for a config that is wrong, and
-    CrownError if the run does not complete; the task's own traceback is printed.
+    Works in a notebook, in a test, under a debugger. Raises ConfigError for a config that is wrong,
+    KeyboardInterrupt if the run was interrupted, and RunFailed if it did not complete for any other
+    reason; the task's own traceback is printed.
     """
     project = find_project(Path.cwd())
-    make_importable(project.root if project else Path.cwd())
-    order = Order(*checked(project, overrides))
-    with open_session(project) as session:
+    with importable(project.root if project else Path.cwd()), open_session(project) as session:
+        order = Order(*checked(project, overrides))
         record = session.make(order)
         ending = run_attempt(
             session.portal, session.blobs, record.id, home=session.settings.home, root=session.root
         )
+        if ending.exit_code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
         if ending.exit_code != ExitCode.OK:
-            raise CrownError(f"{record.id}: {ending.error}")
+            raise RunFailed(f"{record.id}: {ending.error}", ending.exit_code)
         folder = session.blobs.local_path(f"runs/{record.id}")
         return Started(
             record.id, record.name, ending.result, folder or f"{session.blobs.url}/runs/{record.id}"

@@ -1,13 +1,22 @@
-"""Runs for tests: a function becomes a task, and its run is seen through in this process.
+"""Runs for tests.
+
+In this process, a function becomes a task, the composed config is the schema's defaults:
 
     ended = lab.run(task, {"task": {"lr": 0.1}})
 
-The store is a folder, the composed config the schema's defaults; Hydra has no part in it.
+In a process of its own, a project is written and a command typed in it:
+
+    project = Project.write(tmp_path, "def train(run): ...")
+    done = project.crown("task=train")
 """
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -130,3 +139,59 @@ def published(task: Callable[..., Any]) -> str:
     module = sys.modules.setdefault(TASKS, ModuleType(TASKS))
     module.task = task  # type: ignore[attr-defined]
     return f"{TASKS}.task"
+
+
+@dataclass
+class Project:
+    """A user's project on disk: tasks.py with its functions, a yaml for each, a store in its .crown."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def write(cls, root: Path, tasks: str, **keys: str) -> Project:
+        """tasks: the text of tasks.py. keys: what is below `_target_` in the yaml of a function's task."""
+        functions = re.findall(r"^def (\w+)\(run\b", tasks, re.MULTILINE)
+        (root / "conf/task").mkdir(parents=True)
+        (root / "pyproject.toml").write_text("[tool.crown_exp]\n")
+        (root / "tasks.py").write_text(tasks)
+        for name in functions:
+            text = f"_target_: tasks.{name}\n{keys.get(name, '')}\n"
+            (root / f"conf/task/{name}.yaml").write_text(text)
+        return cls(root)
+
+    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """`python -m crown_exp …`, started."""
+        # the checkout's package, wherever it is installed from
+        path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        return subprocess.Popen(
+            [sys.executable, "-m", "crown_exp", *arguments], cwd=self.root, text=True,
+            env=dict(os.environ) | path | self.environment | options.pop("env", {}),
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL} | options),
+        )  # fmt: skip
+
+    def crown(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """`python -m crown_exp …`, seen through."""
+        child = self.popen(*arguments, **options)
+        said, _ = child.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, child.returncode, said)
+
+    @property
+    def runs(self) -> list[Path]:
+        """The folders of its runs, the oldest first."""
+        made = [path.parent for path in (self.root / ".crown/store/runs").glob("*/run.json")]
+        return sorted(made, key=lambda path: json.loads((path / "run.json").read_text())["created"])
+
+    def tree(self) -> set[str]:
+        """Every file of the project outside .crown and Python's caches."""
+        files = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        return {
+            str(path) for path in files if not {".crown", "__pycache__"}.intersection(path.parts)
+        }
+
+
+def ends(run: Path) -> list[int]:
+    """The exit codes of a run's attempts; -1 for one without an end."""
+    attempts = [path for path in (run / "attempts").glob("*.json") if ".end" not in path.name]
+    records = [path.with_name(f"{path.stem}.end.json") for path in sorted(attempts)]
+    return [json.loads(path.read_text())["exit_code"] if path.exists() else -1 for path in records]

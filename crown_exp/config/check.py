@@ -41,9 +41,14 @@ class Checked:
     whole: bool
 
 
-def check(composition: Composition, groups: Collection[str]) -> Checked:
-    """Raises ConfigError with every problem of the config; `groups` are the group folders there are."""
-    config, problems = composition.config, []
+def check(
+    composition: Composition, groups: Collection[str], unresolved: Collection[Problem] = ()
+) -> Checked:
+    """Raises ConfigError with every problem of the config.
+
+    groups: the group folders there are. unresolved: the problems of keys that the tree lacks therefore.
+    """
+    config, problems = composition.config, list(unresolved)
     target: Target | None = None
     if task_name := target_name(config):
         try:
@@ -62,7 +67,8 @@ def check(composition: Composition, groups: Collection[str]) -> Checked:
     elif not problems:
         problems.append(no_task(composition))
     if problems or not checked:
-        raise ConfigError(problems)
+        known = {problem.where: problem for problem in unresolved}
+        raise ConfigError([known.get(problem.where, problem) for problem in problems])
     return checked
 
 
@@ -253,7 +259,8 @@ def task_problems(
     for key, value in settings.items():
         yield from target_problems(value, f"task.{key}")
     for name, parameter in own.items() if not checked.whole else ():
-        if parameter.required and name not in task and config.get(name) is None:
+        misshapen = name not in TOP_KEYS and config.get(name) is not None  # which is told already
+        if parameter.required and name not in task and not misshapen:
             yield unfilled(target, name, parameter.is_config, groups)
 
 
@@ -261,7 +268,7 @@ def unfilled(target: Target, name: str, is_config: bool, groups: Collection[str]
     """The problem of a parameter of the task that neither a group nor task.* fills."""
     where, how = f"task.{name}", f"needs it: type task.{name}=…"
     if name in schema.FRAMEWORK_GROUPS:
-        where, how = name, f"asks for {name}: take run.{name} instead"
+        where, how = "task._target_", f"asks for {name}: take run.{name} instead"
     elif name in groups or is_config:
         plus = "" if is_target(name) else "+"
         where, how = name, f"needs it: choose {plus}{name}=<name>"

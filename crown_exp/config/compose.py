@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
@@ -21,7 +22,7 @@ from yaml import YAMLError
 from crown_exp.config.nearest import either, nearest
 from crown_exp.config.project import builtin_conf
 from crown_exp.config.schema import PLAIN_KEYS, defaults
-from crown_exp.errors import ConfigError, Problem
+from crown_exp.errors import Problem
 
 CONFIG_NAME = "config"
 
@@ -44,15 +45,14 @@ class Composition:
     overrides: tuple[str, ...]
 
 
-def register_schema() -> None:
-    """Make `- schema` of conf/config.yaml mean `crown_exp.config.schema`."""
-    ConfigStore.instance().store(name="schema", node=defaults(), provider="crown_exp")
-
-
 def new_loader() -> ConfigLoaderImpl:
-    """A loader over the built-in conf and the layers of `crown_exp.config.layers`."""
+    """A loader over the built-in conf and the layers of `crown_exp.config.layers`.
+
+    `- schema` in a defaults list means `crown_exp.config.schema`.
+    """
+    version.setbase("1.3")
     setup_globals()
-    register_schema()
+    ConfigStore.instance().store(name="schema", node=defaults(), provider="crown_exp")
     return ConfigLoaderImpl(create_config_search_path(str(builtin_conf())))
 
 
@@ -66,7 +66,10 @@ def load(
     return loader.load_configuration(config_name, relax(overrides), RunMode.RUN, from_shell=False)
 
 
-OPEN = re.compile(rf"(?!hydra\.)([A-Za-z_]\w*(\.[^=.@/\s]+)+|{'|'.join(PLAIN_KEYS)})=")
+OPEN = re.compile(
+    r"(?!hydra\.)([A-Za-z_]\w*(\.[^=.@/\s]+)+=|[A-Za-z_]\w*=\{|(" + "|".join(PLAIN_KEYS) + ")=)"
+)
+"""Overrides of a key below a group or section, of a whole one (`limits={steps: 3}`), or of a plain key."""
 
 
 def relax(overrides: Sequence[str]) -> list[str]:
@@ -84,17 +87,20 @@ def strict(override: str) -> str:
     return override[2:] if override.startswith("++") and OPEN.match(override[2:]) else override
 
 
-def plain(cfg: DictConfig, hydra: Any) -> Composition:
+def plain(cfg: DictConfig, hydra: Any) -> tuple[Composition, list[Problem]]:
     """The resolved tree of what Hydra composed; `hydra` is its node of that name.
 
-    Raises ConfigError naming every key without a value and every interpolation that leads nowhere.
+    What has no value, and interpolations that lead nowhere, are problems and left out of the tree.
     """
     problems: list[Problem] = []
-    config = _resolved(cfg, "", problems)
-    if problems:
-        raise ConfigError(problems)
-    typed = tuple(strict(item) for item in hydra.overrides.task)
-    return Composition(_filled(config, defaults()), dict(hydra.runtime.choices), typed)
+    config = _filled(_resolved(cfg, "", problems), defaults())
+    typed = tuple(map(strict, texts(hydra.overrides.task)))
+    return Composition(config, dict(hydra.runtime.choices), typed), problems
+
+
+def texts(overrides: Any) -> list[str]:
+    """A list of overrides in Hydra's config; `${…}` in one is its text, not an interpolation there."""
+    return list(map(str, OmegaConf.to_container(overrides, resolve=False)))  # type: ignore[arg-type]
 
 
 def _resolved(node: DictConfig | ListConfig, path: str, problems: list[Problem]) -> Any:

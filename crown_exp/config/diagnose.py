@@ -29,29 +29,49 @@ from crown_exp.config.compose import (
 from crown_exp.config.files import Walk
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.config.origin import MISSING, Origins, select
-from crown_exp.config.overrides import first_job, override_problems, read
+from crown_exp.config.overrides import first_job, job_count, override_problems, read
 from crown_exp.config.tree import Tree
 from crown_exp.errors import ConfigError, Problem
 
 
 def sound(
-    loader: ConfigLoaderImpl, overrides: Sequence[str], config_name: str = CONFIG_NAME
+    loader: ConfigLoaderImpl, typed: Sequence[str], config_name: str = CONFIG_NAME
 ) -> tuple[Composition, Checked]:
     """One composed and checked config. Raises ConfigError with all that is wrong."""
+    overrides = one_job(loader, typed, config_name)
     try:
         cfg = load(loader, overrides, config_name)
     except COMPOSING as error:
-        raise diagnose(loader, overrides, config_name, error) from error
+        raise diagnose(loader, typed, config_name, error) from error
     return examined(loader, cfg, overrides, config_name)
+
+
+def one_job(loader: ConfigLoaderImpl, typed: Sequence[str], config_name: str) -> list[str]:
+    """The overrides of a command that makes one job. Raises ConfigError for more, with all else wrong."""
+    overrides, problems = read(loader, typed)
+    if problems:
+        raise diagnose(loader, typed, config_name)
+    jobs = job_count(overrides)
+    if jobs == 1:
+        return first_job(overrides)
+    swept = " ".join(item.input_line or "" for item in overrides if item.is_sweep_override())
+    several = "is a search" if jobs is None else f"is a sweep of {jobs} runs"
+    how = "add -m to run them all; a list is typed key=[a,b]"
+    refusal = Problem(swept, f"{several}; nothing was started: {how}")
+    try:
+        sound(loader, first_job(overrides), config_name)
+    except ConfigError as error:
+        raise ConfigError([refusal, *error.problems]) from None
+    raise ConfigError([refusal])
 
 
 def examined(
     loader: ConfigLoaderImpl, cfg: DictConfig, overrides: Sequence[str], config_name: str
 ) -> tuple[Composition, Checked]:
     """What Hydra composed, resolved and checked. Raises ConfigError, each problem with its file and line."""
+    composition, unresolved = plain(cfg, cfg.hydra)
     try:
-        composition = plain(cfg, cfg.hydra)
-        return composition, check(composition, groups_of(loader))
+        return composition, check(composition, groups_of(loader), unresolved)
     except ConfigError as error:
         origins = Origins(loader, config_name, overrides)
         raise ConfigError([located(problem, origins) for problem in error.problems]) from None
@@ -115,11 +135,13 @@ def composed_problems(
             problems += wrong.values()
             parsed = [item for item in parsed if id(item) not in wrong]
         overrides = first_job(parsed)
-        examined(loader, load(loader, overrides, config_name), overrides, config_name)
+        cfg = load(loader, overrides, config_name)
+    except COMPOSING:
+        return problems  # told in Hydra's words, if by nobody else
+    try:
+        examined(loader, cfg, overrides, config_name)
     except ConfigError as error:
         problems += error.problems
-    except COMPOSING:
-        pass  # told in Hydra's words, if by nobody else
     return problems
 
 
@@ -146,4 +168,4 @@ def edit_problem(cfg: DictConfig, override: Override) -> Problem | None:
 def hydra_says(tree: Tree, error: BaseException | None) -> str:
     """Hydra's own message on one line, its config paths as files."""
     text = one_line(error) if error else "cannot be composed"
-    return re.sub(r"(?<=\bIn ')[\w/.-]+(?=')", lambda path: tree.shown(path[0]), text)
+    return re.sub(r"[\w.-]+/[\w./-]+", lambda path: tree.shown(path[0].rstrip(".")), text)

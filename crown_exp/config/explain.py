@@ -72,7 +72,7 @@ def explain(key: str, overrides: Sequence[str]) -> Explanation:
         except COMPOSING as error:
             raise diagnose(loader, overrides, CONFIG_NAME, error) from error
         groups = {name: loader.repository.get_group_options(name) for name in groups_of(loader)}
-    composition = plain(cfg, cfg.hydra)
+    composition, _ = plain(cfg, cfg.hydra)
     config = composition.config
     refuse_typos(composition, list(groups), overrides)
     refuse_secret(key, config, project)

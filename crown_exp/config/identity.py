@@ -15,14 +15,15 @@ def deciding_parts(
     """The task, each group it is handed, and the framework keys that decide the result.
 
     A framework key counts only where it differs from the schema's default, so that a key added later
-    changes no signature. `ignore` are dotted keys that the user says decide nothing.
+    changes no signature, neither of a config that has it nor of one that was stored before. `ignore` are
+    dotted keys that the user says decide nothing.
     """
     parts: dict[str, Any] = {"task": config["task"]}
     parts |= {name: config[name] for name in bound}
     parts |= {
         key.path: value
         for key in schema.leaves()
-        if key.decides and (value := lookup(config, key.path)) != key.default
+        if key.decides and (value := lookup(config, key.path, key.default)) != key.default
     }
     parts = copy.deepcopy(parts)
     for key in ignore:
@@ -30,10 +31,12 @@ def deciding_parts(
     return parts
 
 
-def lookup(config: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path."""
+def lookup(config: Mapping[str, Any], path: str, default: Any) -> Any:
+    """The value at a dotted path, or the default."""
     node: Any = config
     for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return default
         node = node[part]
     return node
 

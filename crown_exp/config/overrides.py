@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from crown_exp.config import schema
-from crown_exp.config.nearest import did_you_mean
+from crown_exp.config.nearest import did_you_mean, nearest
 from crown_exp.config.tree import Tree
 from crown_exp.errors import Problem
 
@@ -52,14 +51,15 @@ def unreadable(text: str, error: HydraException) -> Problem:
 
 def twice(loader: ConfigLoaderImpl, parsed: Sequence[Override]) -> Iterator[Problem]:
     """Groups that are chosen more than once. Of a key that is given twice the last value counts."""
-    keys = Counter((item.key_or_group, item.package) for item in parsed)
-    for (group, package), count in keys.items():
-        if count > 1 and loader.repository.group_exists(group):
-            given = [
-                item for item in parsed if (item.key_or_group, item.package) == (group, package)
-            ]
-            texts = " ".join(item.input_line or "" for item in given)
-            yield Problem(texts, f"group {group} is chosen {count} times: keep one")
+    chosen: dict[tuple[str, str | None], list[str]] = {}
+    for item in parsed:
+        if not isinstance(item.value(), dict):
+            texts = chosen.setdefault((item.key_or_group, item.package), [])
+            texts.append(item.input_line or "")
+    for (group, _), texts in chosen.items():
+        if len(texts) > 1 and loader.repository.group_exists(group):
+            what = f"group {group} is chosen {len(texts)} times: keep one"
+            yield Problem(" ".join(texts), what)
 
 
 def search_path_problems(override: Override) -> Iterator[Problem]:
@@ -124,10 +124,8 @@ def group_problems(tree: Tree, override: Override, listed: Mapping[str, str]) ->
         elif isinstance(value, dict):
             return  # the description of an object in place, not the name of one
         elif str(value) not in options:
-            known = did_you_mean(str(value), options)
-            yield Problem(
-                text, f"group {group} has no option {value!r}; {known}", tree.folder(group)
-            )
+            what = f"group {group} has no option {value!r}; {did_you_mean(str(value), options)}"
+            yield Problem(text, what, tree.folder(group, nearest(str(value), options)))
     if group.startswith("hydra/"):
         return
     name = f"{group}@{override.package}" if override.package else group

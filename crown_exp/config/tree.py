@@ -71,9 +71,9 @@ class Tree:
         file = self.file(path)
         return display(file) if file else path
 
-    def folder(self, group: str) -> str:
-        """The folder that holds a group's options; "" if they are no files."""
-        files = (self.file(f"{group}/{option}") for option in self.options(group))
+    def folder(self, group: str, likely: Sequence[str] = ()) -> str:
+        """The folder that holds a group's options, the likely ones if any; "" if they are no files."""
+        files = (self.file(f"{group}/{option}") for option in (*likely, *self.options(group)))
         return next((f"{display(file.parent)}/" for file in files if file), "")
 
     def _below(self, group: str) -> list[str]:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import env_override
 from hydra.errors import HydraException
@@ -26,11 +24,11 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from crown_exp.config.compose import COMPOSING, CONFIG_NAME, register_schema, relax
+from crown_exp.config.compose import COMPOSING, CONFIG_NAME, new_loader, relax, texts
 from crown_exp.config.layers import conf_layers, layered, make_importable
-from crown_exp.config.project import builtin_conf, find_project
+from crown_exp.config.project import find_project
 from crown_exp.config.settings import variables
-from crown_exp.errors import ConfigError, Problem
+from crown_exp.errors import ConfigError
 from crown_exp.hydra_app.flags import config_dir, parse, retyped
 from crown_exp.launch.invocation import Invocation, invoked
 
@@ -85,12 +83,9 @@ class Application(Hydra):
 @contextmanager
 def application() -> Iterator[Application]:
     """Hydra over the layers of conf/, with our schema."""
-    version.setbase("1.3")
-    register_schema()
+    hydra = Application("crown_exp", new_loader())
+    GlobalHydra.instance().initialize(hydra)
     try:
-        loader = ConfigLoaderImpl(create_config_search_path(str(builtin_conf())))
-        hydra = Application("crown_exp", loader)
-        GlobalHydra.instance().initialize(hydra)
         yield hydra
     finally:
         GlobalHydra.instance().clear()
@@ -135,13 +130,12 @@ class Command:
         """--cfg and --info tell what would run: mistakes are refused; that nothing would is none yet."""
         from crown_exp.config.diagnose import sound
 
-        overrides = self.one_job()
         try:
-            sound(self.hydra.config_loader, overrides, self.config_name)
+            sound(self.hydra.config_loader, self.typed, self.config_name)
         except ConfigError as wrong:
             if kept := [problem for problem in wrong.problems if problem.where != "task"]:
                 raise ConfigError(kept) from None
-        name, relaxed, parsed = self.config_name, relax(overrides), self.parsed
+        name, relaxed, parsed = self.config_name, relax(self.one_job()), self.parsed
         if parsed.info:
             self.hydra.show_info(parsed.info, name, relaxed)
             return
@@ -162,7 +156,7 @@ class Command:
         callbacks.on_run_start(config=cfg, config_name=self.config_name)
         context = HydraContext(config_loader=self.hydra.config_loader, callbacks=callbacks)
         launcher = Plugins.instance().instantiate_launcher(context, task, cfg)
-        job = list(cfg.hydra.overrides.task)
+        job = texts(cfg.hydra.overrides.task)
         for returned in launched(self.invocation, launcher, [job], 0):
             callbacks.on_run_end(config=cfg, config_name=self.config_name, job_return=returned)
         if any(not run.run for run in self.invocation.ended):  # it was not seen here
@@ -170,9 +164,11 @@ class Command:
 
     def sweep(self) -> None:
         """The runs of -m, and at their end a table of them."""
+        from crown_exp.config.overrides import read
         from crown_exp.launch.collect import RunFailed, ended_elsewhere
 
-        self.readable()
+        if read(self.hydra.config_loader, self.typed)[1]:
+            raise self.hydra.diagnosed(self.typed, self.config_name)
         try:
             # we do not ask for hydra.mode; the workers of stock launchers read it
             overrides = [*relax(self.typed), "hydra.mode=MULTIRUN"]
@@ -196,32 +192,10 @@ class Command:
             show_summary(self.invocation, [*retyped(self.parsed), *self.typed])
 
     def one_job(self) -> list[str]:
-        """The overrides of a command that makes one job. Raises ConfigError for more, with all else wrong."""
-        from crown_exp.config.diagnose import sound
-        from crown_exp.config.overrides import first_job, job_count
+        """The overrides of a command that makes one job. Raises ConfigError for more."""
+        from crown_exp.config.diagnose import one_job
 
-        overrides = self.readable()
-        jobs = job_count(overrides)
-        if jobs == 1:
-            return first_job(overrides)
-        swept = " ".join(item.input_line or "" for item in overrides if item.is_sweep_override())
-        several = "is a search" if jobs is None else f"is a sweep of {jobs} runs"
-        how = "add -m to run them all; a list is typed key=[a,b]"
-        refusal = Problem(swept, f"{several}; nothing was started: {how}")
-        try:
-            sound(self.hydra.config_loader, first_job(overrides), self.config_name)
-        except ConfigError as error:
-            raise ConfigError([refusal, *error.problems]) from None
-        raise ConfigError([refusal])
-
-    def readable(self) -> list[Override]:
-        """The overrides, taken apart. Raises ConfigError if one cannot be, with all else wrong."""
-        from crown_exp.config.overrides import read
-
-        overrides, problems = read(self.hydra.config_loader, self.typed)
-        if problems:
-            raise self.hydra.diagnosed(self.typed, self.config_name)
-        return overrides
+        return one_job(self.hydra.config_loader, self.typed, self.config_name)
 
 
 def task(config: DictConfig) -> Any:

@@ -57,8 +57,9 @@ def ordered(config: DictConfig) -> Order:
     What the other jobs of a sweep vary is not told here, so all overrides but the preset count as swept.
     """
     hydra = HydraConfig.get()
-    composition = plain(config, hydra)
-    checked = check(composition, [name for name in composition.choices if "/" not in name])
+    composition, unresolved = plain(config, hydra)
+    groups = [name for name in composition.choices if "/" not in name]
+    checked = check(composition, groups, unresolved)
     if hydra.mode != RunMode.MULTIRUN:
         return Order(composition, checked)
     swept = [item for item in composition.overrides if "experiment=" not in item]

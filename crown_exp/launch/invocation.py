@@ -42,7 +42,7 @@ class Invocation:
     """A command that makes runs.
 
     multirun: whether -m was given. project: whose conf/ and code this is. planned: how many runs it will
-    make, if its sweeper knows. asked: how it was asked to stop while a run had a process of its own.
+    make, if its sweeper knows. asked: how it was asked to stop while a run had a process of its own: `child`.
     ended: its runs so far, in order.
     """
 
@@ -50,6 +50,7 @@ class Invocation:
     project: Project | None
     planned: int | None = None
     asked: ExitCode | None = None
+    child: Popen[bytes] | None = None
     ended: list[Ended] = field(default_factory=list)
 
     def plan(self, jobs: int) -> None:
@@ -80,31 +81,30 @@ class Invocation:
         return int(stopped) if stopped else int(ExitCode.RAISED if any(codes) else ExitCode.OK)
 
     @contextmanager
-    def attending(self, child: Popen[bytes]) -> Iterator[None]:
-        """While a run has a process of its own: Ctrl-C reaches that by itself and is only noted here.
+    def attending(self) -> Iterator[None]:
+        """While runs have processes of their own: Ctrl-C reaches those by itself and is only noted here.
 
-        SIGTERM, which is sent to one process, is passed on.
+        SIGTERM, which is sent to one process, is passed on to `child`.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-
-        def interrupted(number: int, frame: FrameType | None) -> None:
-            self.asked = self.asked or ExitCode.INTERRUPTED
-
-        def terminated(number: int, frame: FrameType | None) -> None:
-            self.asked = self.asked or ExitCode.PREEMPTED
-            child.terminate()
-
         before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, interrupted),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, terminated),
+            signal.SIGINT: signal.signal(signal.SIGINT, self.note),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, self.note),
         }
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler of `attending`."""
+        terminated = number == signal.SIGTERM
+        self.asked = self.asked or (ExitCode.PREEMPTED if terminated else ExitCode.INTERRUPTED)
+        if terminated and self.child:
+            self.child.terminate()
 
 
 _CURRENT: ContextVar[Invocation | None] = ContextVar("crown_exp_invocation", default=None)

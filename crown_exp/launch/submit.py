@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from crown_exp.compute.code import CodeSnapshot
 from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition
 from crown_exp.config.identity import deciding_parts
+from crown_exp.errors import StoreError
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.folder.records import CodeState, SweepPlace
 from crown_exp.identity import new_run_id, short, signature
@@ -78,12 +80,23 @@ async def submit(
             code=CodeState(commit=code.commit, dirty=code.dirty, snapshot=code.digest),
             bound=list(order.checked.bound),
         )  # fmt: skip
+        paths = RunPaths(record.id)
         try:
-            await write_code(blobs, RunPaths(record.id), code)
+            await write_code(blobs, paths, code)
             await write_run(blobs, record, dump_config(config))
         except AlreadyExists:
             continue  # an id drawn twice
+        except StoreError:
+            await remove(blobs, f"{paths.root}/")
+            raise
         return record
+
+
+async def remove(blobs: BlobStore, prefix: str) -> None:
+    """What could be written of a run before the store took no more."""
+    with suppress(StoreError):
+        for entry in await blobs.list(prefix):
+            await blobs.delete(entry.path)
 
 
 def with_seed(config: dict[str, Any]) -> dict[str, Any]:

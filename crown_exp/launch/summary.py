@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 80
-COLUMNS = 4
-"""How many results are shown beside each run."""
+ROOM = 34
+"""Columns for results; number, id, name and state have the rest."""
 
 COLORS = {State.COMPLETED: "green", State.FAILED: "red"}
 
@@ -79,7 +79,15 @@ def results(run: Ended) -> dict[str, str]:
 
 def result_names(ended: Sequence[Ended]) -> list[str]:
     """The names of the results, in the order the runs first gave them, as many as have room."""
-    return list(dict.fromkeys(name for run in ended for name in results(run)))[:COLUMNS]
+    shown = [results(run) for run in ended]
+    found: list[str] = []
+    room = ROOM
+    for name in dict.fromkeys(name for run in shown for name in run):
+        room -= 1 + max(len(name), *(len(run.get(name, "")) for run in shown))
+        if room < 0 and found:
+            break
+        found.append(name)
+    return found
 
 
 def next_words(invocation: Invocation, typed: Sequence[str]) -> str:

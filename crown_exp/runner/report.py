@@ -23,10 +23,11 @@ class Report:
     def __init__(self, stream: TextIO, record: RunRecord, tracker: Mapping[str, Any]) -> None:
         self.stream, self.record = stream, record
         self.console = Console(stream, mode_of(tracker["progress"], stream))
-        self.started = time.monotonic()
+        self.started = 0.0
 
     def begin(self, attempt: AttemptRecord, choice: Choice | None) -> None:
         """Who runs, where and why there."""
+        self.started = time.monotonic()
         sweep = self.record.sweep
         place = f"  run {sweep['number']} of {sweep['of'] or '?'}" if sweep else ""
         device = f"  {choice.device} ({choice.reason})" if choice else ""

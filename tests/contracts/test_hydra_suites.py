@@ -12,13 +12,15 @@ from hydra.test_utils.launcher_common_tests import (
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.version import _UNSPECIFIED_, VersionBase
 
 CROWN = ["hydra/sweeper=crown"]
 
 
 @pytest.fixture(autouse=True)
-def hydra_warns() -> Iterator[None]:
-    """The suites are written for Hydra 1.1's defaults, of which Hydra 1.3 warns."""
+def hydra_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The suites are written for the defaults of Hydra 1.1, of which Hydra 1.3 warns."""
+    monkeypatch.setattr(VersionBase.instance(), "version_base", _UNSPECIFIED_)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -11,4 +12,9 @@ def start_process(folder: str) -> subprocess.Popen[bytes]:
 
     Its return code is its exit code, or minus the number of the signal that ended it.
     """
-    return subprocess.Popen([sys.executable, "-m", "crown_exp", "run", folder])
+    # Ctrl-C while its Python starts, before it can answer, waits until it can.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        return subprocess.Popen([sys.executable, "-m", "crown_exp", "run", folder])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus, env_override, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from crown_exp.compute.executors.local import start_process
-from crown_exp.config.compose import COMPOSING
+from crown_exp.config.compose import COMPOSING, texts
 from crown_exp.config.diagnose import diagnose, examined
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.launch.collect import RunFailed, collect
@@ -36,13 +37,17 @@ def launch(
     batch = Batch(launcher, invocation, first)
     jobs = [batch.compose(item, first + number) for number, item in enumerate(job_overrides)]
     orders = batch.orders(jobs, job_overrides)
-    returns = []
-    with open_session(invocation.project) as session:
+    returns: list[JobReturn] = []
+    apart = any(order.sweep for order in orders)
+    with (
+        open_session(invocation.project) as session,
+        invocation.attending() if apart else nullcontext(),
+    ):
         session.approve(orders)
         for job, order in zip(jobs, orders, strict=True):
-            returns.append(batch.run(session, job, order))
             if invocation.stopped:
                 break
+            returns.append(batch.run(session, job, order))
     return returns
 
 
@@ -55,7 +60,7 @@ class Batch:
         self.task_function = launcher.task_function
         self.loader: Any = self.context.config_loader
         self.invocation, self.first = invocation, first
-        parsed = OverridesParser.create().parse_overrides(list(self.config.hydra.overrides.task))
+        parsed = OverridesParser.create().parse_overrides(texts(self.config.hydra.overrides.task))
         self.fixed = {item.get_key_element() for item in parsed if not item.is_sweep_override()}
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
@@ -74,7 +79,7 @@ class Batch:
 
     def typed(self, overrides: Sequence[str]) -> list[str]:
         """All overrides of one job, those of hydra.* too."""
-        return [*self.config.hydra.overrides.hydra, *overrides]
+        return [*texts(self.config.hydra.overrides.hydra), *overrides]
 
     def orders(
         self, jobs: Sequence[DictConfig], job_overrides: Sequence[Sequence[str]]
@@ -122,16 +127,16 @@ class Batch:
     def apart(self, session: Session, order: Order) -> Ended:
         """A run in a process of its own."""
         record = session.make(order)
-        child = start_process(f"{session.blobs.url}/runs/{record.id}")
-        with self.invocation.attending(child):
-            status = child.wait()
+        self.invocation.child = start_process(f"{session.blobs.url}/runs/{record.id}")
+        status = self.invocation.child.wait()
+        self.invocation.child = None
         return session.portal.call(collect, session.blobs, record, status)
 
 
 def job_return(job: DictConfig, ended: Ended) -> JobReturn:
     """How a run ended, as Hydra's sweepers read it."""
     returned = JobReturn()
-    returned.overrides = OmegaConf.to_container(job.hydra.overrides.task)  # type: ignore[assignment]
+    returned.overrides = texts(job.hydra.overrides.task)
     returned.hydra_cfg = OmegaConf.create({"hydra": job.hydra})
     returned.cfg = OmegaConf.masked_copy(job, [key for key in map(str, job) if key != "hydra"])
     returned.task_name = ended.name

@@ -1,5 +1,6 @@
 """Hydra plugin: the sweeper `crown`. Hydra's basic grid, counted before the first job starts."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,10 +27,10 @@ class CrownSweeper(BasicSweeper):
             return super().sweep(arguments)
         from crown_exp.launch.collect import launched
 
-        batches = self.batches(arguments)
-        invocation.plan(sum(map(len, batches)))
+        jobs = self.grid(arguments)
+        invocation.plan(len(jobs))
         returns: list[Sequence[JobReturn]] = []
-        for batch in batches:
+        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
             first = sum(map(len, returns))
             assert self.launcher is not None
             returns.append(launched(invocation, self.launcher, batch, first))
@@ -37,22 +38,29 @@ class CrownSweeper(BasicSweeper):
                 break
         return returns
 
-    def batches(self, arguments: list[str]) -> list[list[list[str]]]:
-        """The overrides of every job, in batches. Raises ConfigError for what has no finite values."""
+    def grid(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of every job, as they were typed. Raises ConfigError for what has no finite values."""
+        from crown_exp.config.compose import relax, strict
         from crown_exp.errors import ConfigError, Problem
 
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        endless = [
-            item for item in parsed if item.is_sweep_override() and not item.is_discrete_sweep()
-        ]
-        if endless:
-            what = "a grid needs single values: choice(a,b), range(start,stop,step) or a,b"
-            raise ConfigError([Problem(item.input_line or "", what) for item in endless])
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise ConfigError.of("hydra.sweeper.max_batch_size", "expected an int > 0, or null")
-        return self.split_arguments(parsed, self.max_batch_size)
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        axes: dict[str, list[str]] = {}
+        problems = []
+        for item in parser.parse_overrides([*relax(self._parse_config()), *arguments]):
+            key, text = item.get_key_element(), item.input_line or ""
+            if item.is_discrete_sweep():
+                axes[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
+            elif item.is_sweep_override():
+                what = "a grid needs single values: choice(a,b), range(start,stop,step) or a,b"
+                problems.append(Problem(strict(text), what))
+            else:
+                axes[key] = [text]
+        if problems:
+            raise ConfigError(problems)
+        return [list(point) for point in itertools.product(*axes.values())]
 
 
 @dataclass

@@ -1,0 +1,107 @@
+"""Stores that are away, and stores whose blobs are no files of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from crown_exp import Run
+from crown_exp.errors import StoreError
+from crown_exp.folder import RunPaths, decode_segment
+from crown_exp.storage import Portal
+from crown_exp.storage.memory import MemoryStore
+from tests.running import Lab
+
+
+class Moody(MemoryStore):
+    """A store that can be away."""
+
+    away = False
+
+    async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
+        if self.away:
+            raise StoreError(f"cannot write {path} in memory://: no route to host")
+        await super().put(path, data, create=create)
+
+    async def stat(self, path: str) -> object:  # type: ignore[override]
+        if self.away:
+            raise StoreError(f"cannot read {path} in memory://: no route to host")
+        return await super().stat(path)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Portal() as portal:
+        yield Lab(portal, Moody(uuid4().hex), tmp_path / "home")
+
+
+def spooled(lab: Lab) -> list[Path]:
+    return [path for path in lab.home.rglob("*") if path.is_file()]
+
+
+def test_a_store_without_files_has_the_log_at_every_beat_and_at_the_end(lab: Lab) -> None:
+    seen: list[int] = []
+
+    def task(run: Run) -> str:
+        for turn in run.steps(6):
+            run.log(turn=turn)
+            run._log.drain()
+            data = lab.portal.call(lab.blobs.get, RunPaths(run.id).segment(1, 1))
+            seen.append(sum(len(batch) for batch in decode_segment(data).batches))
+        assert run.folder.is_relative_to(lab.home)
+        return str(run.folder)
+
+    ended = lab.attempt(lab.make(task), beat_seconds=0.0)
+    assert (ended.code, ended.state) == (0, "completed"), ended.said
+    assert [step for step, _ in ended.points] == [1, 2, 3, 4, 5, 6]
+    assert seen == sorted(seen) and seen[-1] >= 6
+    assert spooled(lab) == []
+    assert f"folder  {lab.blobs.url}/runs/{ended.id}" in ended.said
+
+
+def test_a_store_that_is_away_for_a_while_stops_nothing(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(run: Run) -> int:
+        for turn in run.steps(9):
+            lab.blobs.away = 3 <= turn < 6  # type: ignore[attr-defined]
+            run.log(turn=turn)
+            run._log.drain()
+            time.sleep(0.001)
+        return 1
+
+    ended = lab.attempt(lab.make(task), beat_seconds=0.0)
+    assert (ended.code, ended.state) == (0, "completed")
+    assert len(ended.points) == 9
+    assert capsys.readouterr().err.count("training goes on, and it is tried again") == 1
+
+
+def test_a_store_that_is_away_at_the_end(lab: Lab) -> None:
+    def task(run: Run) -> dict[str, int]:
+        for turn in run.steps(3):
+            run.log(turn=turn)
+        lab.blobs.away = True  # type: ignore[attr-defined]
+        return {"answer": 42}
+
+    run = lab.make(task)
+    ended = lab.attempt(run)
+    assert (ended.code, ended.ending.result) == (80, {"answer": 42})
+    assert "not recorded after 3 steps" in ended.said
+    assert "  answer           42" in ended.said
+    assert ended.said.count("not written: cannot ") == 2  # the log, then the end
+    (kept,) = spooled(lab)  # what was logged is on this machine still
+    assert sum(len(batch) for batch in decode_segment(kept.read_bytes()).batches) == 3
+
+
+def test_a_store_that_is_away_before_makes_no_attempt(lab: Lab) -> None:
+    called: list[int] = []
+    run = lab.make(lambda run: called.append(1))
+    lab.blobs.away = True  # type: ignore[attr-defined]
+    with pytest.raises(StoreError, match="no route to host"):
+        lab.attempt(run)
+    assert called == []
+    assert spooled(lab) == []

@@ -1,0 +1,94 @@
+"""How a run ended, read from its folder or from what a stock launcher brings back."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+
+from crown_exp.errors import ConfigError
+from crown_exp.folder import EndRecord, ResultRecord, RunRecord
+from crown_exp.launch.collect import RunFailed, collect, ended_elsewhere
+from crown_exp.launch.invocation import Ended
+from crown_exp.storage import open_blobs
+from crown_exp.storage.runs import write_end, write_result, write_run
+
+Collected = Callable[..., Ended]
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+RUN = RunRecord(
+    id="r261122-abcdef", name="x lr=1", experiment="x", user="u", created=NOW, task="m.train",
+    signature="v1:0", overrides=["+experiment=x", "optimizer.lr=1"], tags=[], seed=0, compute="local",
+    sweep=None, lineage=None, code=None, bound=[],
+)  # fmt: skip
+
+
+@pytest.fixture
+def collected(tmp_path: Path) -> Collected:
+    """What is said of a run whose process had a status, given its result or the reason of its end record."""
+
+    def told(status: int, result: object = None, reason: str | None = None) -> Ended:
+        return anyio.run(story, status, result, reason)
+
+    async def story(status: int, result: object, reason: str | None) -> Ended:
+        blobs, run = open_blobs(tmp_path.as_uri()), RUN
+        await write_run(blobs, run, b"{}")
+        if result is not None:
+            await write_result(blobs, ResultRecord(run.id, 1, 5, NOW, result))
+        if reason is not None:
+            end = EndRecord(
+                run=run.id, attempt=1, ended=NOW, exit_code=status, step=5, reason=reason, error=None, code=None
+            )  # fmt: skip
+            await write_end(blobs, end)
+        return await collect(blobs, run, status)
+
+    return told
+
+
+def test_a_result_is_brought_back(collected: Collected) -> None:
+    ended = collected(0, {"accuracy": 0.5}, "completed")
+    assert (ended.exit_code, ended.result, ended.error) == (0, {"accuracy": 0.5}, "")
+    assert (ended.run, ended.overrides) == (RUN.id, ("+experiment=x", "optimizer.lr=1"))
+
+
+def test_a_failure_has_the_reason_of_its_end_record(collected: Collected) -> None:
+    ended = collected(79, reason="a loss is not finite")
+    assert (ended.exit_code, ended.result, ended.error) == (79, None, "a loss is not finite")
+
+
+def test_a_process_that_ended_before_its_attempt_began(collected: Collected) -> None:
+    assert collected(2).error == "its process ended before the task began"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(-signal.SIGINT, 130), (-signal.SIGTERM, 75), (-signal.SIGKILL, 80)]
+)
+def test_a_process_that_was_killed(collected: Collected, status: int, code: int) -> None:
+    ended = collected(status)
+    assert ended.exit_code == code
+    assert signal.Signals(-status).name in ended.error
+
+
+def test_what_a_stock_launcher_brings_back() -> None:
+    job = JobReturn(overrides=["+experiment=x", "++optimizer.lr=1"], status=JobStatus.COMPLETED)
+    job.return_value = 0.5
+    assert ended_elsewhere(job) == Ended(
+        "", "+experiment=x optimizer.lr=1", 0, 0.5, "", ("+experiment=x", "optimizer.lr=1")
+    )
+    job.status, job.return_value = JobStatus.FAILED, RunFailed("r1: diverged\nmore", 79)
+    assert (ended_elsewhere(job).exit_code, ended_elsewhere(job).error) == (79, "r1: diverged")
+    job.return_value = KeyError("x")
+    assert ended_elsewhere(job).exit_code == 1
+
+
+def test_errors_survive_the_way_back_from_a_worker() -> None:
+    failed = pickle.loads(pickle.dumps(RunFailed("r1: diverged", 79)))
+    assert (str(failed), failed.exit_code) == ("r1: diverged", 79)
+    wrong = ConfigError.of("seed", "expected an int", "x.yaml:3")
+    assert pickle.loads(pickle.dumps(wrong)).problems == wrong.problems
