@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from crown_exp.errors import ConfigError
+from crown_exp.folder.paths import is_id
 
 
 @click.command(name="run")
@@ -36,6 +37,6 @@ def command(folder: str, take_over: bool) -> int:
 def split_folder(folder: str) -> tuple[str, str]:
     """The store's root and the run's id. Raises ConfigError for anything but `<store>/runs/<id>`."""
     match = re.fullmatch(r"(.+)/runs/([^/]+)/?", folder)
-    if match is None:
+    if match is None or not is_id(match[2]):
         raise ConfigError.of(folder, "expected the folder of a run: <store>/runs/<id>")
     return match[1], match[2]

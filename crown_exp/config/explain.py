@@ -72,7 +72,9 @@ def explain(key: str, overrides: Sequence[str]) -> Explanation:
         except COMPOSING as error:
             raise diagnose(loader, overrides, CONFIG_NAME, error) from error
         groups = {name: loader.repository.get_group_options(name) for name in groups_of(loader)}
-    composition, _ = plain(cfg, cfg.hydra)
+    composition, unresolved = plain(cfg, cfg.hydra)
+    if wrong := [item for item in unresolved if f"{item.where}.".startswith(f"{key}.")]:
+        raise ConfigError(wrong)
     config = composition.config
     refuse_typos(composition, list(groups), overrides)
     refuse_secret(key, config, project)

@@ -67,16 +67,20 @@ class Origins:
         The choice of a group's option comes before the files that it brings in.
         Raises one of COMPOSING if Hydra does not accept the command.
         """
-        found = [origin for file in self.files if (origin := file.origin(key))]
-        chosen: list[Origin] = []
+        said = list(self.said(key))
+        chosen = [origin for is_choice, origin in said if is_choice]
+        typed = [origin for is_choice, origin in said if not is_choice]
+        return [*chosen, *filter(None, (file.origin(key) for file in self.files)), *typed]
+
+    def said(self, key: str) -> Iterator[tuple[bool, Origin]]:
+        """The overrides that set a key; whether each chooses an option of a group."""
         parser = OverridesParser.create()
         for override in map(parser.parse_override, self.overrides):
             value = said_of(key, override)
             if value is not MISSING:
                 is_group = self.tree.is_group(override.key_or_group)
-                origins = chosen if is_group and not isinstance(value, dict) else found
-                origins.append(Origin(strict(override.input_line or ""), value, is_override=True))
-        return chosen + found
+                origin = Origin(strict(override.input_line or ""), value, is_override=True)
+                yield is_group and not isinstance(value, dict), origin
 
     def place(self, where: str) -> str:
         """The file and line that last set a key, or the file of `group=option`.
@@ -88,10 +92,12 @@ class Origins:
             if equals:
                 path = f"{group}/{option}"
                 return self.tree.shown(path) if self.tree.file(path) else ""
-            last = [*self.chain(where)][-1:]
+            if any(not is_choice for is_choice, _ in self.said(where)):
+                return ""
+            found = [origin for file in self.files if (origin := file.origin(where))]
         except (*COMPOSING, AssertionError):
             return ""
-        return last[0].place if last and not last[0].is_override else ""
+        return found[-1].place if found else ""
 
     @cached_property
     def tree(self) -> Tree:

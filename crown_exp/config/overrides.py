@@ -43,10 +43,13 @@ def unreadable(text: str, error: HydraException) -> Problem:
     if "=" not in text and not text.startswith("~"):
         words = "a word by itself comes first (crown-exp help lists them)"
         return Problem(text, f"expected key=value; {words}")
+    key, equals, value = text.partition("=")
     said = str(error).strip().partition("\n")[0].partition(" See https")[0]
-    return Problem(
-        text, f"cannot be read: {said}; text with special characters is quoted: key='\"…\"'"
-    )
+    if said.startswith("LexerNoViableAltException"):
+        said = "a character in it must be quoted"
+    plain = equals and not set(value) & set("'\"[]{}()$")
+    how = f"type '{key}=\"{value}\"'" if plain else "quote text: 'key=\"…\"'"
+    return Problem(text, f"cannot be read: {said}; {how}")
 
 
 def twice(loader: ConfigLoaderImpl, parsed: Sequence[Override]) -> Iterator[Problem]:

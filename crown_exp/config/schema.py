@@ -161,7 +161,7 @@ class Schema:
         None, "what people call the run; default: experiment and swept values"
     )
     tags: list[str] = option([], "words to find the run by")
-    seed: Annotated[int, Ge(0), Lt(2**63)] | None = option(
+    seed: Annotated[int, Ge(0), Lt(2**32)] | None = option(
         0,
         "seeds python, numpy, torch and the order of samples; null draws one and records it",
         decides=True,

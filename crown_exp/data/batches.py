@@ -234,6 +234,7 @@ def _outlive_stop_signals(worker: int) -> None:
 def _end_soon(*_: Any) -> None:
     # multiprocessing, too, ends what is left at exit by one SIGTERM, and waits for as long as it takes
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(LINGER_SECONDS)
 
 

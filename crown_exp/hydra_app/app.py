@@ -40,11 +40,10 @@ def run_app(arguments: Sequence[str]) -> int:
     project = find_project(Path.cwd())
     root = project.root if project else Path.cwd()
     make_importable(root)
+    # hydra.sweep.dir lies in it, for the workers of stock launchers as well
     home = root / Path(variables(project).get("CROWN_HOME") or ".crown").expanduser()
     with (
-        env_override(
-            {"CROWN_HOME": str(home)}
-        ),  # hydra.sweep.dir is in it, and the workers' as well
+        env_override({"CROWN_HOME": str(home)}),
         layered([*config_dir(parsed), *conf_layers(project)]),
         invoked(Invocation(multirun=parsed.multirun, project=project)) as invocation,
         application() as hydra,

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hydra.errors import HydraException
+
 from crown_exp.config.compose import strict
 from crown_exp.errors import CrownError
 from crown_exp.folder import RunRecord
@@ -64,9 +66,20 @@ def ended_elsewhere(job: JobReturn) -> Ended:
 def launched(
     invocation: Invocation, launcher: Launcher, jobs: Sequence[Sequence[str]], first: int
 ) -> Sequence[JobReturn]:
-    """Launch a batch and note how its runs ended, if the launcher did not do so itself."""
+    """Launch a batch and note how its runs ended, if the launcher did not do so itself.
+
+    Raises CrownError for what a launcher that is not ours cannot do (no Slurm here, say).
+    """
     known = len(invocation.ended)
-    returned = launcher.launch(jobs, initial_job_idx=first)
+    try:
+        returned = launcher.launch(jobs, initial_job_idx=first)
+    except (CrownError, HydraException):
+        raise
+    except Exception as error:
+        plugin = type(launcher).__module__
+        if plugin.startswith("hydra_plugins.crown_"):
+            raise
+        raise CrownError(f"hydra/launcher ({plugin}): {' '.join(str(error).split())}") from error
     if len(invocation.ended) == known:
         invocation.ended += map(ended_elsewhere, returned)
     return returned

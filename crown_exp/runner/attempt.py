@@ -102,13 +102,22 @@ class Attempt:
             attempt = self.claim()
             ending = self.carry_out(task, attempt)
             ending = self.write(attempt, ending, imported_files(self.root) | code)
-            self.report.end(ending, self.blobs.local_path(self.paths.root) or self.url)
+            self.report.end(ending, self.folder)
         return ending
 
     @property
-    def url(self) -> str:
-        """The run's folder in a store that has no files here."""
-        return f"{self.blobs.url}/{self.paths.root}"
+    def folder(self) -> Path | str:
+        """The run's folder in the store, for people."""
+        return self.blobs.local_path(self.paths.root) or f"{self.blobs.url}/{self.paths.root}"
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the store's blobs are files of this machine."""
+        return self.blobs.local_path(self.paths.root) is not None
+
+    def local(self, path: str) -> Path:
+        """Where a path of the store is on this machine: in the store itself, or in the spool."""
+        return self.blobs.local_path(path) or self.home / "spool" / path
 
     def loaded(self) -> Callable[..., Any] | Exception:
         """The user's function, or the error of importing it, which belongs to the attempt."""
@@ -176,20 +185,19 @@ class Attempt:
     def carry_out(self, task: Callable[..., Any] | Exception, attempt: AttemptRecord) -> Ending:
         """Call the task and say how it ended, whatever it did."""
         self.report.begin(attempt, self.chosen.choice if attempt.numerics else None)
-        segment = self.paths.segment(attempt.attempt, 1)
-        local = self.blobs.local_path(segment)
+        segment = self.local(self.paths.segment(attempt.attempt, 1))
         heart = Heart(
             self.portal, self.blobs, attempt, self.stop,
-            spooled=None if local else self.home / "spool" / segment, seconds=self.beat_seconds,
+            spooled=None if self.has_files else segment, seconds=self.beat_seconds,
         )  # fmt: skip
         log = RunLog(
-            local or self.home / "spool" / segment, self.record.id, attempt.attempt,
-            [self.report.console, heart], beat_seconds=self.beat_seconds,
+            segment, self.record.id, attempt.attempt, [self.report.console, heart],
+            beat_seconds=self.beat_seconds,
         )  # fmt: skip
         run = Run(
             id=self.record.id, name=self.record.name, config=self.config, attempt=attempt.attempt,
-            folder=self.blobs.local_path(self.paths.root) or self.home / "spool" / self.paths.root,
-            precision=self.precision, log=log, console=self.report.console, stop=self.stop,
+            folder=self.local(self.paths.root), precision=self.precision, log=log,
+            console=self.report.console, stop=self.stop,
         )  # fmt: skip
         ending = self.call(task, run)
         log.close()

@@ -12,7 +12,7 @@ from crown_exp.config.units import Interval, parse_interval
 from crown_exp.errors import TaskError
 from crown_exp.runner.build import build
 from crown_exp.runner.divergence import LossWatch
-from crown_exp.runner.handle import Config
+from crown_exp.runner.handle import Config, handle
 from crown_exp.runner.loop import turns, turns_of
 from crown_exp.runner.metrics import loggable
 from crown_exp.runner.state import State
@@ -101,9 +101,10 @@ class Run:
         A module is created on the run's device and computes in the run's precision. Raises TaskError if
         the group names nothing to build, or its target does not take the arguments.
         """
-        group = config if isinstance(config, Config) else Config("run.build", config)
-        if not group.target:
-            raise TaskError(f"{group.name} names no _target_; choose an option of that group")
+        group = handle(config, "config")
+        if group is None or not group.target:
+            name = group.name if group else f"run.build: a {type(config).__name__}"
+            raise TaskError(f"{name} names no _target_; choose an option of that group")
         import torch
 
         with self.device:
@@ -135,9 +136,10 @@ class Run:
         """
         from crown_exp.data import Batches, mix, move_to
 
-        name = dataset.name if isinstance(dataset, Config) else type(dataset).__name__
-        if isinstance(dataset, Config):
-            dataset = build(dataset.values, **({} if split is None else {"split": split}))
+        group = handle(dataset, "dataset")
+        name = group.name if group else type(dataset).__name__
+        if group:
+            dataset = build(group.values, **({} if split is None else {"split": split}))
         elif split is not None:
             raise TaskError(
                 "run.batches: split= needs the dataset's group; this one is built already"
@@ -193,17 +195,12 @@ class Run:
         loop = Loop("" if name == "main" else name, count, before=self.done)
         self._loops[name] = self._loop = loop
         self._fired.clear()
-        return turns(loop, items, self._console, self._stop, self._loop_left, self._settle)
+        return turns(loop, items, self._console, self._stop, self._loop_left, self._losses.read)
 
     def _loop_left(self) -> None:
         """However it ended: what it logged is written and shown."""
         self._log.drain()
         self._console.end()
-
-    def _settle(self) -> None:
-        """Nothing more is to come of the loop, or of the task: the last losses are looked at."""
-        self._losses.read()
-        self._stop.raise_if_asked()
 
     def _refuse_untracked(self) -> None:
         kept = {

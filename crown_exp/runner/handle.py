@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -26,3 +27,15 @@ class Config(Generic[T]):
     def __repr__(self) -> str:
         arguments = {key: value for key, value in self.values.items() if key != "_target_"}
         return f"Config({self.name}={self.target}, {arguments})"
+
+
+def handle(value: Any, name: str) -> Config[Any] | None:
+    """A Config as it is; a part of a config with a `_target_` (from `train(run, cfg)`) as one; else None."""
+    if isinstance(value, Config):
+        return value
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return None
+    omegaconf = sys.modules.get("omegaconf")
+    if omegaconf is not None and omegaconf.OmegaConf.is_config(value):
+        value = omegaconf.OmegaConf.to_container(value, resolve=True)
+    return Config(name, value)

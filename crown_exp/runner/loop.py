@@ -80,3 +80,4 @@ def turns(
         loop.in_turn = stop.in_turn = False
         left()
     settle()
+    stop.raise_if_asked()

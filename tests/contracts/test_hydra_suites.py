@@ -52,8 +52,12 @@ class TestBatchedSweeper(BatchedSweeperTestSuite):
 
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
-    [({}, ["-m", "hydra/launcher=crown"]), ({}, ["-m", "hydra/launcher=crown", *CROWN])],
-    ids=["basic", "crown"],
+    [
+        pytest.param({}, ["-m", "hydra/launcher=crown"], id="basic"),
+        pytest.param(
+            {}, ["-m", "hydra/launcher=crown", *CROWN], id="crown", marks=pytest.mark.full
+        ),
+    ],
 )
 class TestIntegration(IntegrationTestSuite):
     pass

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 QUICK = "+experiment=quick"
 
@@ -135,6 +136,22 @@ def test_the_home_may_be_elsewhere(
     assert crown("-m", QUICK, "seed=1,2", "hydra/sweeper=basic", "hydra/launcher=basic").code == 0
     assert not (crown.root / ".crown").exists()
     assert {path.name for path in (tmp_path / "home").iterdir()} >= {"store", "hydra"}
+
+
+@pytest.mark.parametrize(("arguments", "times"), [([QUICK], 1), (["-m", QUICK, "seed=1,2"], 3)])
+def test_nothing_is_composed_more_often_than_it_must(
+    crown: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str], times: int
+) -> None:
+    composed = []
+    original = ConfigLoaderImpl.load_configuration
+
+    def counting(self: ConfigLoaderImpl, *args: Any, **options: Any) -> Any:
+        composed.append(args)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counting)
+    assert crown(*arguments).code == 0
+    assert len(composed) == times
 
 
 # --- questions ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from crown_exp import Run
 from crown_exp.errors import StoreError
 from crown_exp.folder import RunPaths, decode_segment
+from crown_exp.runner import run_attempt
 from crown_exp.storage import Portal
 from crown_exp.storage.memory import MemoryStore
 from tests.running import Lab
@@ -87,12 +89,15 @@ def test_a_store_that_is_away_at_the_end(lab: Lab) -> None:
         lab.blobs.away = True  # type: ignore[attr-defined]
         return {"answer": 42}
 
-    run = lab.make(task)
-    ended = lab.attempt(run)
-    assert (ended.code, ended.ending.result) == (80, {"answer": 42})
-    assert "not recorded after 3 steps" in ended.said
-    assert "  answer           42" in ended.said
-    assert ended.said.count("not written: cannot ") == 2  # the log, then the end
+    stream = io.StringIO()
+    ending = run_attempt(
+        lab.portal, lab.blobs, lab.make(task), home=lab.home, root=lab.home, stream=stream
+    )
+    said = stream.getvalue()
+    assert (ending.exit_code, ending.result) == (80, {"answer": 42})
+    assert "not recorded after 3 steps" in said
+    assert "  answer           42" in said
+    assert said.count("not written: cannot ") == 2  # the log, then the end
     (kept,) = spooled(lab)  # what was logged is on this machine still
     assert sum(len(batch) for batch in decode_segment(kept.read_bytes()).batches) == 3
 

@@ -8,7 +8,6 @@ command line itself.
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 import subprocess
@@ -32,13 +31,14 @@ from crown_exp.config.overrides import override_problems, read
 from crown_exp.config.project import builtin_conf
 from crown_exp.config.targets import find_target
 from crown_exp.config.tree import Tree
+from crown_exp.errors import ConfigError
 
 DIGITS = "+experiment=digits_cnn"
-TARGETS = ("torch.optim.AdamW", "torch.optim.SGD", "torch.optim.lr_scheduler.CosineAnnealingLR")
+OTHERS = ("optimizer=sgd", "model=mlp")
+"""The options of groups that the preset does not choose."""
 LETTERS = 4
 """How many letters stand in for each one of a name, drawn from a to z and _."""
 
-SAMPLE = 200
 ENOUGH = 0.95
 
 
@@ -46,13 +46,14 @@ ENOUGH = 0.95
 class Name:
     """A name of the tree, the names beside it, and how a command line says it.
 
-    words: makes the overrides that use the name, or a typo of it.
+    words: makes the overrides that use the name, or a typo of it. other: what else must be chosen.
     """
 
     kind: str
     name: str
     beside: frozenset[str]
-    words: Callable[[str], list[str]]
+    words: Callable[[str], str]
+    other: str = ""
 
 
 def typos(name: str, letters: random.Random) -> list[str]:
@@ -88,8 +89,8 @@ def in_the_checkout() -> Iterator[None]:
 
 
 @cache
-def shipped() -> Composition:
-    return sound(new_loader(), [DIGITS])[0]
+def shipped(other: str = "") -> Composition:
+    return sound(new_loader(), [DIGITS, *filter(None, [other])])[0]
 
 
 @cache
@@ -99,37 +100,34 @@ def tree() -> Tree:
 
 def framework_keys() -> Iterator[Name]:
     """`seed`, `limits`, `limits.steps`, …"""
-    defaults, groups = schema.defaults(), tree().groups()
+    defaults = schema.defaults()
     task = find_target(shipped().config["task"]["_target_"])
-    top = frozenset([*defaults, *schema.TARGET_GROUPS, *groups, *list(task.parameters)[1:]])
+    top = frozenset(
+        [*defaults, *schema.TARGET_GROUPS, *tree().groups(), *list(task.parameters)[1:]]
+    )
     for key in schema.leaves():
         section, _, name = key.path.rpartition(".")
-        if section:
-            beside = frozenset(defaults[section])
-            yield Name("key", name, beside, lambda typo, at=section: [f"{at}.{typo}=1"])
-        else:
-            yield Name("key", name, top, lambda typo: [f"{typo}=1"])
+        beside = frozenset(defaults[section]) if section else top
+        at = f"{section}." if section else ""
+        yield Name("key", name, beside, lambda typo, at=at: f"{at}{typo}=1")
     for section in schema.SECTIONS:
-        yield Name("section", section, top, lambda typo: [f"{typo}.x=1"])
+        yield Name("section", section, top, lambda typo: f"{typo}.x=1")
 
 
 def parameters() -> Iterator[Name]:
     """What the task and every target of the shipped groups take: `task.steps`, `optimizer.lr`, …"""
-    for group, node in shipped().config.items():
-        if isinstance(node, dict) and "_target_" in node:
-            target = find_target(node["_target_"])
-            names = list(target.parameters)[1:] if group == "task" else list(target.parameters)
-            bound = {*schema.TARGET_GROUPS} if group == "task" else set()
-            beside = frozenset(set(names) - bound)
-            for name in sorted(beside):
-                yield Name("parameter", name, beside, lambda typo, at=group: [f"{at}.{typo}=1"])
-    for target_name in TARGETS:
-        beside = frozenset(find_target(target_name).parameters)
-        for name in sorted(beside):
-            yield Name(
-                "parameter", name, beside,
-                lambda typo, target=target_name: [f"optimizer._target_={target}", f"optimizer.{typo}=1"],
-            )  # fmt: skip
+    for other in ("", *OTHERS):
+        for group, node in shipped(other).config.items():
+            if not other.startswith(group) and other:
+                continue
+            if isinstance(node, dict) and "_target_" in node:
+                names = list(find_target(node["_target_"]).parameters)
+                handed = {names[0], *schema.TARGET_GROUPS} if group == "task" else set()
+                beside = frozenset(names) - handed
+                for name in sorted(beside):
+                    yield Name(
+                        "parameter", name, beside, lambda typo, at=group: f"{at}.{typo}=1", other
+                    )
 
 
 def groups_and_options() -> Iterator[Name]:
@@ -138,14 +136,10 @@ def groups_and_options() -> Iterator[Name]:
     for group in tree().groups():
         plus = "+" if group == "experiment" else ""
         options = tree().options(group)
-        yield Name("group", group, top, lambda typo, p=plus, o=options[0]: [f"{p}{typo}={o}"])
+        yield Name("group", group, top, lambda typo, p=plus, o=options[0]: f"{p}{typo}={o}")
         for option in options:
-            yield Name(
-                "option",
-                option,
-                frozenset(options),
-                lambda typo, p=plus, g=group: [f"{p}{g}={typo}"],
-            )
+            at = f"{plus}{group}"
+            yield Name("option", option, frozenset(options), lambda typo, at=at: f"{at}={typo}")
 
 
 def all_typos() -> list[tuple[Name, str]]:
@@ -162,31 +156,31 @@ def all_typos() -> list[tuple[Name, str]]:
 
 def answered(name: Name, typo: str) -> list[str]:
     """The problems that the command line would find in a command with this typo."""
+    override = name.words(typo)
     if name.kind in ("group", "option"):
         loader = new_loader_once()
-        overrides, unreadable = read(loader, name.words(typo))
+        (parsed,), unreadable = read(loader, [override])
         assert not unreadable
-        return [
-            str(problem)
-            for override in overrides
-            for problem in override_problems(loader, tree(), override, listed())
-        ]
-    config = copy.deepcopy(shipped().config)
-    for override in name.words(typo):
-        key, _, value = override.partition("=")
-        *sections, last = key.split(".")
-        node: dict[str, Any] = config
-        for section in sections:
-            node = node.setdefault(section, {})
-        if last == "_target_":
-            node.clear()
-        node[last] = value
+        return [str(item) for item in override_problems(loader, tree(), parsed, listed())]
+    path, _, value = override.partition("=")
+    *sections, last = path.split(".")
+    top = sections[0] if sections else last
+    composed = shipped(name.other).config
+    # the rest of the tree is sound: it is left out for the sake of time
+    config = {key: dict(composed[key]) for key in {"task", top} if key in composed and sections}
+    config.setdefault("task", composed["task"])
+    node: dict[str, Any] = config
+    for section in sections:
+        node = node.setdefault(section, {})
+    node[last] = value
     try:
-        check(Composition(config, shipped().choices, ()), tree().groups())
-    except Exception as error:
-        wrong = f"{name.words(typo)[-1].partition('=')[0]}:"
-        wrong = wrong.replace(".x:", ":") if name.kind == "section" else wrong
-        return [line for line in str(error).splitlines() if line.startswith(wrong)]
+        check(Composition(config, shipped(name.other).choices, ()), tree().groups())
+    except ConfigError as error:
+        where = top if name.kind == "section" else path
+        bound = ("model", "dataset", "optimizer", "lr_schedule")  # which were left out
+        problems = [problem for problem in error.problems if problem.where not in bound]
+        assert {problem.where for problem in problems} == {where}
+        return list(map(str, problems))
     return []
 
 
@@ -225,19 +219,20 @@ def test_a_typo_is_answered_with_the_right_name_first(
     assert right >= ENOUGH * len(cases), "\n".join(missed[:40])
 
 
+@pytest.mark.parametrize("sample", [40, pytest.param(200, marks=pytest.mark.full)])
 def test_a_sample_through_the_command_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample: int, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CROWN_HOME", str(tmp_path / "home"))
     missed = []
-    for name, typo in random.Random(1).sample(all_typos(), SAMPLE):
-        words = name.words(typo)
-        code = guarded(words if words[0].startswith("+") else [DIGITS, *words])
+    for name, typo in random.Random(1).sample(all_typos(), sample):
+        words = [*filter(None, [name.other]), name.words(typo)]
+        code = guarded(words if name.words("").startswith("+") else [DIGITS, *words])
         lines = capsys.readouterr().err.splitlines()
         if (code, len(lines)) != (2, 1) or first_guess(lines[0]) != name.name:
             missed.append(f"{words}: {code} {lines}")
     with capsys.disabled():
-        print(f"\n{SAMPLE - len(missed)} of {SAMPLE} through the command line", end=" ")
+        print(f"\n{sample - len(missed)} of {sample} through the command line", end=" ")
     assert not missed, "\n".join(missed)
     assert not (tmp_path / "home").exists()
 

@@ -30,7 +30,7 @@ def found(config: dict[str, Any], groups: tuple[str, ...] = (), **choices: str) 
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("seed=-1", "seed: expected an int in [0, 9223372036854775808) or null, got -1"),
+        ("seed=-1", "seed: expected an int in [0, 4294967296) or null, got -1"),
         ("seed=1.5", "seed: expected an int"),
         ("seed=true", "seed: expected an int"),
         ("tags=paper", "tags: expected a list of str, got 'paper'"),

@@ -38,6 +38,7 @@ def test_a_sound_command_has_no_problem(project: Any) -> None:
         ([OK, "evn/size=3"], "evn/size=3: no group 'evn/size'"),
         ([OK, "env@teacher=small"], "env@teacher=small: env@teacher is not in the defaults list: type +env@"),
         ([OK, "seed=["], "seed=[: cannot be read: no viable alternative at input '['"),
+        ([OK, "name=ünï"], "name=ünï: cannot be read: a character in it must be quoted; type 'name=\"ünï\"'"),
         ([OK, "seed"], "seed: expected key=value; a word by itself comes first"),
         ([OK, "hydra.lancher=x"], "hydra.lancher=x: no such key; did you mean launcher?"),
         ([OK, "hydra/launcher=cron"], "hydra/launcher=cron: group hydra/launcher has no option 'cron'; did"),

@@ -76,3 +76,27 @@ def test_a_stop_signal_to_the_whole_job_does_not_cost_the_turn() -> None:
     os.kill(worker.pid, signal.SIGINT)
     os.kill(worker.pid, signal.SIGTERM)
     assert len(list(data)) == 19
+
+
+def test_an_error_ends_the_workers_though_it_is_still_looked_at() -> None:
+    """Else they would be waited for at the end of the process, and never told to end."""
+    others = set(multiprocessing.active_children())
+    data = Batches(Broken(), batch_size=4, seed=0, train=False, workers=2)
+    with pytest.raises(LookupError) as caught:
+        list(data)
+    assert caught.value.__traceback__ is not None
+    assert set(multiprocessing.active_children()) == others
+
+
+def test_a_worker_that_is_asked_to_end_does_so_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As multiprocessing asks at exit, once, and waits."""
+    monkeypatch.setattr("crown_exp.data.batches.LINGER_SECONDS", 1)
+    others = set(multiprocessing.active_children())
+    data = iter(Batches(Augmented(), batch_size=2, seed=0, workers=1))
+    next(data)
+    (worker,) = set(multiprocessing.active_children()) - others
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        worker.terminate()
+        worker.join(30)
+        list(data)
+    assert worker.exitcode == -signal.SIGALRM

@@ -12,10 +12,10 @@ import anyio
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
-from crown_exp.errors import ConfigError
+from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import EndRecord, ResultRecord, RunRecord
-from crown_exp.launch.collect import RunFailed, collect, ended_elsewhere
-from crown_exp.launch.invocation import Ended
+from crown_exp.launch.collect import RunFailed, collect, ended_elsewhere, launched
+from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.storage import open_blobs
 from crown_exp.storage.runs import write_end, write_result, write_run
 
@@ -92,3 +92,30 @@ def test_errors_survive_the_way_back_from_a_worker() -> None:
     assert (str(failed), failed.exit_code) == ("r1: diverged", 79)
     wrong = ConfigError.of("seed", "expected an int", "x.yaml:3")
     assert pickle.loads(pickle.dumps(wrong)).problems == wrong.problems
+
+
+class Launcher:
+    """What Hydra's launchers offer."""
+
+    def __init__(self, *returned: JobReturn, error: Exception | None = None) -> None:
+        self.returned, self.error = returned, error
+
+    def launch(self, jobs: object, initial_job_idx: int) -> tuple[JobReturn, ...]:
+        if self.error:
+            raise self.error
+        return self.returned
+
+
+def test_what_a_foreign_launcher_cannot_do_is_one_line() -> None:
+    invocation = Invocation(multirun=True, project=None)
+    with pytest.raises(CrownError, match=r"^hydra/launcher \(.*test_collect\): no srun here$"):
+        launched(invocation, Launcher(error=RuntimeError("no srun\nhere")), [[]], 0)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        launched(invocation, Launcher(error=ConfigError.of("a", "b")), [[]], 0)  # type: ignore[arg-type]
+
+
+def test_what_a_launcher_does_not_note_itself_is_noted() -> None:
+    invocation = Invocation(multirun=True, project=None)
+    job = JobReturn(overrides=["seed=1"], status=JobStatus.COMPLETED)
+    launched(invocation, Launcher(job, job), [[], []], 0)  # type: ignore[arg-type]
+    assert [ended.name for ended in invocation.ended] == ["seed=1", "seed=1"]

@@ -139,6 +139,37 @@ def test_build_inner_targets_partials_and_lists(lab: Lab) -> None:
     assert raw == {"a": {"_target_": "x"}}
 
 
+def test_build_and_batches_from_the_whole_config(lab: Lab) -> None:
+    def task(run: Run, cfg: Any) -> list[Any]:
+        net = run.build(cfg.model)
+        batches = run.batches(cfg.dataset, batch_size=2, split="test", train=False)
+        return [type(net).__name__, net.normalized_shape, len(batches)]
+
+    config = {
+        "width": 3,
+        "model": {"_target_": "torch.nn.LayerNorm", "normalized_shape": [2, "${width}"]},
+        "dataset": {"_target_": f"{__name__}.Split", "sizes": [4, 6]},
+    }
+    assert lab.run(task, config).ending.result == ["LayerNorm", [2, 3], 3]
+
+
+class Split:
+    def __init__(self, sizes: list[int], split: str = "train") -> None:
+        assert type(sizes) is list
+        self.size = sizes[split == "test"]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def test_build_of_what_is_no_config(lab: Lab) -> None:
+    ended = lab.run(lambda run: run.build({"a": 1}))
+    assert ended.ending.error.startswith("run.build: a dict names no _target_")
+
+
 # --- track and state --------------------------------------------------------------------------------
 
 

@@ -114,6 +114,17 @@ def test_a_task_that_swallows_exceptions_is_stopped_nevertheless(lab: Lab) -> No
     assert (turns, ended.code, ended.ending.step) == ([0], 130, 1)
 
 
+def test_a_task_that_was_over_before_it_could_be_stopped_is_over(lab: Lab) -> None:
+    def task(run: Run) -> int:
+        for _ in run.steps(10):
+            send()
+            break
+        return 1
+
+    ended = lab.run(task)
+    assert (ended.code, ended.state, ended.ending.result) == (0, "completed", 1)
+
+
 def test_what_a_library_makes_of_a_stop_is_still_the_stop(lab: Lab) -> None:
     def task(run: Run) -> None:
         try:
