@@ -94,7 +94,8 @@ def torch_globals(choice: Choice, seed: int, threads: int | None) -> Iterator[No
         seed_torch(seed)
         torch.set_num_threads(threads or thread_count)
         torch.set_float32_matmul_precision("high" if choice.tf32 else "highest")
-        torch.use_deterministic_algorithms(choice.deterministic)
+        if choice.deterministic != deterministic:  # the call alone imports torch._dynamo: a second
+            torch.use_deterministic_algorithms(choice.deterministic)
         cudnn.benchmark, cudnn.deterministic = False, choice.deterministic
         cudnn.allow_tf32 = choice.tf32
         try:
@@ -104,7 +105,8 @@ def torch_globals(choice: Choice, seed: int, threads: int | None) -> Iterator[No
             torch.set_grad_enabled(gradients)
             torch.set_default_dtype(dtype)
             torch.set_float32_matmul_precision(matmul)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            if torch.are_deterministic_algorithms_enabled() != deterministic:
+                torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
             cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = switches
 
 

@@ -25,7 +25,7 @@ from crown_exp.runner.context import Run
 from crown_exp.runner.ending import Ending, completed, ended_by, stopped
 from crown_exp.runner.heart import Heart, superseded
 from crown_exp.runner.imports import when_imported
-from crown_exp.runner.process import process_globals, seed_again
+from crown_exp.runner.process import imported_at_rest, process_globals, seed_again
 from crown_exp.runner.report import Report
 from crown_exp.runner.stopping import StopRequest, stop_signals
 from crown_exp.runner.task import call_task, load_task
@@ -94,9 +94,11 @@ class Attempt:
         with self.undo as undo:
             self.environment = undo.enter_context(process_globals(self.root, self.record.seed))
             undo.enter_context(when_imported("torch", self.prepare_torch))
+            wake_collector = undo.enter_context(imported_at_rest())
             task = self.loaded()
             if "torch" in sys.modules:
                 self.precision()
+            wake_collector()
             code = imported_files(self.root)
             undo.enter_context(stop_signals(self.stop))
             attempt = self.claim()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import sys
 import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -31,6 +32,30 @@ def process_globals(root: Path, seed: int) -> Iterator[MutableMapping[str, str]]
         undo.enter_context(seeded_random(seed))
         undo.enter_context(seeded_numpy(seed))
         yield environment
+
+
+@contextmanager
+def imported_at_rest() -> Iterator[Callable[[], None]]:
+    """The garbage collector rests until what is yielded is called, and leaves alone what was made by then.
+
+    Importing torch makes a million objects and next to no garbage; looking through them again and again is a
+    tenth of the time to the first step.
+    """
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+
+    def wake() -> None:
+        if enabled:
+            gc.freeze()
+            gc.enable()
+
+    gc.disable()
+    try:
+        yield wake
+    finally:
+        if enabled:
+            gc.enable()
+            if not frozen:
+                gc.unfreeze()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READER = "crown_exp/config/settings.py"
-WRITERS = {"crown_exp/__main__.py", "crown_exp/hydra_app.py"}
+WRITERS = {"crown_exp/__main__.py", "crown_exp/hydra_app/app.py"}
 NAMES = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 

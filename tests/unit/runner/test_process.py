@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -19,6 +20,7 @@ import torch
 
 from crown_exp import Run
 from crown_exp.runner.imports import when_imported
+from crown_exp.runner.process import imported_at_rest
 from tests.running import Lab
 
 
@@ -191,3 +193,25 @@ def test_a_run_in_another_thread_leaves_signals_alone(lab: Lab) -> None:
     thread.start()
     thread.join()
     assert ended[0].code == 0, ended[0].said
+
+
+def test_the_collector_rests_until_it_is_woken_and_forgets_nothing() -> None:
+    assert gc.isenabled()
+    with imported_at_rest() as wake:
+        assert not gc.isenabled()
+        wake()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with imported_at_rest() as wake:
+            wake()
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
