@@ -6,22 +6,30 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, Required, TextIO, TypedDict, Unpack
 
 import yaml
 
 from crown_exp import __version__
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import code_hash, imported_files
-from crown_exp.errors import ConfigError, StoreError
-from crown_exp.folder import AttemptRecord, EndRecord, ResultRecord, RunPaths, RunRecord
+from crown_exp.errors import StoreError
+from crown_exp.folder import (
+    AttemptRecord,
+    EndRecord,
+    Facts,
+    ResultRecord,
+    RunPaths,
+    RunRecord,
+    state,
+)
 from crown_exp.folder.records import CodeHash
-from crown_exp.outcome import ExitCode
+from crown_exp.outcome import FINAL, ExitCode
 from crown_exp.runner.context import Run
+from crown_exp.runner.device import DeviceOnDemand
 from crown_exp.runner.ending import Ending, completed, ended_by, stopped
 from crown_exp.runner.heart import Heart, superseded
 from crown_exp.runner.imports import when_imported
@@ -40,26 +48,57 @@ from crown_exp.storage.runs import (
 )
 from crown_exp.tracking.run_log import BEAT_SECONDS, RunLog
 
-if TYPE_CHECKING:
-    from crown_exp.devices.precision import Precision
+
+class Options(TypedDict, total=False):
+    """How an attempt is carried out, whatever the run: fields of `Attempt` that a caller may set."""
+
+    home: Required[Path]
+    root: Path
+    job: str | None
+    take_over: bool
+    stream: TextIO
+    clock: Clock
+    beat_seconds: float
 
 
-def run_attempt(portal: Portal, blobs: BlobStore, run_id: str, **options: Any) -> Ending:
-    """See one attempt of a run through, in this process and thread. Options: the fields of `Attempt`.
+def run_attempt(
+    portal: Portal, blobs: BlobStore, run_id: str, **options: Unpack[Options]
+) -> Ending:
+    """See one attempt of a run through, in this process and thread.
 
     What the task does wrong is told in the Ending and on the stream, as is a store that does not take the
-    end. A run that is completed already is not run again. Raises Superseded if another attempt holds the
+    end. A run that is completed or failed is not run again. Raises Superseded if another attempt holds the
     run, ConfigError if this machine lacks its device, StoreError if the store cannot be read or does not
     take the attempt: in these cases it did not begin.
     """
     facts = portal.call(read_facts, blobs, run_id)
     paths = RunPaths(run_id)
-    config = yaml.load(portal.call(blobs.get, paths.config), Loader=yaml.CSafeLoader)
+    config = read_config(portal.call(blobs.get, paths.config), paths.config)
     attempt = Attempt(portal, blobs, facts.run, paths, config, **options)
-    if facts.result is not None:
-        attempt.report.already(facts.result.result)
-        return Ending(int(ExitCode.OK), facts.result.step, facts.result.result)
+    if state(facts, portal.call(blobs.now)) in FINAL:
+        ending = final_ending(facts)
+        attempt.report.already(ending)
+        return ending
     return attempt.run()
+
+
+def read_config(data: bytes, path: str) -> dict[str, Any]:
+    """config.yaml as it was recorded. Raises StoreError if it is damaged."""
+    try:
+        config = yaml.load(data, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        config = None
+    if not isinstance(config, dict) or not {"task", "device", "limits", "tracker"} <= config.keys():
+        raise StoreError(f"{path}: damaged, not the config that was recorded")
+    return config
+
+
+def final_ending(facts: Facts) -> Ending:
+    """How a run ended that nothing can change any more."""
+    if facts.result is not None:
+        return Ending(int(ExitCode.OK), facts.result.step, facts.result.result)
+    end = max(facts.ends, key=lambda item: item.attempt)
+    return Ending(end.exit_code, end.step, error=end.reason, failure=end.error)
 
 
 @dataclass
@@ -84,25 +123,25 @@ class Attempt:
     clock: Clock = field(default_factory=SystemClock)
     beat_seconds: float = BEAT_SECONDS
     stop: StopRequest = field(default_factory=StopRequest)
-    undo: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self.report = Report(self.stream, self.record, self.config["tracker"])
 
     def run(self) -> Ending:
         """Load the task, take the fence, call the task, write how it ended."""
-        with self.undo as undo:
-            self.environment = undo.enter_context(process_globals(self.root, self.record.seed))
-            undo.enter_context(when_imported("torch", self.prepare_torch))
+        with ExitStack() as undo:
+            environment = undo.enter_context(process_globals(self.root, self.record.seed))
+            device = DeviceOnDemand(self.config["device"], self.record.seed, environment, undo)
+            undo.enter_context(when_imported("torch", device.torch_came))
             wake_collector = undo.enter_context(imported_at_rest())
             task = self.loaded()
-            if "torch" in sys.modules:
-                self.precision()
+            numerics = device.numerics()
             wake_collector()
             code = imported_files(self.root)
             undo.enter_context(stop_signals(self.stop))
-            attempt = self.claim()
-            ending = self.carry_out(task, attempt)
+            attempt = self.claim(numerics, device.versions())
+            self.report.begin(attempt, device.choice)
+            ending = self.carry_out(task, attempt, device)
             ending = self.write(attempt, ending, imported_files(self.root) | code)
             self.report.end(ending, self.folder)
         return ending
@@ -128,55 +167,16 @@ class Attempt:
         except Exception as error:
             return error
 
-    # --- the device -----------------------------------------------------------------------------------
-
-    @cached_property
-    def chosen(self) -> Precision:
-        """The device and precision, chosen once; torch's random state and switches are set for them."""
-        from crown_exp.devices import choose
-        from crown_exp.devices.precision import Precision, TorchProbe, torch_globals
-
-        wish = self.config["device"]
-        choice = choose(wish, TorchProbe())
-        if choice.deterministic:  # what cuBLAS needs for it; read when CUDA is first used
-            self.environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self.undo.enter_context(torch_globals(choice, self.record.seed, wish["threads"]))
-        return Precision(choice)
-
-    def precision(self) -> Precision:
-        """`chosen`, as a function that can be handed on."""
-        return self.chosen
-
-    def prepare_torch(self) -> None:
-        """torch has been imported; a device that is not there is for those who ask for it to tell."""
-        with suppress(ConfigError):
-            self.precision()
-
-    def numerics(self) -> dict[str, Any]:
-        """What decides the bits beside the signature; nothing if torch has no part in it."""
-        torch = sys.modules.get("torch")
-        if torch is None:
-            return {}
-        return self.chosen.choice.numerics() | {
-            "accumulate": self.config["device"]["accumulate"],
-            "threads": torch.get_num_threads(),
-            "ranks": 1,
-        }
-
-    # --- the attempt ----------------------------------------------------------------------------------
-
-    def claim(self) -> AttemptRecord:
+    def claim(self, numerics: dict[str, Any], versions: dict[str, str]) -> AttemptRecord:
         """Begin the next attempt. Raises Superseded if a living one holds the run."""
-        machine, pid, numerics = here(), os.getpid(), self.numerics()
-        versions = {"crown_exp": __version__, "python": platform.python_version()}
-        if "torch" in sys.modules:
-            versions["torch"] = sys.modules["torch"].__version__
+        machine, pid = here(), os.getpid()
+        ours = {"crown_exp": __version__, "python": platform.python_version()}
 
         def build(number: int) -> AttemptRecord:
             return AttemptRecord(
                 run=self.record.id, attempt=number, started=self.clock.now(), host=machine.host,
                 pid=pid, process_started=process_started(pid), boot_id=machine.boot_id,
-                job=self.job, numerics=numerics, versions=versions,
+                job=self.job, numerics=numerics, versions=ours | versions,
             )  # fmt: skip
 
         return self.portal.call(
@@ -184,9 +184,10 @@ class Attempt:
             job=self.job, take_over=self.take_over,
         )  # fmt: skip
 
-    def carry_out(self, task: Callable[..., Any] | Exception, attempt: AttemptRecord) -> Ending:
+    def carry_out(
+        self, task: Callable[..., Any] | Exception, attempt: AttemptRecord, device: DeviceOnDemand
+    ) -> Ending:
         """Call the task and say how it ended, whatever it did."""
-        self.report.begin(attempt, self.chosen.choice if attempt.numerics else None)
         segment = self.local(self.paths.segment(attempt.attempt, 1))
         heart = Heart(
             self.portal, self.blobs, attempt, self.stop,
@@ -198,7 +199,7 @@ class Attempt:
         )  # fmt: skip
         run = Run(
             id=self.record.id, name=self.record.name, config=self.config, attempt=attempt.attempt,
-            folder=self.local(self.paths.root), precision=self.precision, log=log,
+            folder=self.local(self.paths.root), precision=device.ask, log=log,
             console=self.report.console, stop=self.stop,
         )  # fmt: skip
         ending = self.call(task, run)

@@ -10,7 +10,7 @@ from crown_exp.errors import CrownError, Stopped
 from crown_exp.folder.records import Failure
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.task import storable
-from crown_exp.runner.tracebacks import last_line, last_place, own_traceback
+from crown_exp.runner.tracebacks import last_line, last_place, own_traceback, words_of
 
 KEPT_CHARACTERS = 4_000
 
@@ -50,14 +50,13 @@ def ended_by(error: BaseException, step: int) -> Ending:
         return stopped("interrupted by the user", ExitCode.INTERRUPTED, step)
     if is_of(error, "bdb", "BdbQuit"):
         return stopped("ended in the debugger", ExitCode.INTERRUPTED, step)
-    trace, message = own_traceback(error), str(error)[:KEPT_CHARACTERS]
+    trace, message = own_traceback(error), words_of(error)[:KEPT_CHARACTERS]
     failure = Failure(type=type(error).__name__, message=message, traceback=trace)
     code, line, told = ExitCode.RAISED, last_line(error), trace
     if isinstance(error, CrownError):
         code = ExitCode(error.exit_code)
-        code = (
-            ExitCode.RAISED if code is ExitCode.USAGE else code
-        )  # a task that ran is no wrong usage
+        if code is ExitCode.USAGE:  # a task that ran is no wrong usage
+            code = ExitCode.RAISED
         line, told = str(error), "\n".join(filter(None, [str(error), last_place(error)]))
     elif is_out_of_memory(error):
         code = ExitCode.OUT_OF_MEMORY
@@ -70,7 +69,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or is_of(error, "torch", "OutOfMemoryError")
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in words_of(error))
     )
 
 

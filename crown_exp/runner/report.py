@@ -31,7 +31,7 @@ class Report:
         sweep = self.record.sweep
         place = f"  run {sweep['number']} of {sweep['of'] or '?'}" if sweep else ""
         device = f"  {choice.device} ({choice.reason})" if choice else ""
-        again = f"  attempt {attempt.attempt}" if attempt.attempt > 1 else ""
+        again = f"  attempt {attempt.attempt}, from the start" if attempt.attempt > 1 else ""
         self.line(f"{self.record.name}  {self.record.id}{place}{again}{device}")
 
     def end(self, ending: Ending, folder: Path | str) -> None:
@@ -51,10 +51,11 @@ class Report:
         if self.record.sweep is None:
             self.line(f"next    {next_words(self.record, ending, folder)}")
 
-    def already(self, result: Any) -> None:
-        """The run was completed before."""
-        self.line(f"{self.record.id} is completed already; nothing was run")
-        self.result(result)
+    def already(self, ending: Ending) -> None:
+        """The run ended before, for good."""
+        how = "is completed" if ending.exit_code == ExitCode.OK else f"failed ({ending.error})"
+        self.line(f"{self.record.id} {how} already; nothing was run")
+        self.result(ending.result)
 
     def result(self, result: Any) -> None:
         """What the task returned, a line a value."""
@@ -93,5 +94,5 @@ def next_words(record: RunRecord, ending: Ending, folder: Path | str) -> str:
         return f"python -m crown_exp -m {shlex.join([*kept, 'seed=1,2,3'])}"
     if ending.exit_code in STOPS or ending.exit_code == ExitCode.INFRASTRUCTURE:
         place = display(folder) if isinstance(folder, Path) else folder
-        return f"python -m crown_exp run {shlex.quote(place)}"
+        return f"python -m crown_exp run {shlex.quote(place)}   # again, from the start"
     return f"python -m crown_exp {shlex.join(record.overrides)}"

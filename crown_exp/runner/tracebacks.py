@@ -47,11 +47,19 @@ def without_our_frames(text: str) -> str:
 
 def last_line(error: BaseException) -> str:
     """`ValueError: what was wrong`: one line; of a worker's error, its own last line."""
-    message, kind = str(error).strip(), type(error).__name__
+    message, kind = words_of(error).strip(), type(error).__name__
     _, header, original = message.rpartition("Traceback (most recent call last):\n")
     if header:
         return next((line for line in original.splitlines() if not line.startswith(" ")), kind)
     return f"{kind}: {first}" if (first := message.partition("\n")[0]) else kind
+
+
+def words_of(error: BaseException) -> str:
+    """An error's message, also of one that cannot say it."""
+    try:
+        return str(error)
+    except Exception:
+        return "<its message cannot be told: str() raised>"
 
 
 def last_place(error: BaseException) -> str:

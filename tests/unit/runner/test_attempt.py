@@ -13,7 +13,7 @@ import torch
 
 import crown_exp
 from crown_exp import Run
-from crown_exp.errors import ConfigError
+from crown_exp.errors import ConfigError, StoreError
 from crown_exp.outcome import ExitCode
 from tests.running import Lab
 
@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_as_another_attempt(lab: Lab) -> None:
     assert lab.attempt(run, job="7").code == 130
     again = lab.attempt(run, job="7")
     assert (again.code, again.ending.result, again.state) == (0, 2, "completed")
-    assert "  attempt 2  " in again.said
+    assert "  attempt 2, from the start" in again.said
     assert [attempt.job for attempt in again.facts.attempts] == ["7", "7"]
 
 
@@ -188,3 +188,44 @@ def test_every_exit_code_has_words(lab: Lab) -> None:
         assert ended.code == code
         assert f"{ended.id} {state} after 0 steps" in ended.said
         assert str(error) in ended.said
+
+
+def test_a_failed_run_is_not_run_again(lab: Lab) -> None:
+    calls = []
+
+    def fails(run: Run) -> None:
+        calls.append(run.attempt)
+        raise ValueError("no")
+
+    run = lab.make(fails)
+    assert lab.attempt(run).code == 1
+    again = lab.attempt(run)
+    assert (again.code, again.state) == (1, "failed")
+    assert "failed (ValueError: no) already; nothing was run" in again.said
+    assert calls == [1]
+    assert len(again.facts.attempts) == 1
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("I do not speak")
+
+
+def test_an_error_that_cannot_tell_its_message_ends_the_run_like_any_other(lab: Lab) -> None:
+    def fails(run: Run) -> None:
+        raise Mute
+
+    ended = lab.run(fails)
+    assert (ended.code, ended.state) == (1, "failed")
+    assert ended.facts.ends[0].error is not None
+    assert ended.facts.ends[0].error["type"] == "Mute"
+
+
+@pytest.mark.parametrize("damage", [b"", b"a: [", b"- 1\n", b"task: {}\n", b"\xff\xfe"])
+def test_a_damaged_config_is_told_in_a_line(lab: Lab, damage: bytes) -> None:
+    run = lab.make(train)
+    config = lab.blobs.local_path(f"runs/{run}/config.yaml")
+    assert config is not None
+    config.write_bytes(damage)
+    with pytest.raises(StoreError, match=r"config\.yaml: damaged"):
+        lab.attempt(run)
