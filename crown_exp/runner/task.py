@@ -21,6 +21,8 @@ def load_task(config: Mapping[str, Any]) -> Callable[..., Any]:
         raise TaskError(f"importing {target} called sys.exit({end.code!r})") from None
     if not callable(function):
         raise TaskError(f"task._target_={target} is a {type(function).__name__}, not a function")
+    if inspect.iscoroutinefunction(function):
+        raise TaskError(f"task._target_={target} is async; a task is a plain function")
     return function  # type: ignore[no-any-return]
 
 

@@ -229,3 +229,13 @@ def test_a_damaged_config_is_told_in_a_line(lab: Lab, damage: bytes) -> None:
     config.write_bytes(damage)
     with pytest.raises(StoreError, match=r"config\.yaml: damaged"):
         lab.attempt(run)
+
+
+async def asynchronous(run: Run) -> None:
+    """Not a task."""
+
+
+def test_an_async_task_is_refused(lab: Lab) -> None:
+    ended = lab.run(asynchronous)
+    assert ended.code == 1
+    assert "is async; a task is a plain function" in ended.said
