@@ -1,7 +1,5 @@
 """crown_exp: experiments that finish. `Run` and `Config` are what a task needs; the rest is lazy."""
 
-from __future__ import annotations
-
 TYPE_CHECKING = False  # typing's own costs a start-up more than all that is here
 if TYPE_CHECKING:
     from typing import Any
@@ -21,9 +19,13 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in HOMES:
         raise AttributeError(f"module 'crown_exp' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,30 +4,30 @@ Every end of the process passes through `main`: one line for what a user can men
 Nothing is imported up here that Ctrl-C could interrupt before anyone is there to catch it.
 """
 
-from __future__ import annotations
-
 import os
-import signal
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from typing import NoReturn
+else:
+    import _signal as signal  # without the enums, which take long enough for a Ctrl-C
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # as we start runs
-    code = guarded(sys.argv[1:])
-    sys.stdout.flush()
+    open_streams()
+    code = flushed(guarded(sys.argv[1:]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left that an interrupt could spoil
     sys.exit(code)
 
 
-def leave(number: int, frame: object) -> NoReturn:
+def leave(number: int, frame: object) -> "NoReturn":
     """Ctrl-C (or SIGTERM) while no run is going on, which would see to its end: nothing needs an end.
 
     As an exception it would turn up anywhere: in an import, which may make another error of it, in a
@@ -37,8 +37,46 @@ def leave(number: int, frame: object) -> NoReturn:
     os._exit(130 if number == signal.SIGINT else 75)
 
 
-def guarded(arguments: Sequence[str]) -> int:
+def open_streams() -> None:
+    """Standard streams that take every text: closed ones take it to nowhere."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def flushed(code: int) -> int:
+    """The exit code, after the last of standard output was written, or could not be."""
+    try:
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        code = code or unwritten(error)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+    return code
+
+
+def unwritten(error: OSError) -> int:
+    """Say why standard output takes no more."""
+    say(f"standard output cannot be written: {error.strerror}")
+    return 80
+
+
+def say(line: str) -> None:
+    """One line on standard error, if that can be written."""
+    try:
+        sys.stderr.write(f"{line}\n")
+    except (OSError, ValueError):
+        pass
+
+
+def guarded(arguments: "Sequence[str]") -> int:
     """The exit code of a command; what a user can mend is said in one line, without a traceback."""
+    import errno
+
     from crown_exp.config.settings import wants_tracebacks
     from crown_exp.errors import CrownError, Stopped
     from crown_exp.outcome import ExitCode
@@ -52,17 +90,23 @@ def guarded(arguments: Sequence[str]) -> int:
 
             traceback.print_exc()
         else:
-            sys.stderr.write(f"{error}\n")
+            say(str(error))
         return error.exit_code
     except Stopped as stopped:
-        sys.stderr.write(f"{stopped}\n")
+        say(str(stopped))
         return int(stopped.exit_code)
     except KeyboardInterrupt:  # a prompt was left, or a task raised it
-        sys.stderr.write("interrupted\n")
+        say("interrupted")
         return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # `| head`: nobody reads any more
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename:
+            raise
+        return unwritten(error)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: "Sequence[str]") -> int:
     """Hand the command line to whom it speaks to."""
     if is_word(arguments):
         from crown_exp.cli import run_word
@@ -73,7 +117,7 @@ def run(arguments: Sequence[str]) -> int:
     return run_app(arguments)
 
 
-def is_word(arguments: Sequence[str]) -> bool:
+def is_word(arguments: "Sequence[str]") -> bool:
     """Whether the first argument is one of our words (`explain`, `init`, …) rather than an override."""
     if not arguments or arguments[0] == "--version":
         return True

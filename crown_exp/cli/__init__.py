@@ -51,9 +51,13 @@ def no_such_word(typed: str, ctx: click.Context) -> click.UsageError:
     """What to say about a word that is none."""
     from crown_exp.config.nearest import did_you_mean
 
-    hint = did_you_mean(typed, WORDS)
-    what = f"no such word: {typed}; {hint} A run is typed +experiment=<name>."
-    return click.UsageError(what, ctx)
+    what = sentence(f"no such word: {typed}; {did_you_mean(typed, WORDS)}")
+    return click.UsageError(f"{what} A run is typed +experiment=<name>.", ctx)
+
+
+def sentence(text: str) -> str:
+    """A text that ends as a sentence does."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 @click.group(
@@ -84,7 +88,8 @@ def run_word(arguments: Sequence[str]) -> int:
     try:
         code = words.main(list(arguments), prog_name="crown-exp", standalone_mode=False)
     except click.UsageError as error:
-        sys.stderr.write(f"{error.format_message()} Try: {help_for(error.ctx)}\n")
+        said = sentence(error.format_message())
+        sys.stderr.write(f"{said} Try: {help_for(error.ctx)}\n")
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None

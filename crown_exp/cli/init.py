@@ -23,25 +23,28 @@ OWN_GROUPS = ("experiment", "task", "model", "dataset")
 
 
 @click.command(name="init")
-@click.argument("directory", default=".", type=click.Path(path_type=Path))
+@click.argument("directory", default=".")
 @click.option(
     "--from", "preset", default="digits_cnn", show_default=True, metavar="EXPERIMENT",
     help="the experiment to start from",
 )  # fmt: skip
-def command(directory: Path, preset: str) -> None:
+def command(directory: str, preset: str) -> None:
     """Write a project with an experiment that runs into DIRECTORY (default: here).
 
     Never overwrites: if any of its files exists, nothing is written.
     """
     from crown_exp.cli.writing import told, write_all
 
-    files = project_files(preset, directory.resolve().name)
-    write_all(directory, files)
-    click.echo(f"wrote {len(files)} files to {told(directory)}")
+    if not directory.strip():
+        raise ConfigError.of("init", 'expected a directory, got ""; this one is typed .')
+    place = Path(directory)
+    files = project_files(preset, place.resolve().name)
+    write_all(place, files)
+    click.echo(f"wrote {len(files)} files to {told(place)}")
     for path in sorted(files):
         click.echo(f"  {path}")
     click.echo("next:")
-    for step in next_steps(directory, preset, files):
+    for step in next_steps(place, preset, files):
         click.echo(f"  {step}")
 
 
@@ -97,9 +100,8 @@ def parts_of(source: Path, preset: str) -> tuple[str, list[str]]:
     if preset not in presets:
         from crown_exp.config.nearest import did_you_mean
 
-        raise ConfigError.of(
-            f"--from {preset}", f"no such experiment; {did_you_mean(preset, presets)}"
-        )
+        where, what = (f"--from {preset}", "no such") if preset else ("--from", "names no")
+        raise ConfigError.of(where, f"{what} experiment; {did_you_mean(preset, presets)}")
     chosen = {("experiment", preset), *choices(conf["experiment", preset])} & conf.keys()
     task = next(option for option in chosen if option[0] == "task")
     module = module_of(conf[task])

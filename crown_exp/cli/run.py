@@ -1,37 +1,57 @@
-"""`crown-exp run <folder>`: carry out a recorded run in this process. Executors call it with a fixed argv."""
+"""`crown-exp run <run>`: carry out a recorded run in this process. Executors call it with a fixed argv."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from crown_exp.errors import ConfigError
 from crown_exp.folder.paths import is_id
 
+if TYPE_CHECKING:
+    from crown_exp.config.project import Project
+
 
 @click.command(name="run")
-@click.argument("folder", metavar="<store>/runs/<id>")
+@click.argument("run", metavar="RUN")
 @click.option("--take-over", is_flag=True, help="end the turn of an attempt that still lives")
-def command(folder: str, take_over: bool) -> int:
-    """Carry out the run recorded in a folder, in the current directory's project."""
+def command(run: str, take_over: bool) -> int:
+    """Carry out a recorded run, in the current directory's project.
+
+    RUN is an id or its beginning, looked up in the project's store, or <store>/runs/<id>.
+    """
     from crown_exp.config.project import find_project
-    from crown_exp.config.settings import executor_job, variables
+    from crown_exp.config.settings import executor_job, home_of
     from crown_exp.runner import run_attempt
     from crown_exp.storage import Portal, open_blobs
+    from crown_exp.storage.runs import find_run
 
-    store, run_id = split_folder(folder)
     project = find_project(Path.cwd())
+    store, wanted = split_folder(run) if "/" in run else (project_store(project), run)
     root = project.root if project else Path.cwd()
-    home = root / os.path.expanduser(variables(project).get("CROWN_HOME") or ".crown")  # noqa: PTH111
+    blobs = open_blobs(store)
     with Portal() as portal:
+        run_id = wanted if "/" in run else portal.call(find_run, blobs, wanted)
         ending = run_attempt(
-            portal, open_blobs(store), run_id, home=home, root=root,
-            job=executor_job(), take_over=take_over,
-        )  # fmt: skip
+            portal,
+            blobs,
+            run_id,
+            home=home_of(project),
+            root=root,
+            job=executor_job(),
+            take_over=take_over,
+        )
     return ending.exit_code
+
+
+def project_store(project: Project | None) -> str:
+    """The store of the settings. Imports what checks them, which an executor's argv has no need of."""
+    from crown_exp.config.settings import load_settings
+
+    return load_settings(project).storage.root
 
 
 def split_folder(folder: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from crown_exp.config import kinds, schema, values
 from crown_exp.config.compose import Composition
-from crown_exp.config.nearest import did_you_mean
+from crown_exp.config.nearest import did_you_mean, either, known_names, nearest
 from crown_exp.config.origin import schema_place
 from crown_exp.config.places import display_source
 from crown_exp.config.targets import Parameter, Target, TargetError, find_target
@@ -42,11 +42,16 @@ class Checked:
 
 
 def check(
-    composition: Composition, groups: Collection[str], unresolved: Collection[Problem] = ()
+    composition: Composition,
+    groups: Collection[str],
+    unresolved: Collection[Problem] = (),
+    referred: Collection[str] | None = None,
 ) -> Checked:
     """Raises ConfigError with every problem of the config.
 
     groups: the group folders there are. unresolved: the problems of keys that the tree lacks therefore.
+    referred: the keys of the top that interpolations read; None if nobody looked, and then a group that was
+    typed and goes nowhere is none of the problems.
     """
     config, problems = composition.config, list(unresolved)
     target: Target | None = None
@@ -64,6 +69,8 @@ def check(
     checked = bind(target, config) if target else None
     if checked:
         problems += task_problems(checked, config, groups)
+        if referred is not None:
+            problems += untaken_problems(checked, composition, groups, referred)
     elif not problems:
         problems.append(no_task(composition))
     if problems or not checked:
@@ -106,8 +113,12 @@ def unknown_at_top(
     for key, value in config.items():
         if key in known or (key in taken and isinstance(value, Mapping)):
             continue
-        own = [f"task.{name}" for name in taken if name == key]
-        yield unknown(str(key), str(key), own or {*known, *taken}, "")
+        own = {name: f"task.{name}" for name in taken if name not in known}
+        near = [own.get(name, name) for name in nearest(str(key), {*known, *own})]
+        if key in own:
+            near = [own[key]]
+        hint = f"did you mean {either(near)}?" if near else known_names(known)
+        yield Problem(str(key), f"no such key; {hint}")
 
 
 def framework_problems(node: Any, section: type, prefix: str = "") -> Iterator[Problem]:
@@ -127,11 +138,11 @@ def framework_problems(node: Any, section: type, prefix: str = "") -> Iterator[P
         path, value, only = f"{prefix}{item.name}", node[item.name], schema.default_of(item)
         if is_dataclass(types[item.name]):
             yield from framework_problems(value, types[item.name], f"{path}.")
-        elif wrong := values.check(kinds.kind_of_type(types[item.name]), value):
-            yield Problem(path, wrong)
         elif item.metadata["planned"] and value != only:
             what = f"not available in this version; leave it at {values.shown(only)}"
             yield Problem(path, what)
+        elif wrong := values.check(kinds.kind_of_type(types[item.name]), value):
+            yield Problem(path, wrong)
 
 
 @cache
@@ -149,7 +160,8 @@ def ignore_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         for part in str(key).split("."):
             known = list(map(str, node)) if isinstance(node, Mapping) else []
             if part not in known:
-                yield Problem("identity.ignore", f"no key {key!r}; {did_you_mean(part, known)}")
+                near = did_you_mean(part, known) or "nothing is below it"
+                yield Problem("identity.ignore", f"no key {key!r}; {near}")
                 break
             node = node[part]
 
@@ -162,17 +174,26 @@ def group_problems(
 ) -> Iterator[Problem]:
     """Problems of one group that is not the framework's: its shape, and every `_target_` in it."""
     value, choice = composition.config[group], composition.choices.get(group)
+    where = f"{group}={choice}" if choice else group
     if group == "experiment":
-        yield Problem(f"experiment={choice}" if choice else group, misplaced(value))
-    elif isinstance(value, Mapping) and "_target_" not in value and choice and is_target(group):
-        yield Problem(f"{group}={choice}", "has no _target_: nothing says what to build")
-    elif isinstance(value, Mapping) and "_target_" not in value and not choice and group in groups:
-        plus = "" if is_target(group) else "+"
-        yield Problem(group, f"no option of this group is chosen: type {plus}{group}=<name>")
-    elif not isinstance(value, Mapping | None) and (group in groups or is_target(group)):
-        yield Problem(group, f"expected keys, got {values.shown(value)}")
+        yield Problem(where, misplaced(value))
+    elif wrong := misshapen(value, group, choice, group in groups):
+        yield Problem(where, wrong)
     else:
         yield from target_problems(value, group)
+
+
+def misshapen(value: Any, group: str, choice: str | None, is_folder: bool) -> str:
+    """Why a group's value is not what a group holds, the description of an object; "" if it is."""
+    if value is None or not (is_folder or is_target(group)):
+        return ""
+    if not isinstance(value, Mapping):
+        return f"expected keys, got {values.shown(value)}"
+    if "_target_" in value:
+        return ""
+    if choice:
+        return "has no _target_: nothing says what to build" if is_target(group) else ""
+    return f"no option of this group is chosen: type {typed_group(group)}" if is_folder else ""
 
 
 def misplaced(preset: Any) -> str:
@@ -189,6 +210,11 @@ def is_target(group: str) -> bool:
     return group in schema.TARGET_GROUPS
 
 
+def typed_group(group: str) -> str:
+    """How an option of a group is chosen; only ours are in the defaults list."""
+    return f"{'' if is_target(group) else '+'}{group}=<name>"
+
+
 def target_problems(node: Any, path: str) -> Iterator[Problem]:
     """Problems of every `_target_` in a tree of plain values."""
     if isinstance(node, list):
@@ -196,7 +222,9 @@ def target_problems(node: Any, path: str) -> Iterator[Problem]:
             yield from target_problems(item, f"{path}.{index}")
     if not isinstance(node, Mapping):
         return
-    if "_target_" in node:
+    if "_target_" in node and node["_target_"] in (None, ""):
+        yield Problem(f"{path}._target_", "names nothing: type package.module.function or a class")
+    elif "_target_" in node:
         try:
             target = find_target(str(node["_target_"]))
         except TargetError as error:
@@ -258,21 +286,74 @@ def task_problems(
     yield from argument_problems(free.with_parameters(own), settings, "task")
     for key, value in settings.items():
         yield from target_problems(value, f"task.{key}")
-    for name, parameter in own.items() if not checked.whole else ():
-        misshapen = name not in TOP_KEYS and config.get(name) is not None  # which is told already
-        if parameter.required and name not in task and not misshapen:
-            yield unfilled(target, name, parameter.is_config, groups)
+    for parameter in unfilled(checked, config):
+        near = misspelt(parameter, checked, config, groups)
+        yield unfilled_problem(target, parameter, near, groups)
 
 
-def unfilled(target: Target, name: str, is_config: bool, groups: Collection[str]) -> Problem:
-    """The problem of a parameter of the task that neither a group nor task.* fills."""
+def unfilled(checked: Checked, config: Mapping[str, Any]) -> list[Parameter]:
+    """The parameters of the task that neither a group nor task.* fills."""
+    if checked.whole:
+        return []
+    told = {name for name, value in config.items() if name not in TOP_KEYS and value is not None}
+    _, *rest = checked.target.parameters.values()
+    return [
+        item for item in rest
+        if item.required and item.name not in {*checked.bound, *config["task"], *told}
+    ]  # fmt: skip
+
+
+def unfilled_problem(
+    target: Target, parameter: Parameter, near: str, groups: Collection[str]
+) -> Problem:
+    """What to do about a parameter that nothing fills. near: the group that may have been meant by it."""
+    name = parameter.name
     where, how = f"task.{name}", f"needs it: type task.{name}=…"
     if name in schema.FRAMEWORK_GROUPS:
         where, how = "task._target_", f"asks for {name}: take run.{name} instead"
-    elif name in groups or is_config:
-        plus = "" if is_target(name) else "+"
-        where, how = name, f"needs it: choose {plus}{name}=<name>"
+    elif near:
+        where, how = (
+            name,
+            f"has a parameter of this name, which nothing fills; did you mean {near}?",
+        )
+    elif name in groups or parameter.is_config:
+        where, how = name, f"needs it: choose {typed_group(name)}"
     return Problem(where, f"{target.name} {how}", source_of(target))
+
+
+def misspelt(
+    parameter: Parameter, checked: Checked, config: Mapping[str, Any], groups: Collection[str]
+) -> str:
+    """The chosen group, which the task does not take, that a parameter may be a typo of; "" if none."""
+    if parameter.name in groups or not (parameter.is_config or parameter.kind.open):
+        return ""
+    spare = set(config) - TOP_KEYS - {"task", "experiment", *checked.bound}
+    near = nearest(parameter.name, [name for name in spare if isinstance(config[name], Mapping)])
+    return near[0] if near else ""
+
+
+def untaken_problems(
+    checked: Checked, composition: Composition, groups: Collection[str], referred: Collection[str]
+) -> Iterator[Problem]:
+    """Groups that the user typed and that go nowhere: the task does not take them, no interpolation reads them.
+
+    What a file chooses may be there for other tasks.
+    """
+    target, config = checked.target, composition.config
+    if checked.whole or target.kind == "unknown" or not target.parameters:
+        return
+    meant = {misspelt(item, checked, config, groups) for item in unfilled(checked, config)}
+    names = {*groups, *checked.bound}
+    takes = [
+        item.name for item in target.parameters.values() if item.is_config or item.name in names
+    ]
+    for text in composition.overrides:
+        group = text.lstrip("+").partition("=")[0]
+        passed_on = {*checked.bound, *referred, *meant, "task", *TOP_KEYS}
+        node = None if group in passed_on else config.get(group)
+        if isinstance(node, Mapping) and node.get("_target_"):
+            what = f"{target.name} does not take {group}; it takes {', '.join(takes) or 'no group'}"
+            yield Problem(text, what, source_of(target))
 
 
 # --- words ----------------------------------------------------------------------------------------------
@@ -280,7 +361,7 @@ def unfilled(target: Target, name: str, is_config: bool, groups: Collection[str]
 
 def unknown(path: str, name: str, known: Collection[str], source: str) -> Problem:
     """The problem of a key that nothing defines."""
-    return Problem(path, f"no such key; {did_you_mean(name, known)}", source)
+    return Problem(path, f"no such key; {did_you_mean(name, known) or 'it takes none'}", source)
 
 
 def source_of(target: Target) -> str:

@@ -172,4 +172,5 @@ def one_line(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     text = f"{error} {cause or ''}".strip() or type(error).__name__
     text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
+    text = re.sub(r'^"([^"\n]*)"(?=\n|$)', r"\1", text)  # a KeyError is its message in quotes
     return re.sub(r"\s+", " ", text.split("\n    full_key:")[0]).strip()

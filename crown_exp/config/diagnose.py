@@ -30,6 +30,8 @@ from crown_exp.config.files import Walk
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.config.origin import MISSING, Origins, select
 from crown_exp.config.overrides import first_job, job_count, override_problems, read
+from crown_exp.config.places import display
+from crown_exp.config.project import builtin_conf
 from crown_exp.config.tree import Tree
 from crown_exp.errors import ConfigError, Problem
 
@@ -71,10 +73,19 @@ def examined(
     """What Hydra composed, resolved and checked. Raises ConfigError, each problem with its file and line."""
     composition, unresolved = plain(cfg, cfg.hydra)
     try:
-        return composition, check(composition, groups_of(loader), unresolved)
+        return composition, check(composition, groups_of(loader), unresolved, referred(cfg))
     except ConfigError as error:
         origins = Origins(loader, config_name, overrides)
         raise ConfigError([located(problem, origins) for problem in error.problems]) from None
+
+
+def referred(cfg: DictConfig) -> set[str]:
+    """The keys of the top that interpolations anywhere in the config read."""
+    nodes = (cfg._get_node(key) for key in cfg if key != "hydra")
+    raw = [
+        OmegaConf.to_container(node, resolve=False) for node in nodes if OmegaConf.is_config(node)
+    ]
+    return set(re.findall(r"\$\{\.*(\w+)", f"{raw}"))
 
 
 def groups_of(loader: ConfigLoader) -> list[str]:
@@ -86,7 +97,8 @@ def groups_of(loader: ConfigLoader) -> list[str]:
 def located(problem: Problem, origins: Origins) -> Problem:
     """The problem with the file and line that it is written in, if it is written in one."""
     place = origins.place(problem.where)
-    if not place or place == problem.source:
+    is_option = "=" in problem.where  # whose file is not to blame, if a source is
+    if not place or place == problem.source or (problem.source and is_option):
         return problem
     source = f"{problem.source}; written in {place}" if problem.source else place
     return Problem(problem.where, problem.what, source)
@@ -103,6 +115,8 @@ def diagnose(
     tree = Tree(loader, config_name, [item.input_line or "" for item in parsed])
     walk = Walk(tree, parsed)
     walk.follow(config_name)
+    if hiding := hides_ours(tree, walk, config_name):
+        return ConfigError([*problems, hiding])
     sensible: list[Override] = []
     dropped: set[str] = set()
     for override in parsed:
@@ -119,6 +133,20 @@ def diagnose(
         problems += [item for item in late if item.where not in dropped]  # these follow from others
     told = [item for item in problems if item.where != "task" or len(problems) == 1]
     return ConfigError(told or [Problem("config", hydra_says(tree, error))])
+
+
+def hides_ours(tree: Tree, walk: Walk, config_name: str) -> Problem | None:
+    """The problem of a config.yaml that stands in the place of the framework's and lists none of its groups."""
+    file = tree.file(config_name)
+    ours = builtin_conf() / "config.yaml"
+    if file is None or file.samefile(ours) or {*schema.TARGET_GROUPS} & walk.listed.keys():
+        return None
+    if config_name != CONFIG_NAME or any(
+        item.where.startswith(display(file)) for item in walk.problems
+    ):
+        return None
+    what = "hides the framework's config.yaml, which lists the groups: delete it, or begin it as that begins"
+    return Problem(display(file), what, display(ours))
 
 
 def composed_problems(
@@ -161,7 +189,7 @@ def edit_problem(cfg: DictConfig, override: Override) -> Problem | None:
         owner, _, name = key.rpartition(".")
         section = select(tree, owner) if owner else tree
         known = list(map(str, section)) if isinstance(section, dict) else []
-        return Problem(text, f"no such key; {did_you_mean(name, known)}")
+        return Problem(text, f"no such key; {did_you_mean(name, known) or 'nothing is below it'}")
     return None
 
 

@@ -31,6 +31,9 @@ def read(loader: ConfigLoaderImpl, typed: Sequence[str]) -> tuple[list[Override]
         except HydraException as error:
             problems.append(unreadable(text, error))
             continue
+        if not override.key_or_group:
+            problems.append(Problem(text, "there is no key before the ="))
+            continue
         nowhere = list(search_path_problems(override))
         problems += nowhere
         parsed += [] if nowhere else [override]

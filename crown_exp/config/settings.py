@@ -77,6 +77,20 @@ def variables(project: Project | None, environ: Mapping[str, str] = os.environ) 
     return {**_env_file(base / ".env"), **environ}
 
 
+def home_of(project: Project | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """CROWN_HOME, absolute: what `load_settings` says of it, for those who need nothing else.
+
+    Raises SettingsError as `variables`.
+    """
+    given = variables(project, environ).get("CROWN_HOME", "").strip() or ".crown"
+    return (project.root if project else Path.cwd()) / Path(given).expanduser()
+
+
+def completion_line(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The line that a shell wants completed; None if none asks."""
+    return environ.get("COMP_LINE")
+
+
 def known_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Name and value of every secret in the environment: what must never leave.
 

@@ -31,6 +31,18 @@ from crown_exp.clock import isoformat, parse_iso
 from crown_exp.errors import CrownError
 
 
+class Damaged(CrownError):
+    """A record that is not what was written. No StoreError: the store gave what it holds."""
+
+    exit_code = 80
+
+
+class NewerFormat(CrownError):
+    """A record of a later crown_exp, which this one must not guess at."""
+
+    exit_code = 2
+
+
 class SweepPlace(TypedDict):
     """Which run of which sweep: `number` of `of`, counted from 1; `of` is None while it is open."""
 
@@ -188,23 +200,23 @@ def _plain(value: object) -> object:
 def decode(cls: type[AnyRecord], data: bytes, source: str) -> AnyRecord:
     """The inverse of `encode`. `source` is the file's name, for messages.
 
-    Raises CrownError if the record is of a newer format, is damaged or lacks a field.
+    Raises NewerFormat, or Damaged if it is no record, lacks a field or holds what that cannot.
     """
     try:
         tree = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CrownError(f"{source}: damaged, not JSON ({error})") from None
+        raise Damaged(f"{source}: damaged, not JSON ({error})") from None
     try:
         tree = _read("the record", dict, tree)
         written = _field("format", int, tree)
         if written > cls.format:
-            raise CrownError(
+            raise NewerFormat(
                 f"{source}: has format {written}, this crown_exp reads up to {cls.format}; "
                 "upgrade crown_exp"
             )
         return cls(**{name: _field(name, hint, tree) for name, hint in _hints(cls, tree)})
     except (ValueError, OverflowError) as error:
-        raise CrownError(f"{source}: damaged, {error}") from None
+        raise Damaged(f"{source}: damaged, {error}") from None
 
 
 def _hints(cls: Any, tree: dict[str, Any]) -> list[tuple[str, Any]]:

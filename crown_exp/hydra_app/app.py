@@ -5,10 +5,12 @@ A single run is composed once, as a job, and handed to the launcher; -m goes thr
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 from crown_exp.config.compose import COMPOSING, CONFIG_NAME, new_loader, relax, texts
 from crown_exp.config.layers import conf_layers, layered, make_importable
 from crown_exp.config.project import find_project
-from crown_exp.config.settings import variables
+from crown_exp.config.settings import home_of
 from crown_exp.errors import ConfigError
+from crown_exp.hydra_app.completion import complete
 from crown_exp.hydra_app.flags import config_dir, parse, retyped
 from crown_exp.launch.invocation import Invocation, invoked
 
@@ -41,9 +44,8 @@ def run_app(arguments: Sequence[str]) -> int:
     root = project.root if project else Path.cwd()
     make_importable(root)
     # hydra.sweep.dir lies in it, for the workers of stock launchers as well
-    home = root / Path(variables(project).get("CROWN_HOME") or ".crown").expanduser()
     with (
-        env_override({"CROWN_HOME": str(home)}),
+        env_override({"CROWN_HOME": str(home_of(project))}),
         layered([*config_dir(parsed), *conf_layers(project)]),
         invoked(Invocation(multirun=parsed.multirun, project=project)) as invocation,
         application() as hydra,
@@ -107,7 +109,7 @@ class Command:
         elif parsed.hydra_help:
             self.hydra.hydra_help(self.config_name, self.parser, parsed)
         elif parsed.shell_completion:
-            self.hydra.shell_completion(self.config_name, self.typed)
+            complete(self.hydra, self.config_name, self.typed)
         elif parsed.cfg or parsed.info:
             self.show()
         elif parsed.multirun:
@@ -136,7 +138,10 @@ class Command:
                 raise ConfigError(kept) from None
         name, relaxed, parsed = self.config_name, relax(self.one_job()), self.parsed
         if parsed.info:
-            self.hydra.show_info(parsed.info, name, relaxed)
+            # through logging, whose handlers do not let a closed pipe be told from a broken one
+            with redirect_stdout(StringIO()) as said:
+                self.hydra.show_info(parsed.info, name, relaxed)
+            sys.stdout.write(said.getvalue())
             return
         if parsed.package not in (None, "_global_"):
             cfg = self.hydra.compose_config(name, relaxed, RunMode.RUN)

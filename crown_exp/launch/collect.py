@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from crown_exp.config.compose import strict
 from crown_exp.errors import CrownError
-from crown_exp.folder import RunRecord
+from crown_exp.folder import Facts, RunRecord
 from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.outcome import ExitCode
 from crown_exp.storage import BlobStore
@@ -48,9 +48,16 @@ async def collect(blobs: BlobStore, record: RunRecord, status: int) -> Ended:
         code = KILLED.get(status, ExitCode.INFRASTRUCTURE)
         killed = f"its process was ended by {signal.Signals(-status).name} before it could answer"
         return Ended(record.id, record.name, int(code), None, killed, typed)
-    end = max(facts.ends, key=lambda item: item.attempt, default=None)
-    reason = end.reason if end else "its process ended before the task began"
+    reason = last_words(facts) or f"its process ended without a word (exit code {status})"
+    if not facts.attempts:
+        reason = "its process ended before the task began"
     return Ended(record.id, record.name, status, None, reason, typed)
+
+
+def last_words(facts: Facts) -> str:
+    """The reason in the end record of the newest attempt; empty if it has none."""
+    newest = max((item.attempt for item in facts.attempts), default=0)
+    return next((end.reason for end in facts.ends if end.attempt == newest), "")
 
 
 def ended_elsewhere(job: JobReturn) -> Ended:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crown_exp.errors import ConfigError, Problem
+from crown_exp.storage import BlobStore
 
 
 def unfit(config: Mapping[str, Any]) -> list[Problem]:
@@ -24,3 +25,15 @@ def unfit(config: Mapping[str, Any]) -> list[Problem]:
     except ConfigError as error:
         return list(error.problems)
     return []
+
+
+def is_lost(blobs: BlobStore) -> bool:
+    """Whether a store is gone with this process, and no other can see it."""
+    return blobs.url.startswith("memory:")
+
+
+def approve_shared(blobs: BlobStore) -> None:
+    """Raises ConfigError for a store that the processes of a sweep's runs cannot see."""
+    if is_lost(blobs):
+        what = "only this process sees it, and each run of a sweep has its own: name a directory"
+        raise ConfigError.of(f"the store {blobs.url}", what, "CROWN_STORAGE__ROOT")

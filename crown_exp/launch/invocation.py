@@ -99,6 +99,15 @@ class Invocation:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def wait_for(self, child: Popen[bytes]) -> int:
+        """The status with which a run's process ends. What was asked before it was known is passed on."""
+        self.child = child
+        if self.asked:
+            child.send_signal(signal.SIGTERM if self.asked == ExitCode.PREEMPTED else signal.SIGINT)
+        status = child.wait()
+        self.child = None
+        return status
+
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler of `attending`."""
         terminated = number == signal.SIGTERM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import CodeSnapshot, snapshot
+from crown_exp.config.places import display
 from crown_exp.config.project import Project
 from crown_exp.config.secrets import guard
 from crown_exp.config.settings import known_secrets, load_settings, variables
 from crown_exp.errors import ConfigError
-from crown_exp.folder import RunRecord
+from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.fitness import unfit
+from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
 from crown_exp.storage import BlobStore, Portal, StorageManager
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """Open while a command makes and starts runs."""
+    """Open while a command makes and starts runs. made: the newest of them."""
 
     settings: Settings
     project: Project | None
@@ -34,6 +37,7 @@ class Session:
     blobs: BlobStore
     secrets: dict[str, str]
     clock: Clock
+    made: RunRecord | None = None
 
     @property
     def root(self) -> Path:
@@ -59,10 +63,43 @@ class Session:
             raise ConfigError(problems)
 
     def make(self, order: Order) -> RunRecord:
-        """A new run in the store. Raises ConfigError as `approve`, and if the code holds a secret."""
+        """A new run in the store. Raises ConfigError as `approve`, and if the code holds a secret.
+
+        Ctrl-C and SIGTERM are handled when it is whole, or gone: then NotMade is raised, if not more.
+        """
         self.approve([order])
-        return self.portal.call(
-            submit, self.blobs, order, user=self.settings.user, code=self.code, clock=self.clock
+        code = self.code
+        with held_back() as held:
+            self.made = self.portal.call(
+                submit, self.blobs, order,
+                user=self.settings.user, code=code, clock=self.clock, asked=held.asked,
+            )  # fmt: skip
+            return self.made
+
+    @contextmanager
+    def announcing(self) -> Iterator[None]:
+        """Inside, Ctrl-C or SIGTERM before the new run's attempt begins tells which run that is."""
+        self.made = None
+        with told(self.not_begun):
+            yield
+
+    def folder(self, record: RunRecord) -> str:
+        """A run's folder, as the user would type it."""
+        path = RunPaths(record.id).root
+        local = self.blobs.local_path(path)
+        return display(local) if local else f"{self.blobs.url}/{path}"
+
+    def not_begun(self) -> str:
+        """A line about a run that was made and waits; nothing once its first attempt has begun."""
+        if self.made is None:
+            return ""
+        first = self.blobs.local_path(RunPaths(self.made.id).attempt(1))
+        if first is None or first.exists():
+            return ""
+        folder = self.folder(self.made)
+        return (
+            f"{self.made.id} was recorded but did not begin; folder {folder}; "
+            f"next python -m crown_exp run {shlex.quote(folder)}\n"
         )
 
 

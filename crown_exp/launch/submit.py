@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from crown_exp.compute.code import CodeSnapshot
 from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition
 from crown_exp.config.identity import deciding_parts
-from crown_exp.errors import StoreError
+from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.folder.records import CodeState, SweepPlace
 from crown_exp.identity import new_run_id, short, signature
@@ -64,10 +64,25 @@ def short_override(override: str) -> str:
     return f"{key.lstrip('+').rpartition('.')[2]}={value}"
 
 
+class NotMade(CrownError):
+    """A stop was asked for while a run was being made: nothing is left of it."""
+
+    exit_code = 130
+
+
 async def submit(
-    blobs: BlobStore, order: Order, *, user: str, code: CodeSnapshot, clock: Clock
+    blobs: BlobStore,
+    order: Order,
+    *,
+    user: str,
+    code: CodeSnapshot,
+    clock: Clock,
+    asked: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
-    """Write the folder of a new run. Raises StoreError if the store cannot take it; then there is no run."""
+    """Write the folder of a new run, whole or not at all.
+
+    Raises StoreError if the store cannot take it, NotMade if a stop was `asked` for meanwhile.
+    """
     config = with_seed(order.composition.config)
     parts = deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
     while True:
@@ -82,18 +97,18 @@ async def submit(
         )  # fmt: skip
         paths = RunPaths(record.id)
         try:
-            await write_code(blobs, paths, code)
+            await write_code(blobs, paths, code, asked)
             await write_run(blobs, record, dump_config(config))
         except AlreadyExists:
             continue  # an id drawn twice
-        except StoreError:
+        except (StoreError, NotMade):
             await remove(blobs, f"{paths.root}/")
             raise
         return record
 
 
 async def remove(blobs: BlobStore, prefix: str) -> None:
-    """What could be written of a run before the store took no more."""
+    """What was written of a run that is not to be."""
     with suppress(StoreError):
         for entry in await blobs.list(prefix):
             await blobs.delete(entry.path)
@@ -104,8 +119,10 @@ def with_seed(config: dict[str, Any]) -> dict[str, Any]:
     return config if config["seed"] is not None else config | {"seed": secrets.randbelow(2**31)}
 
 
-async def write_code(blobs: BlobStore, paths: RunPaths, code: CodeSnapshot) -> None:
-    """The code as it is now, so that the run can be understood and repeated."""
+async def write_code(
+    blobs: BlobStore, paths: RunPaths, code: CodeSnapshot, asked: Callable[[], bool]
+) -> None:
+    """The code as it is now, so that the run can be understood and repeated. Raises NotMade."""
     for path, data in (
         (paths.code_commit, f"{code.commit or ''}\n{code.prefix}\n".encode()),
         (paths.code_diff, code.diff),
@@ -113,6 +130,8 @@ async def write_code(blobs: BlobStore, paths: RunPaths, code: CodeSnapshot) -> N
         (paths.code_lock, code.lock),
     ):
         await blobs.put(path, data)
+        if asked():
+            raise NotMade("stopped before the run was recorded; nothing is left of it")
 
 
 def dump_config(config: Mapping[str, Any]) -> bytes:

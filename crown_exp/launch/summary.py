@@ -24,13 +24,14 @@ def show_summary(
 ) -> None:
     """Write the runs of a sweep as a table, and what to type next; `typed` is the command's overrides."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(file=stream or sys.stderr, width=WIDTH, highlight=False, soft_wrap=False)
     console.print(table(invocation.ended))
     for number, run in enumerate(invocation.ended, 1):
         if run.error:
-            console.print(f"run {number}: {run.error}", soft_wrap=True, markup=False)
-    console.print(f"next    {next_words(invocation, typed)}", soft_wrap=True, markup=False)
+            console.print(Text(f"run {number}: {run.error}"), soft_wrap=True)
+    console.print(Text(f"next    {next_words(invocation, typed)}"), soft_wrap=True)
 
 
 def table(ended: Sequence[Ended]) -> Table:

@@ -182,9 +182,7 @@ async def _exists(blobs: BlobStore, path: str) -> bool:
 
 
 def _unknown(prefix: str, blobs: BlobStore) -> CrownError:
-    return ConfigError.of(
-        prefix or "run", f"no run in {blobs.url} has this id; `crown-exp runs` lists them"
-    )
+    return ConfigError.of(prefix or "run", f"no run in {blobs.url} has this id")
 
 
 def _ambiguous(prefix: str, found: Sequence[str]) -> CrownError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -38,6 +39,13 @@ COMMANDS = {
     "Hydra's help": (["--help"], 0),
     "the shell's completion": (["-sc", "install=bash"], 0),
     "the search path": (["--info", "searchpath"], 0),
+    "the defaults": (["--info", "defaults", DIGITS], 0),
+    "all that Hydra knows": (["--info", "all", DIGITS], 0),
+    "the whole config": (["--cfg", "all", DIGITS], 0),
+    "a group explained": (["explain", "model", DIGITS], 0),
+    "a new project": (["init", "{scratch}/new"], 0),
+    "a query of the completion": (["-sc", "query=bash"], 0),
+    "a run that is not there": (["run", "{scratch}/runs/r261122-k7f3q2"], 2),
     "our words": (["help"], 0),
     "the version": (["--version"], 0),
 }
@@ -62,9 +70,11 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(command: str, scratch: Path) -> tuple[int, frozenset[str]]:
     """The exit code of a command, and every module that its process imported."""
     said = scratch / command.replace(" ", "-")
+    words = [word.replace("{scratch}", str(scratch)) for word in COMMANDS[command][0]]
     subprocess.run(
-        [sys.executable, "-c", SAY_MODULES, str(said), *COMMANDS[command][0]],
+        [sys.executable, "-c", SAY_MODULES, str(said), *words],
         cwd=ROOT, check=True, capture_output=True, timeout=120,
+        env=os.environ | {"COMP_LINE": "crown-exp optim", "COMP_POINT": "15"},
     )  # fmt: skip
     code, modules = json.loads(said.read_text())
     return code, frozenset(modules)

@@ -283,3 +283,106 @@ def test_the_console_script_runs(crown: Any) -> None:
     said = shell(crown, QUICK, "task.gain=3")
     assert said.returncode == 0, said.stderr
     assert [result["gain"] for result in crown.results().values()] == [3]
+
+
+@needs_script
+def test_in_the_middle_of_a_line_nothing_is_said_of_what_is_wrong_with_it(crown: Any) -> None:
+    for line in (
+        "crown-exp explain optimizer.",
+        "crown-exp --cgf jo",
+        "crown-exp +env=nowhere env.",
+    ):
+        said = shell(crown, "-sc", "query=bash", COMP_LINE=line)
+        assert (said.returncode, said.stdout.strip(), said.stderr) == (0, "", ""), line
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([], "--shell-completion: give one of install=bash, uninstall=bash, query=bash"),
+        (["install=foo"], "--shell-completion install=foo: no such shell; known: bash, fish, zsh"),
+        (["query=bash"], "--shell-completion query: COMP_LINE is not set"),
+    ],
+)
+def test_a_wrong_question_of_a_shell_is_one_line(
+    crown: Any, monkeypatch: pytest.MonkeyPatch, asked: list[str], expected: str
+) -> None:
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    said = crown("-sc", *asked)
+    assert (said.code, said.out, len(said.lines)) == (2, "", 1)
+    assert said.lines[0].startswith(expected)
+
+
+# --- standard output ------------------------------------------------------------------------------------
+
+
+def typed(crown: Any, line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash, in which `crown` is `python -m crown_exp`."""
+    script = f'set -o pipefail; crown() {{ "{sys.executable}" -m crown_exp "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", script], cwd=crown.root, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_python_m_installs_no_completion_of_python(crown: Any) -> None:
+    said = typed(crown, "crown -sc install=bash")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.endswith("type crown-exp -sc install=bash\n")
+
+
+def test_a_run_needs_no_standard_output(crown: Any) -> None:
+    said = typed(crown, f"crown {QUICK} >&-")
+    assert said.returncode == 0
+    assert "completed after 0 steps" in said.stderr and "Traceback" not in said.stderr
+    assert typed(crown, f"crown {QUICK} 2>&-").returncode == 0
+
+
+@pytest.mark.parametrize("question", ["--help", "--info", "--cfg all", "explain task"])
+def test_nobody_has_to_read_to_the_end(crown: Any, question: str) -> None:
+    said = typed(crown, f"crown {question} | true")
+    assert said.returncode in (0, 1)
+    assert said.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("question", ["--help", "--info"])
+def test_a_full_disk_is_one_line(crown: Any, question: str) -> None:
+    said = typed(crown, f"crown {question} >/dev/full")
+    assert said.returncode == 80
+    assert said.stderr == "standard output cannot be written: No space left on device\n"
+
+
+def test_a_terminal_without_our_letters_gets_others(crown: Any) -> None:
+    said = typed(crown, "crown --help", PYTHONIOENCODING="ascii")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "crown-exp help" in said.stdout
+
+
+# --- stores and keys ------------------------------------------------------------------------------------
+
+
+def test_a_store_in_memory_takes_one_run_and_no_sweep(
+    crown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROWN_STORAGE__ROOT", "memory://of-this-test")
+    said = crown("-m", QUICK, "seed=1,2")
+    assert (said.code, len(said.lines)) == (2, 1)
+    assert said.lines[0].startswith("the store memory://of-this-test: only this process sees it")
+    said = crown(QUICK)
+    assert said.code == 0
+    assert said.lines[0].endswith(" recorded in memory: gone when this process ends")
+
+
+def test_the_id_of_a_run_is_told_before_its_task_is_imported(crown: Any) -> None:
+    source = (crown.root / "their_tasks.py").read_text()
+    crown.write("their_tasks.py", "import sys\nprint('imported', file=sys.stderr)\n" + source)
+    said = crown(QUICK)
+    (run,) = crown.runs()
+    assert said.lines[:2] == [f"{run['id']} recorded", "imported"]
+
+
+def test_an_override_without_a_key_is_one_line(crown: Any) -> None:
+    said = crown(QUICK, "=3")
+    assert (said.code, said.lines) == (2, ["=3: there is no key before the ="])

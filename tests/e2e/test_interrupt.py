@@ -57,7 +57,7 @@ def life(project: Project, *arguments: str) -> float:
 
 def python_s_own(said: str) -> str:
     """What is left after a traceback of an interpreter that has not come to our first line yet."""
-    if "crown_exp" in said or "tasks.py" in said:
+    if re.search(r'File "[^"]*(crown_exp/|tasks\.py)', said):
         return said
     return re.sub(
         r"(Could not import runpy module\n)?Traceback.*\nKeyboardInterrupt\n", "", said, flags=re.S
@@ -75,6 +75,7 @@ def interrupt(project: Project, after: float, *arguments: str, group: bool = Fal
         child.send_signal(signal.SIGINT)
     said, _ = child.communicate(timeout=60)
     where = f"{after:.3f} s after the start: {child.returncode}\n{said}"
+    assert halves(project) == [], where
     left = python_s_own(said)
     assert "Traceback" not in left and "ignored" not in left, where
     begun = [ends(run) for run in project.runs if run not in known]
@@ -85,6 +86,29 @@ def interrupt(project: Project, after: float, *arguments: str, group: bool = Fal
         assert codes in ([], [0], [130]), (codes, where)
     if child.returncode == 0:
         assert all(codes == [0] for codes in begun), where
+
+
+def halves(project: Project) -> list[str]:
+    """Files of the store that belong to no whole run."""
+    store = project.root / ".crown/store"
+    whole = (
+        "run.json",
+        "config.yaml",
+        "code/commit",
+        "code/diff",
+        "code/untracked.tar.gz",
+        "code/lock",
+    )
+    found = []
+    for path in store.rglob("*"):
+        parts = path.relative_to(store).parts
+        if path.is_file() and (
+            parts[0] != "runs"
+            or any(part.startswith(".crown-") for part in parts)
+            or not all((store / "runs" / parts[1] / name).exists() for name in whole)
+        ):
+            found.append("/".join(parts))
+    return sorted(found)
 
 
 def send_to_group(child: subprocess.Popen[str]) -> None:
@@ -178,9 +202,39 @@ def test_sigterm_before_a_run_begins(project: Project) -> None:
     wait_for(child, "ready")
     child.terminate()
     said, _ = child.communicate(timeout=60)
-    assert (child.returncode, said) == (75, "interrupted\n")
     (run,) = project.runs
+    folder = run.relative_to(project.root)
+    waits = f"{run.name} was recorded but did not begin; folder {folder}"
+    next_words = f"next python -m crown_exp run {folder}"
+    assert (child.returncode, said) == (75, f"{waits}; {next_words}\ninterrupted\n")
     assert ends(run) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number", "code"),
+    [
+        (("task=pure",), signal.SIGINT, 130),
+        (("task=pure",), signal.SIGTERM, 75),
+        (("-m", "task=pure", "seed=1,2"), signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_while_a_run_is_recorded(
+    project: Project, arguments: tuple[str, ...], number: signal.Signals, code: int
+) -> None:
+    for part in range(8):
+        data = random.Random(part).randbytes(2_400_000).hex()
+        (project.root / f"data{part}.yaml").write_text(data)
+    child = project.popen(*arguments)
+    runs = project.root / ".crown/store/runs"
+    while not list(runs.glob("*/code/*")) and child.poll() is None:
+        time.sleep(0.001)
+    child.send_signal(number)
+    said, _ = child.communicate(timeout=60)
+    assert child.returncode == code, said
+    assert "Traceback" not in said
+    assert halves(project) == []
+    assert all(ends(run) == [] for run in project.runs)
+    assert not project.runs or "recorded but did not begin" in said
 
 
 def test_a_stop_of_a_sweep_starts_no_other_run(project: Project) -> None:

@@ -2,8 +2,8 @@
 
 Of every name of the shipped tree (framework keys, sections, groups, options, the parameters of what the shipped
 configs build) every typo of one edit is made, and asked about as the command line does: keys by `check` on the
-composed config, groups and options by `override_problems` on Hydra's own search path. A sample goes through the
-command line itself.
+whole composed config, groups and options by `override_problems` on Hydra's search path. A sample goes through
+the command line itself. Both are judged alike: one line, whose first guess is the right name.
 """
 
 from __future__ import annotations
@@ -164,23 +164,17 @@ def answered(name: Name, typo: str) -> list[str]:
         return [str(item) for item in override_problems(loader, tree(), parsed, listed())]
     path, _, value = override.partition("=")
     *sections, last = path.split(".")
-    top = sections[0] if sections else last
     composed = shipped(name.other).config
-    # the rest of the tree is sound: it is left out for the sake of time
-    config = {key: dict(composed[key]) for key in {"task", top} if key in composed and sections}
-    config.setdefault("task", composed["task"])
-    node: dict[str, Any] = config
+    config: dict[str, Any] = dict(composed)
+    node = config
     for section in sections:
-        node = node.setdefault(section, {})
+        node[section] = dict(node.get(section, {}))
+        node = node[section]
     node[last] = value
     try:
         check(Composition(config, shipped(name.other).choices, ()), tree().groups())
     except ConfigError as error:
-        where = top if name.kind == "section" else path
-        bound = ("model", "dataset", "optimizer", "lr_schedule")  # which were left out
-        problems = [problem for problem in error.problems if problem.where not in bound]
-        assert {problem.where for problem in problems} == {where}
-        return list(map(str, problems))
+        return list(map(str, error.problems))
     return []
 
 
@@ -202,6 +196,11 @@ def first_guess(line: str) -> str:
     return found[1].removeprefix("task.") if found else ""
 
 
+def is_right(lines: list[str], name: Name) -> bool:
+    """What both ways are held to: one line, and its first guess is the name that was meant."""
+    return len(lines) == 1 and first_guess(lines[0]) == name.name
+
+
 def test_a_typo_is_answered_with_the_right_name_first(
     record_testsuite_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,7 +208,7 @@ def test_a_typo_is_answered_with_the_right_name_first(
     missed = []
     for name, typo in cases:
         lines = answered(name, typo)
-        if len(lines) != 1 or first_guess(lines[0]) != name.name:
+        if not is_right(lines, name):
             missed.append(f"{name.kind} {name.name} typed {typo}: {lines}")
     right = len(cases) - len(missed)
     with capsys.disabled():
@@ -229,11 +228,13 @@ def test_a_sample_through_the_command_line(
         words = [*filter(None, [name.other]), name.words(typo)]
         code = guarded(words if name.words("").startswith("+") else [DIGITS, *words])
         lines = capsys.readouterr().err.splitlines()
-        if (code, len(lines)) != (2, 1) or first_guess(lines[0]) != name.name:
+        assert code == 2, words
+        assert is_right(answered(name, typo), name) == is_right(lines, name), (words, lines)
+        if not is_right(lines, name):
             missed.append(f"{words}: {code} {lines}")
     with capsys.disabled():
         print(f"\n{sample - len(missed)} of {sample} through the command line", end=" ")
-    assert not missed, "\n".join(missed)
+    assert sample - len(missed) >= ENOUGH * sample, "\n".join(missed)
     assert not (tmp_path / "home").exists()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,10 +16,12 @@ from crown_exp.compute.executors.local import start_process
 from crown_exp.config.compose import COMPOSING, texts
 from crown_exp.config.diagnose import diagnose, examined
 from crown_exp.errors import ConfigError, Problem
+from crown_exp.folder import RunRecord
 from crown_exp.launch.collect import RunFailed, collect
+from crown_exp.launch.fitness import approve_shared, is_lost
 from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.session import Session, open_session
-from crown_exp.launch.submit import Order, sweep_id
+from crown_exp.launch.submit import NotMade, Order, sweep_id
 from crown_exp.outcome import ExitCode
 from crown_exp.runner import run_attempt
 
@@ -43,11 +46,14 @@ def launch(
         open_session(invocation.project) as session,
         invocation.attending() if apart else nullcontext(),
     ):
+        if apart:
+            approve_shared(session.blobs)
         session.approve(orders)
         for job, order in zip(jobs, orders, strict=True):
             if invocation.stopped:
                 break
-            returns.append(batch.run(session, job, order))
+            with suppress(NotMade):  # a stop was asked for: the loop ends
+                returns.append(batch.run(session, job, order))
     return returns
 
 
@@ -117,20 +123,32 @@ class Batch:
 
     def here(self, session: Session, order: Order) -> Ended:
         """A run in this process and thread."""
-        record = session.make(order)
-        ending = run_attempt(
-            session.portal, session.blobs, record.id, home=session.settings.home, root=session.root
-        )
+        with session.announcing():
+            record = session.make(order)
+            announce(record, session)
+            ending = run_attempt(
+                session.portal, session.blobs, record.id,
+                home=session.settings.home, root=session.root,
+            )  # fmt: skip
         typed = order.composition.overrides
         return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, typed)
 
     def apart(self, session: Session, order: Order) -> Ended:
         """A run in a process of its own."""
-        record = session.make(order)
-        self.invocation.child = start_process(f"{session.blobs.url}/runs/{record.id}")
-        status = self.invocation.child.wait()
-        self.invocation.child = None
+        invocation, record = self.invocation, session.make(order)
+        if invocation.asked:
+            typed, why = tuple(record.overrides), "it was recorded but did not begin"
+            return Ended(record.id, record.name, int(invocation.asked), None, why, typed)
+        status = invocation.wait_for(start_process(f"{session.blobs.url}/runs/{record.id}"))
         return session.portal.call(collect, session.blobs, record, status)
+
+
+def announce(record: RunRecord, session: Session) -> None:
+    """Tell the id of a run that is recorded, before its imports, which take a while."""
+    gone = " in memory: gone when this process ends" if is_lost(session.blobs) else ""
+    with suppress(OSError, ValueError):  # nobody reads
+        sys.stderr.write(f"{record.id} recorded{gone}\n")
+        sys.stderr.flush()
 
 
 def job_return(job: DictConfig, ended: Ended) -> JobReturn:

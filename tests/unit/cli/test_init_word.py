@@ -146,3 +146,18 @@ def test_what_an_experiment_imports_and_this_environment_lacks_is_named() -> Non
         "nosuch",
     ]
     assert missing_modules(project_files("digits_cnn", "x")) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ([""], 'init: expected a directory, got ""; this one is typed .\n'),
+        (["--from="], "--from: names no experiment; known: digits_cnn\n"),
+    ],
+)
+def test_an_empty_word_is_not_taken_for_here(
+    typed: list[str], said: str, empty: Path, capsys: Capture
+) -> None:
+    assert guarded(["init", *typed]) == 2
+    assert capsys.readouterr().err == said
+    assert not written(empty)

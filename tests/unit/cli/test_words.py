@@ -74,7 +74,7 @@ def test_a_misspelt_word_is_one_line_that_names_the_right_one(
 
 def test_a_word_like_no_other_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_word(["zzzzzzz"]) == 2
-    assert "known: explain, help, init, run A run" in capsys.readouterr().err
+    assert "known: explain, help, init, run. A run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,8 @@ def test_a_word_like_no_other_lists_them_all(capsys: pytest.CaptureFixture[str])
         (["explain"], "Missing argument 'KEY'. Try: crown-exp help explain\n"),
         (["explain", "seed", "--jsn"], "No such option '--jsn'. Did you mean '--json'? Try: "),
         (["init", "--form", "x"], "No such option '--form'. Did you mean '--from'? Try: "),
-        (["run"], "Missing argument '<store>/runs/<id>'. Try: crown-exp help run\n"),
+        (["run"], "Missing argument 'RUN'. Try: crown-exp help run\n"),
+        (["init", "a", "b"], "Got unexpected extra argument (b). Try: crown-exp help init\n"),
     ],
 )
 def test_a_word_used_wrongly_is_one_line(

@@ -166,7 +166,7 @@ def test_a_task_and_its_parameters(project: Any, overrides: list[str], expected:
 def test_a_task_is_handed_the_groups_it_names(project: Any) -> None:
     assert project.sound(OK, "+teacher=big")[1].bound == ("env", "teacher")
     assert project.sound(OK)[1].bound == ("env",)
-    assert project.sound("task=bare", "+env=small")[1].bound == ()
+    assert project.sound(OK, "task=bare")[1].bound == ()
 
 
 def test_a_task_that_takes_the_whole_config_is_decided_by_all_its_groups(project: Any) -> None:
@@ -191,6 +191,95 @@ def test_a_group_defined_in_place_needs_no_folder(project: Any) -> None:
 
 def test_a_target_whose_source_tells_nothing_takes_anything(project: Any) -> None:
     assert project.problems("task=bare", "task._target_=math.sin", "task.x=1") == []
+
+
+ODD = """
+from torch import nn
+from crown_exp import Config
+
+def train(run, modle: Config[nn.Module]): ...
+
+def typo(run, modle): ...
+
+def counts(run, mode: int): ...
+
+def none(run): ...
+"""
+
+
+@pytest.fixture
+def odd(project: Any) -> Any:
+    project.write("odd.py", ODD)
+    for name in ("train", "typo", "counts", "none"):
+        project.write(f"conf/task/{name}.yaml", f"_target_: odd.{name}\n")
+    project.write("conf/model/small.yaml", "_target_: mine.Env\n")
+    project.write("conf/plain/x.yaml", "data: /x\n")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["task=train", "model=small"], ["modle: odd.train has a parameter of this name, which nothing "
+                                         "fills; did you mean model? (odd.py:5)"]),
+        (["task=typo", "model=small"], ["modle: odd.typo has a parameter of this name, which nothing "
+                                        "fills; did you mean model? (odd.py:7)"]),
+        (["task=train"], ["modle: odd.train needs it: choose +modle=<name> (odd.py:5)"]),
+        (["task=counts", "model=small"], [
+            "model=small: odd.counts does not take model; it takes no group (odd.py:9)",
+            "task.mode: odd.counts needs it: type task.mode=… (odd.py:9)"]),
+        (["task=none", "model=small", "+env=small"], [
+            "+env=small: odd.none does not take env; it takes no group (odd.py:11)",
+            "model=small: odd.none does not take model; it takes no group (odd.py:11)"]),
+        (
+            [OK, "model=small"],
+            ["model=small: mine.train does not take model; it takes env, teacher (mine.py:9)"],
+        ),
+        (["task=none", "task.x=3"], ["task.x: no such key; it takes none (odd.py:11)"]),
+    ],
+)  # fmt: skip
+def test_a_group_that_the_task_does_not_take(
+    odd: Any, overrides: list[str], expected: list[str]
+) -> None:
+    assert sorted(odd.problems(*overrides)) == expected
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["task=none"],  # the optimizer of the defaults list is there for others
+        [OK, "task=none"],  # and so is the env of the preset
+        ["task=none", "device=cpu", "tracker=none", "+plain=x"],
+        [OK, "model=small", "env.size=${model.size}", "model.size=3"],
+        ["task=whole", "model=small"],
+    ],
+)
+def test_a_group_nobody_takes_may_be_there_if_it_serves_or_was_not_typed(
+    odd: Any, overrides: list[str]
+) -> None:
+    assert odd.problems(*overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("env._target_=", "env._target_: names nothing: type package.module.function or a class"),
+        ("env._target_=null", "env._target_: names nothing: type package.module.function or a class"),
+        ("limits.run=3", "limits.run: not available in this version; leave it at null"),
+        ("env.size=${oc.env:NO_SUCH}", "env.size: Environment variable 'NO_SUCH' not found"),
+        ("identity.ignore=[seed.x]", "identity.ignore: no key 'seed.x'; nothing is below it"),
+    ],
+)  # fmt: skip
+def test_words_without_loose_ends(project: Any, override: str, expected: str) -> None:
+    assert project.problems(OK, override)[0].startswith(expected)
+
+
+def test_a_parameter_of_the_task_is_not_called_a_key_of_the_top(project: Any) -> None:
+    (unlike,) = project.problems(OK, "+zzzzz=1")
+    assert "gain" not in unlike
+    assert "budget" in unlike
+    (near,) = project.problems(OK, "+gian=1")
+    assert near.startswith("gian: no such key; did you mean task.gain?")
 
 
 def test_problems_in_a_tree_without_files() -> None:

@@ -101,7 +101,7 @@ def test_every_value_of_a_swept_group_is_looked_at(project: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (DEFAULTS + "sede: 4\n", ["sede: no such key; did you mean seed or mode? (~x:5)"]),
+        (DEFAULTS + "sede: 4\n", ["sede: no such key; did you mean seed or task.mode? (~x:5)"]),
         (
             DEFAULTS + "task:\n  gian: 3\n",
             ["task.gian: no such key; did you mean gain? (mine.py:9; written in ~x:6)"],
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_text_is_named(project: Any) -> None:
             "_target_: mine.Env\ninner:\n  _target_: mine.Env\n  szie: 1\n",
             "env.inner.szie: no such key; did you mean size? (mine.py:23; written in ~x:4)",
         ),
-        ("- 1\n", "env: expected keys, got [1] (~x:1)"),
+        ("- 1\n", "env=x: expected keys, got [1] (~x)"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_an_option_of_a_group(project: Any, text: str, expected: str) -> None:
@@ -226,3 +226,10 @@ def test_a_fault_in_the_primary_config_has_its_line(project: Any) -> None:
     project.write("conf/mine.yaml", "defaults:\n  - tsk: mine\n  - _self_\n")
     problems = project.problems(config_name="mine")
     assert problems == ["conf/mine.yaml:2: defaults list: no group 'tsk'; did you mean task?"]
+
+
+def test_a_config_yaml_that_hides_ours_is_named_in_one_line(project: Any) -> None:
+    project.write("conf/config.yaml", "a: 1\n")
+    for overrides in (["+experiment=ok"], ["task=bare"]):
+        (problem,) = project.problems(*overrides)
+        assert problem.startswith("conf/config.yaml: hides the framework's config.yaml")

@@ -13,7 +13,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from crown_exp.errors import ConfigError, CrownError
-from crown_exp.folder import EndRecord, ResultRecord, RunRecord
+from crown_exp.folder import AttemptRecord, EndRecord, ResultRecord, RunPaths, RunRecord, encode
 from crown_exp.launch.collect import RunFailed, collect, ended_elsewhere, launched
 from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.storage import open_blobs
@@ -33,12 +33,20 @@ RUN = RunRecord(
 def collected(tmp_path: Path) -> Collected:
     """What is said of a run whose process had a status, given its result or the reason of its end record."""
 
-    def told(status: int, result: object = None, reason: str | None = None) -> Ended:
-        return anyio.run(story, status, result, reason)
+    def told(
+        status: int, result: object = None, reason: str | None = None, began: bool = False
+    ) -> Ended:
+        return anyio.run(story, status, result, reason, began)
 
-    async def story(status: int, result: object, reason: str | None) -> Ended:
+    async def story(status: int, result: object, reason: str | None, began: bool) -> Ended:
         blobs, run = open_blobs(tmp_path.as_uri()), RUN
         await write_run(blobs, run, b"{}")
+        if began or reason is not None:
+            attempt = AttemptRecord(
+                run=run.id, attempt=1, started=NOW, host="h", pid=1, process_started=None,
+                boot_id=None, job=None, numerics={}, versions={},
+            )  # fmt: skip
+            await blobs.put(RunPaths(run.id).attempt(1), encode(attempt))
         if result is not None:
             await write_result(blobs, ResultRecord(run.id, 1, 5, NOW, result))
         if reason is not None:
@@ -64,6 +72,11 @@ def test_a_failure_has_the_reason_of_its_end_record(collected: Collected) -> Non
 
 def test_a_process_that_ended_before_its_attempt_began(collected: Collected) -> None:
     assert collected(2).error == "its process ended before the task began"
+
+
+def test_a_process_that_ended_in_the_middle_of_its_attempt(collected: Collected) -> None:
+    ended = collected(3, began=True)
+    assert (ended.exit_code, ended.error) == (3, "its process ended without a word (exit code 3)")
 
 
 @pytest.mark.parametrize(

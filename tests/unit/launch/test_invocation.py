@@ -115,3 +115,20 @@ def test_between_two_runs_a_stop_is_noted_as_well() -> None:
     with invocation.attending():
         os.kill(os.getpid(), signal.SIGTERM)
     assert invocation.stopped
+
+
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [(ExitCode.PREEMPTED, signal.SIGTERM), (ExitCode.INTERRUPTED, signal.SIGINT)],
+)
+def test_what_was_asked_before_a_process_was_known_reaches_it(
+    asked: ExitCode, number: signal.Signals
+) -> None:
+    code = (
+        "import signal, time; signal.signal(2, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    )
+    invocation = after(asked=asked)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert invocation.wait_for(child) == -number

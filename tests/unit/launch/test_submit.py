@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,12 @@ from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition
 from crown_exp.config.targets import Target
 from crown_exp.errors import ConfigError
+from crown_exp.folder import RunPaths
 from crown_exp.folder.records import SweepPlace
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.session import Session, open_session
-from crown_exp.launch.submit import Order, load_config, sweep_id
+from crown_exp.launch.submit import NotMade, Order, load_config, submit, sweep_id
+from crown_exp.storage.file import FileStore
 from crown_exp.storage.runs import read_run
 
 
@@ -111,3 +115,53 @@ def test_all_orders_are_approved_before_any_is_made(session: Session) -> None:
             [order(), order(compute=away), order(compute=away | {"executor": "skypilot"})]
         )
     assert len(caught.value.problems) == 2
+
+
+class Interrupted(FileStore):
+    """Ctrl-C comes while the first blob is written; each takes a while."""
+
+    sent = False
+
+    async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
+        import anyio
+
+        await super().put(path, data, create=create)
+        if not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep(0.02)
+
+
+def files(store: FileStore) -> list[Path]:
+    return [path for path in store.root.rglob("*") if path.is_file()]
+
+
+def test_ctrl_c_while_a_run_is_recorded_leaves_nothing_half_done(session: Session) -> None:
+    store = session.blobs = Interrupted(Path(session.settings.home) / "store")
+    with pytest.raises(KeyboardInterrupt):
+        session.make(order())
+    assert store.sent
+    assert files(store) == []
+    assert session.made is None
+    assert session.make(order()) == session.made  # and the next one is made
+
+
+def test_a_stop_that_was_asked_for_undoes_what_was_written(session: Session) -> None:
+    with pytest.raises(NotMade):
+        session.portal.call(
+            submit, session.blobs, order(),
+            user="me", code=session.code, clock=session.clock, asked=lambda: True,
+        )  # fmt: skip
+    assert session.portal.call(session.blobs.list, "") == []
+
+
+def test_a_run_that_did_not_begin_is_named(session: Session) -> None:
+    assert session.not_begun() == ""
+    record = session.make(order())
+    folder = f".crown/store/runs/{record.id}"
+    assert session.not_begun() == (
+        f"{record.id} was recorded but did not begin; folder {folder}; "
+        f"next python -m crown_exp run {folder}\n"
+    )
+    session.portal.call(session.blobs.put, RunPaths(record.id).attempt(1), b"{}")
+    assert session.not_begun() == ""

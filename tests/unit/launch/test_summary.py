@@ -85,3 +85,10 @@ def test_what_is_typed_next_is_quoted_for_the_shell() -> None:
 def test_a_run_that_was_not_seen_here_has_no_id() -> None:
     run = Ended("", "x lr=1", 0, {"loss": 1.0}, "", ())
     assert any(line.split()[:2] == ["1", "-"] for line in shown(run) if line)
+
+
+def test_words_between_colons_are_no_pictures() -> None:
+    run = ended(1, 1, error="KeyError: dataset:train: and [bold]", name="x data=a:dog:b")
+    text = "\n".join(shown(run))
+    assert "run 1: KeyError: dataset:train: and [bold]" in text
+    assert "a:dog:b" in text
