@@ -158,7 +158,8 @@ def test_ctrl_c_in_a_terminal(project: Project) -> None:
 def test_progress_on_a_terminal(project: Project) -> None:
     terminal = Terminal(project, "task=shown")
     assert terminal.end() == 0
-    lines = screen(terminal.said)
+    recorded, *lines = screen(terminal.said)
+    assert re.fullmatch(r"r\d{6}-\w{6} recorded", recorded)
     assert lines[0].startswith("shown  r")
     assert lines[1] == "a word of the task's own"
     assert re.fullmatch(r"\[={20}\] 30/30 steps  [\d.]+/s  loss 0\.03333", lines[2])
@@ -175,7 +176,8 @@ def test_progress_on_a_terminal(project: Project) -> None:
 
 def test_progress_in_a_file(project: Project) -> None:
     done = project.crown("task=shown")
-    lines = done.stdout.splitlines()
+    recorded, *lines = done.stdout.splitlines()
+    assert recorded.endswith(" recorded")
     assert len(lines) == 8
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
     assert lines[2].startswith("30/30 steps  ")
