@@ -222,7 +222,9 @@ class Run:
         Ask at the top of a turn, before it changes anything. Steps are the loop's that are done:
         `500 steps` is true in turns 501, 1001, …. Raises ConfigError for what is no interval.
         """
-        parsed = self._intervals.setdefault(interval, parse_interval(interval, "run.every"))
+        parsed = self._intervals.get(interval)
+        if parsed is None:
+            parsed = self._intervals[interval] = parse_interval(interval, "run.every")
         done = self._loop.done if self._loop else 0
         if parsed.steps is not None:
             return done > 0 and done % parsed.steps == 0

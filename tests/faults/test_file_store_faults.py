@@ -1,10 +1,8 @@
 """A store of files on disks that fill up or turn read-only, and under writers that are killed."""
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -16,20 +14,6 @@ from crown_exp.storage.file import FileStore
 
 ROOT = Path(__file__).parents[2]
 MEBIBYTE = 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own that holds 1 MiB."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small file system takes root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this machine does not let us mount a file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def files_of(disk: Path) -> list[str]:
