@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from anyio import Lock, to_thread
+from anyio import CancelScope, Lock, to_thread
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -36,8 +36,12 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one state of the database. Raises DatabaseError."""
-        with sqlite.explained("read", self.path):
+        """A transaction that sees one state of the database. Raises DatabaseError.
+
+        Cancelled, it ends first: a driver's thread that is stopped in the middle of a statement and asked
+        for another never answers (aiosqlite 0.22), and whoever waits for it would wait for ever.
+        """
+        with CancelScope(shield=True), sqlite.explained("read", self.path):
             async with self.reader.begin() as connection:
                 yield connection
 
@@ -74,8 +78,6 @@ async def open_database(
     try:
         yield Database(path, reader, writer)
     finally:
-        try:
+        with CancelScope(shield=True), suppress(DBAPIError):  # of what could not be opened
             await reader.dispose()
             await to_thread.run_sync(writer.dispose)
-        except DBAPIError:
-            pass  # closing what could not be opened

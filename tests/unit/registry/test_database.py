@@ -1,13 +1,16 @@
 """The database below the registry: transactions, types, where it may lie."""
 
+import asyncio
 import math
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import anyio
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select, text
 
 from crown_exp.errors import SettingsError
+from crown_exp.registry import Registry
 from crown_exp.storage.database import database_url
 from crown_exp.storage.database.base import path_of
 from crown_exp.storage.database.columns import Json, Moment, storable
@@ -188,3 +191,19 @@ def test_a_place_that_other_machines_share_is_told(
     mounts.write_text(MOUNTS)
     assert is_shared(Path(place), mounts) is shared
     assert not is_shared(Path(place), tmp_path / "nowhere")
+
+
+async def test_transactions_that_are_cancelled_leave_nothing_that_waits(registry: Registry) -> None:
+    async def look() -> None:
+        async with registry.database.read() as connection:
+            for _ in range(2):
+                await connection.execute(text("SELECT count(*) FROM runs"))
+
+    before = asyncio.all_tasks()
+    for moment in range(20):
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(look)
+            await anyio.sleep(moment / 4_000)
+            group.cancel_scope.cancel()
+    assert asyncio.all_tasks() == before
