@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -77,6 +77,15 @@ class StorageSettings(BaseModel):
     """The store's root as a URL, without a slash at the end (`file://` is percent-encoded)."""
 
 
+class DatabaseSettings(BaseModel):
+    """Where the registry is: an index of runs that can be made anew from them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    url: SecretStr | None = None
+    """`sqlite+aiosqlite:///path`; None: `registry.db` in the home."""
+
+
 class Settings(BaseSettings):
     """What the environment decides: endpoints and places, never anything that decides a result.
 
@@ -94,6 +103,7 @@ class Settings(BaseSettings):
     home: Annotated[Path, AfterValidator(_home)]
     """Where all of this machine's own state lies, and the store by default. Absolute."""
     storage: StorageSettings
+    database: DatabaseSettings
     user: Annotated[str, AfterValidator(_user)]
     """Whose runs these are."""
     conf: Annotated[tuple[Annotated[Path, AfterValidator(_conf)], ...], NoDecode]
@@ -145,6 +155,7 @@ def read(variables: Mapping[str, str], base: Path, store: str | None) -> Setting
         {
             "home": home,
             "storage": {"root": root if _SCHEME.match(root) else _anchored(root, base).as_uri()},
+            "database": given.get("database", {}),
             "user": given.get("user") or login_name(),
             "conf": [
                 _anchored(part, base) for part in given.get("conf", "").split(os.pathsep) if part

@@ -1,5 +1,5 @@
 """Where what a run logs goes: its own log first, then whoever shows or keeps it."""
 
-from crown_exp.tracking.base import Loop, Point, Sink
+from crown_exp.tracking.base import Artifact, Loop, Point, Sink, TrackedRun, Tracker
 
-__all__ = ["Loop", "Point", "Sink"]
+__all__ = ["Artifact", "Loop", "Point", "Sink", "TrackedRun", "Tracker"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 
 class Point(NamedTuple):
@@ -47,3 +48,53 @@ class Loop:
     def step(self) -> int:
         """The turn in progress, else the last one that is done; counted from 1 over all loops."""
         return self.before + self.done + self.in_turn
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is told of the run it tracks.
+
+    id: stable over all attempts, so that they can share one curve. attempt: this one's number, from 1.
+    sweep: the id of the sweep it belongs to. config: resolved, as plain values; it holds no secrets.
+    home: a directory of this machine where the tracker may keep files of its own.
+    """
+
+    id: str
+    name: str
+    experiment: str | None
+    sweep: str | None
+    tags: tuple[str, ...]
+    user: str
+    config: Mapping[str, Any]
+    attempt: int
+    home: Path
+
+
+class Artifact(NamedTuple):
+    """A file that the task stored in its turn `step`. path: where it is now; kind: image, text, …"""
+
+    name: str
+    step: int
+    path: Path
+    kind: str
+
+
+class Tracker(Protocol):
+    """Where metrics go beside the run's own log: a service, a file of another format.
+
+    Chosen by `tracker._target_`, made with that group's other keys, and called on a thread of its own, one
+    call after another, never by the loop: it may take its time. Whatever it raises is told once and ends
+    it, not the run; what it says or does to the process is its own affair. At the end it has ten seconds.
+    """
+
+    def start(self, run: TrackedRun) -> str | None:
+        """Called once, before all else. Returns a line for the user: where the run can be seen, say."""
+
+    def log(self, points: Sequence[Point]) -> None:
+        """New points, in the order they were logged; at least one."""
+
+    def artifact(self, artifact: Artifact) -> None:
+        """A file that was stored."""
+
+    def finish(self, exit_code: int, result: Any) -> None:
+        """The attempt has ended so; result: what the task returned, None unless it completed."""
