@@ -49,8 +49,9 @@ def start(*overrides: str) -> Started:
         order = Order(*checked(project, overrides))
         record = session.make(order)
         ending = run_attempt(
-            session.portal, session.blobs, record.id, home=session.settings.home, root=session.root
-        )
+            session.portal, session.blobs, record.id,
+            home=session.settings.home, root=session.root, database=session.database,
+        )  # fmt: skip
         if ending.exit_code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         if ending.exit_code != ExitCode.OK:

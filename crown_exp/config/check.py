@@ -128,10 +128,7 @@ def framework_problems(node: Any, section: type, prefix: str = "") -> Iterator[P
         keys = f"expected keys ({', '.join(types)}), got {values.shown(node)}"
         yield Problem(prefix.removesuffix("."), keys)
         return
-    for key in node if prefix else ():
-        if key not in types:
-            first = schema_place(prefix + next(iter(types)))
-            yield unknown(f"{prefix}{key}", str(key), types, first)
+    yield from extra_problems(node, types, prefix)
     for item in fields(section):
         if item.name not in node:
             continue
@@ -143,6 +140,19 @@ def framework_problems(node: Any, section: type, prefix: str = "") -> Iterator[P
             yield Problem(path, what)
         elif wrong := values.check(kinds.kind_of_type(types[item.name]), value):
             yield Problem(path, wrong)
+
+
+def extra_problems(
+    node: Mapping[str, Any], types: Collection[str], prefix: str
+) -> Iterator[Problem]:
+    """Problems of what a section holds beside its own keys: arguments of its `_target_`, if it may have one."""
+    group, extra = prefix.removesuffix("."), {k: v for k, v in node.items() if k not in types}
+    if group in schema.OPEN_GROUPS and "_target_" in extra:
+        yield from target_problems(extra, group)
+        return
+    for key in extra if prefix else ():
+        first = schema_place(prefix + next(iter(types)))
+        yield unknown(f"{prefix}{key}", str(key), types, first)
 
 
 @cache

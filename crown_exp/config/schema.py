@@ -187,6 +187,9 @@ TARGET_GROUPS = ("task", "model", "dataset", "optimizer", "lr_schedule")
 FRAMEWORK_GROUPS = ("device", "compute", "tracker", "checkpoint")
 """The groups whose schema is a dataclass above."""
 
+OPEN_GROUPS = ("tracker",)
+"""Those of them that may name a `_target_` too, and hold its arguments beside their own keys."""
+
 
 SECTIONS = tuple(item.name for item in fields(Schema) if is_dataclass(item.default_factory))
 """The keys of the top that have keys below them."""

@@ -86,6 +86,14 @@ def home_of(project: Project | None, environ: Mapping[str, str] = os.environ) ->
     return (project.root if project else Path.cwd()) / Path(given).expanduser()
 
 
+def database_of(project: Project | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """CROWN_DATABASE__URL as it is given, unchecked, for those who need nothing else; None if it is not.
+
+    Raises SettingsError as `variables`.
+    """
+    return variables(project, environ).get("CROWN_DATABASE__URL", "").strip() or None
+
+
 def completion_line(environ: Mapping[str, str] = os.environ) -> str | None:
     """The line that a shell wants completed; None if none asks."""
     return environ.get("COMP_LINE")

@@ -36,8 +36,9 @@ def carry_out(config: DictConfig) -> Any:
     with open_session(project) as session:
         record = session.make(order)
         ending = run_attempt(
-            session.portal, session.blobs, record.id, home=session.settings.home, root=session.root
-        )
+            session.portal, session.blobs, record.id,
+            home=session.settings.home, root=session.root, database=session.database,
+        )  # fmt: skip
     if invocation := current():  # a launcher that stays in the process of the command
         ended = Ended(
             record.id, record.name, ending.exit_code, ending.result, ending.error,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.config.project import Project, find_project
 from crown_exp.config.settings import load_settings
-from crown_exp.registry import default_url, open_registry
+from crown_exp.registry import chosen_url, open_registry
 from crown_exp.storage import BlobStore, Portal, StorageManager
 
 if TYPE_CHECKING:
@@ -41,12 +41,6 @@ class Index:
         return self.portal.call(work, *args, **kwargs)
 
 
-def database_url(settings: Settings) -> str:
-    """Where the registry is."""
-    url = settings.database.url
-    return url.get_secret_value() if url else default_url(settings.home)
-
-
 @contextmanager
 def open_index(project: Project | None = None, clock: Clock | None = None) -> Iterator[Index]:
     """The registry and the store of the current directory's project, or of another.
@@ -58,6 +52,6 @@ def open_index(project: Project | None = None, clock: Clock | None = None) -> It
     with (
         Portal() as portal,
         portal.enter(StorageManager(settings.storage.root)) as storage,
-        portal.enter(open_registry(database_url(settings))) as registry,
+        portal.enter(open_registry(chosen_url(settings))) as registry,
     ):
         yield Index(project, settings, portal, storage.blobs, registry, clock or SystemClock())

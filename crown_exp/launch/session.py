@@ -21,6 +21,7 @@ from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
+from crown_exp.registry import chosen_url
 from crown_exp.storage import BlobStore, Portal, StorageManager
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Session:
     def root(self) -> Path:
         """The project's directory, or the current one."""
         return self.project.root if self.project else Path.cwd()
+
+    @property
+    def database(self) -> str:
+        """The URL of the registry."""
+        return chosen_url(self.settings)
 
     @cached_property
     def code(self) -> CodeSnapshot:

@@ -5,7 +5,7 @@ What touches the database imports SQLAlchemy, so those names are imported when t
 
 from typing import TYPE_CHECKING, Any
 
-from crown_exp.registry.base import Condition, Filter, Wanted, default_url
+from crown_exp.registry.base import Condition, Filter, Wanted, chosen_url, default_url
 
 if TYPE_CHECKING:
     from crown_exp.registry.changes import change_run, delete_run, size_up
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from crown_exp.registry.writer import RegistryWriter
 
 __all__ = [
-    "Change", "Condition", "Filter", "Registry", "RegistryWriter", "Wanted", "change_run", "default_url",
+    "Change", "Condition", "Filter", "Registry", "RegistryWriter", "Wanted", "change_run", "chosen_url",
+    "default_url",
     "delete_run", "ingest_run", "open_registry", "parse_filter", "parse_wanted", "refresh", "reindex",
     "size_up",
 ]  # fmt: skip

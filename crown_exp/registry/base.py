@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from crown_exp.folder.records import CodeState, Failure, SweepPlace
 from crown_exp.outcome import State
 from crown_exp.storage.database.base import database_url
+
+if TYPE_CHECKING:
+    from crown_exp.config.settings_model import Settings
 
 REINDEX = "`crown-exp reindex` makes it anew from the runs"
 """What to do about an index that is of no use."""
@@ -22,6 +25,12 @@ Statistic = Literal["", "last", "min", "max"]
 def default_url(home: Path) -> str:
     """The URL of the registry of a home (`CROWN_HOME`)."""
     return database_url(home / "registry.db")
+
+
+def chosen_url(settings: Settings) -> str:
+    """The URL of the registry that the settings choose."""
+    url = settings.database.url
+    return url.get_secret_value() if url else default_url(settings.home)
 
 
 # --- questions ------------------------------------------------------------------------------------

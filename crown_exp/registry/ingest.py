@@ -13,6 +13,7 @@ from sqlalchemy.exc import StatementError
 
 from crown_exp.errors import ConfigError, CrownError, StoreError
 from crown_exp.folder import RunPaths
+from crown_exp.folder.files import kind_of
 from crown_exp.registry.base import FileInfo, Ingested
 from crown_exp.registry.findings import forget, write_findings
 from crown_exp.registry.models import runs, segments
@@ -25,14 +26,6 @@ from crown_exp.storage import BlobStore, NotFound
 from crown_exp.storage.base import Entry
 from crown_exp.storage.database.columns import tagged
 from crown_exp.storage.runs import read_facts
-
-KINDS = {
-    **dict.fromkeys(("png", "jpg", "jpeg", "gif", "webp", "svg"), "image"),
-    **dict.fromkeys(("npy", "npz"), "array"),
-    **dict.fromkeys(("csv", "tsv", "parquet", "jsonl"), "table"),
-    **dict.fromkeys(("txt", "md", "log", "json", "yaml"), "text"),
-}
-"""What a file shows, by how its name ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,5 +190,4 @@ def file_of(paths: RunPaths, entry: Entry) -> FileInfo:
     path = entry.path.removeprefix(paths.files)
     step = path.partition("/")[0] if "/" in path else ""
     is_step = step.isdecimal() and step.isascii() and len(step) < 19
-    kind = KINDS.get(path.rpartition(".")[2].lower(), "file")
-    return FileInfo(path, int(step) if is_step else None, entry.size, kind)
+    return FileInfo(path, int(step) if is_step else None, entry.size, kind_of(path))

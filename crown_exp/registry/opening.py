@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
@@ -63,9 +64,22 @@ async def _migrate(database: Database) -> None:
         make_file(database.path)
         if await _revision(database) == REVISION:
             return
-        from alembic import command
+        with _quiet("alembic"):  # it tells at length what it does, to whom logging is set up for
+            from alembic import command
 
-        await database.write(lambda connection: command.upgrade(alembic_config(connection), "head"))
+            await database.write(lambda made: command.upgrade(alembic_config(made), "head"))
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """A logger says nothing below a warning."""
+    found = logging.getLogger(logger)
+    before = found.level
+    found.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        found.setLevel(before)
 
 
 async def _revision(database: Database) -> str | None:

@@ -33,10 +33,12 @@ from crown_exp.runner.device import DeviceOnDemand
 from crown_exp.runner.ending import Ending, completed, ended_by, stopped
 from crown_exp.runner.heart import Heart, superseded
 from crown_exp.runner.imports import when_imported
+from crown_exp.runner.indexing import Indexing
 from crown_exp.runner.process import imported_at_rest, process_globals, seed_again
 from crown_exp.runner.report import Report
 from crown_exp.runner.stopping import StopRequest, stop_signals
 from crown_exp.runner.task import call_task, load_task
+from crown_exp.runner.trackers import open_feed
 from crown_exp.storage import AlreadyExists, BlobStore, Portal
 from crown_exp.storage.machine import here, process_started
 from crown_exp.storage.runs import (
@@ -46,6 +48,7 @@ from crown_exp.storage.runs import (
     write_end,
     write_result,
 )
+from crown_exp.tracking import Sink
 from crown_exp.tracking.run_log import BEAT_SECONDS, RunLog
 
 
@@ -56,6 +59,7 @@ class Options(TypedDict, total=False):
     root: Path
     job: str | None
     take_over: bool
+    database: str | None
     stream: TextIO
     clock: Clock
     beat_seconds: float
@@ -107,6 +111,7 @@ class Attempt:
 
     home: where files lie for stores that are not on this machine. root: the project, for imports and code.
     job: the executor's id of the job this process is. take_over: end a living holder's turn to write.
+    database: the URL of the registry that is to know of it; None: none is.
     beat_seconds: how often it shows that it lives.
     """
 
@@ -119,6 +124,7 @@ class Attempt:
     root: Path = field(default_factory=Path.cwd)
     job: str | None = None
     take_over: bool = False
+    database: str | None = None
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     clock: Clock = field(default_factory=SystemClock)
     beat_seconds: float = BEAT_SECONDS
@@ -141,8 +147,11 @@ class Attempt:
             undo.enter_context(stop_signals(self.stop))
             attempt = self.claim(numerics, device.versions())
             self.report.begin(attempt, device.choice)
+            indexing = self.indexing()
             ending = self.carry_out(task, attempt, device)
             ending = self.write(attempt, ending, imported_files(self.root) | code)
+            if indexing is not None:
+                indexing.finish()
             self.report.end(ending, self.folder)
         return ending
 
@@ -184,6 +193,14 @@ class Attempt:
             job=self.job, take_over=self.take_over,
         )  # fmt: skip
 
+    def indexing(self) -> Indexing | None:
+        """What keeps the registry up to date, already at work."""
+        if self.database is None:
+            return None
+        return Indexing(
+            self.portal, self.blobs, self.record.id, self.database, seconds=self.beat_seconds
+        )
+
     def carry_out(
         self, task: Callable[..., Any] | Exception, attempt: AttemptRecord, device: DeviceOnDemand
     ) -> Ending:
@@ -193,10 +210,11 @@ class Attempt:
             self.portal, self.blobs, attempt, self.stop,
             spooled=None if self.has_files else segment, seconds=self.beat_seconds,
         )  # fmt: skip
+        feed = open_feed(self.config, self.record, attempt.attempt, self.home)
+        sinks: list[Sink] = [self.report.console, heart, *([feed] if feed else [])]
         log = RunLog(
-            segment, self.record.id, attempt.attempt, [self.report.console, heart],
-            beat_seconds=self.beat_seconds,
-        )  # fmt: skip
+            segment, self.record.id, attempt.attempt, sinks, beat_seconds=self.beat_seconds
+        )
         run = Run(
             id=self.record.id, name=self.record.name, config=self.config, attempt=attempt.attempt,
             folder=self.local(self.paths.root), precision=device.ask, log=log,
@@ -204,6 +222,8 @@ class Attempt:
         )  # fmt: skip
         ending = self.call(task, run)
         log.close()
+        if feed:
+            feed.finish(ending.exit_code, ending.result)
         return replace(ending, unwritten=unwritten(log, heart))
 
     def call(self, task: Callable[..., Any] | Exception, run: Run) -> Ending:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from crown_exp.data.batches import Batches
     from crown_exp.data.order import OrderKind
     from crown_exp.devices.precision import Precision
+    from crown_exp.runner.artifacts import Artifacts
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Run:
         log: RunLog,
         console: Console,
         stop: StopRequest,
+        artifacts: Artifacts | None = None,
     ) -> None:
         self.id, self.name, self.config = id, name, config
         self.attempt, self.folder, self.resumed = attempt, folder, False
@@ -60,7 +62,7 @@ class Run:
         self._device_config: Mapping[str, Any] = config["device"]
         self._limit: int | None = config["limits"]["steps"]
         self._choose_precision, self._log = precision, log
-        self._console, self._stop = console, stop
+        self._console, self._stop, self._artifacts = console, stop, artifacts
         self._chosen: Precision | None = None
         self._loops: dict[str, Loop] = {}
         self._loop: Loop | None = None
@@ -279,4 +281,20 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Record values of this turn: numbers or tensors of one element. Never waits for the device."""
-        self._log.put(self.step, {name: loggable(name, value) for name, value in values.items()})
+        for value in values.values():
+            if type(value) is not float:  # else the dict, which nobody else has, is kept as it is
+                values = {name: loggable(name, value) for name, value in values.items()}
+                break
+        self._log.put(self.step, values)
+
+    def artifact(self, name: str, value: Any) -> None:
+        """Store a file of this turn: `run.artifact("samples.png", images)`; in the run's `files/<step>/`.
+
+        name: may hold folders; a file of the same name and turn is replaced. value: text, bytes, a
+        pathlib.Path (copied), a figure (anything with `savefig`), a table (anything with `to_csv`) for .csv,
+        .tsv, .jsonl or .parquet, an array or tensor for .npy or, as H×W, H×W×C or C×H×W of bytes or floats in
+        0..1, for .png and the like, a dict of arrays for .npz, dicts and lists for .json.
+        A tensor on a GPU is waited for. A store that is away costs a line, not the run.
+        Raises TaskError for a name or value that is none.
+        """
+        self._artifacts.keep(name, value, self.step)

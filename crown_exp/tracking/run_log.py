@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class RunLog:
         beat_seconds: float = BEAT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.queue: deque[tuple[int, float, Mapping[str, Any]]] = deque()
+        self.queue: deque[segment.Record] = deque()
         self.events: deque[segment.Record] = deque()
         self.sinks, self.warn, self.clock = list(sinks), warn, clock
         self.beat_seconds, self.drain_seconds = beat_seconds, drain_seconds
@@ -61,7 +62,7 @@ class RunLog:
 
     def put(self, step: int, values: Mapping[str, Any]) -> None:
         """Queue the values of one turn: floats, or detached real tensors of one element."""
-        self.queue.append((step, time.time(), values))
+        self.queue.append(("m", step, time.time(), values))
         if len(self.queue) > QUEUE_LIMIT:  # faster than the disk: wait rather than lose points
             self.drain()
 
@@ -77,24 +78,28 @@ class RunLog:
     def drain(self) -> None:
         """Everything queued so far goes into the segment, then to the sinks."""
         with self.lock:
-            points = self.read(taken(self.queue))
-            self.keep([segment.point(*item) for item in points] + taken(self.events))
+            records = self.read(taken(self.queue))
+            points = [Point(step, when, values) for _, step, when, values in records]
+            self.keep(records + taken(self.events))
             for sink in list(self.sinks):
                 self.feed(sink, points)
 
-    def read(self, logged: list[tuple[int, float, Mapping[str, Any]]]) -> list[Point]:
-        """What was queued as floats; here the device is waited for, and may fail."""
-        points = []
-        for step, when, values in logged:
+    def read(self, queued: list[segment.Record]) -> list[segment.Record]:
+        """The records that were queued, with floats; here the device is waited for, and may fail."""
+        values = chain.from_iterable(values.values() for _, _, _, values in queued)
+        if set(map(type, values)) <= {float}:  # most often: no record is made again
+            return queued
+        records = []
+        for _, step, when, logged in queued:
             try:
-                point = Point(step, when, {name: float(value) for name, value in values.items()})
+                floats = {name: float(value) for name, value in logged.items()}
             except Exception as error:
                 self.warn(
                     f"what was logged in turn {step} is lost: {type(error).__name__}: {error}"
                 )
             else:
-                points.append(point)
-        return points
+                records.append(segment.point(step, when, floats))
+        return records
 
     def keep(self, records: list[segment.Record]) -> None:
         """Records into the segment; a sign of life if there are none for long."""

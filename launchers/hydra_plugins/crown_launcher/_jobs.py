@@ -128,7 +128,7 @@ class Batch:
             announce(record, session)
             ending = run_attempt(
                 session.portal, session.blobs, record.id,
-                home=session.settings.home, root=session.root,
+                home=session.settings.home, root=session.root, database=session.database,
             )  # fmt: skip
         typed = order.composition.overrides
         return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, typed)

@@ -1,0 +1,32 @@
+"""The tracker that a config chooses, with its feed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from crown_exp.config import schema
+from crown_exp.folder import RunRecord
+from crown_exp.runner.build import build
+from crown_exp.tracking import TrackedRun
+from crown_exp.tracking.feed import Feed
+
+OURS = frozenset(item.name for item in fields(schema.Tracker))
+"""What the group says to us; the rest are arguments of its `_target_`."""
+
+
+def open_feed(
+    config: Mapping[str, Any], record: RunRecord, attempt: int, home: Path
+) -> Feed | None:
+    """The feed of `tracker._target_`, already running; None if the config names none."""
+    group = {key: value for key, value in config["tracker"].items() if key not in OURS}
+    if not group.get("_target_"):
+        return None
+    run = TrackedRun(
+        id=record.id, name=record.name, experiment=record.experiment,
+        sweep=record.sweep["id"] if record.sweep else None, tags=tuple(record.tags),
+        user=record.user, config=config, attempt=attempt, home=home,
+    )  # fmt: skip
+    return Feed(lambda: build(group), str(group["_target_"]).rpartition(".")[2], run)

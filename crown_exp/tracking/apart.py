@@ -1,0 +1,172 @@
+"""A vendor's library in a process of its own: what it does to a process, it does to that one.
+
+One line of JSON asks, `["name", [arguments]]`, one answers, `[true, value]` or `[false, "what failed"]`.
+Each is answered before the next is asked, so whoever is slow is waited for, and nothing piles up between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crown_exp.errors import CrownError
+
+LEAVE_SECONDS = 10.0
+"""How long the process may go on without the one that started it."""
+KILLED_SECONDS = 2.0
+
+CHILD = """import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from crown_exp.tracking.apart import serve
+serve(sys.argv[2])
+"""
+
+
+class Failed(CrownError):
+    """The process refused, ended or did not answer."""
+
+
+class Apart:
+    """An object of the class `target` in a process of its own, which ends when this object is gone.
+
+    environment: all of the process's. said: the file that takes what it prints; gone if that was nothing.
+    The process has no terminal and no signals from one: it is asked nothing, and Ctrl-C is not its affair.
+    """
+
+    def __init__(self, target: str, *, environment: Mapping[str, str], said: Path) -> None:
+        said.parent.mkdir(parents=True, exist_ok=True)
+        self.said = said
+        with said.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", CHILD, json.dumps(sys.path), target],
+                env=dict(environment), start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream,
+            )  # fmt: skip
+        self.end = weakref.finalize(self, end, self.process, said, os.getpid())
+
+    def call(self, name: str, *arguments: Any, seconds: float) -> Any:
+        """What the method answers, if it does within `seconds`; else the process is ended.
+
+        Arguments and answer: what JSON holds. Raises Failed.
+        """
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None and stdout is not None
+        try:
+            stdin.write(json.dumps([name, arguments]).encode() + b"\n")
+            stdin.flush()
+            with selectors.DefaultSelector() as selector:
+                selector.register(stdout, selectors.EVENT_READ)
+                answered = selector.select(seconds)
+            line = stdout.readline() if answered else b""
+        except OSError:  # the pipe is broken
+            answered, line = True, b""
+        if not line:
+            raise Failed(self.why(name, seconds) if not answered else self.why_it_ended())
+        good, value = json.loads(line)
+        if not good:
+            raise Failed(value)
+        return value
+
+    def why(self, name: str, seconds: float) -> str:
+        """It did not answer; it never will."""
+        self.end()
+        return f"no answer to {name} in {seconds:g} s"
+
+    def why_it_ended(self) -> str:
+        """Its exit code and the last it said."""
+        try:
+            code: int | str = self.process.wait(KILLED_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = "?"
+        lines = self.said.read_text("utf-8", "replace").split("\n") if self.said.exists() else []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        self.end()
+        return f"its process ended with {code}: {last}"
+
+
+def end(process: subprocess.Popen[bytes], said: Path, owner: int) -> None:
+    """End the process, if it has not, and clear up; but not from a fork of the one that owns it."""
+    if os.getpid() != owner:
+        return
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (OSError, AttributeError):
+            process.kill()
+    for pipe in (process.stdin, process.stdout):
+        try:
+            if pipe is not None:
+                pipe.close()
+        except OSError:
+            pass  # what was still to be sent
+    try:
+        process.wait(KILLED_SECONDS)
+        if said.stat().st_size == 0:
+            said.unlink()
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def serve(target: str) -> NoReturn:
+    """Answer until there are no more questions. Standard input is empty, output goes where errors go."""
+    threading.Thread(target=leave_alone, args=(os.getppid(),), daemon=True).start()
+    asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    served: Any = None
+    for line in asked:
+        try:
+            served = served or made(target)
+            name, arguments = json.loads(line)
+            answer = [True, getattr(served, name)(*arguments)]
+        except BaseException as error:
+            answer = [False, in_a_line(error)]
+        try:
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.flush()
+        except OSError:
+            break  # nobody reads any more
+    threading.Timer(LEAVE_SECONDS, os._exit, (1,)).start()
+    if served is not None and hasattr(served, "abandoned"):
+        served.abandoned()
+    os._exit(0)
+
+
+def made(target: str) -> Any:
+    """An object of the class that is named as `module:Class`."""
+    from importlib import import_module
+
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)()
+
+
+def leave_alone(parent: int) -> None:
+    """End the process soon after the one that started it, whatever hangs here.
+
+    An end of the pipe does not tell: a fork of that one (a data worker) may hold it open.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(LEAVE_SECONDS)
+    os._exit(1)
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error as one line: a CrownError's own words, or what kind it is and its first words."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, CrownError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

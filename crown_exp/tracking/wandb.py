@@ -1,0 +1,242 @@
+"""W&B (https://wandb.ai): the only module that imports wandb, and does so in a process of its own.
+
+There wandb may install exit hooks, print, replace handlers, hang or die: the run notices nothing, and shares
+neither its interpreter lock nor its start with it.
+"""
+
+from __future__ import annotations
+
+import math
+import netrc
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from crown_exp.config.project import find_project
+from crown_exp.config.settings import variables
+from crown_exp.errors import SettingsError
+from crown_exp.tracking.apart import Apart
+from crown_exp.tracking.base import Artifact, Point, TrackedRun
+
+STEP = "step"
+"""W&B's name of our step. A metric that the task calls so is sent as `step_`."""
+START_SECONDS = 120.0
+ANSWER_SECONDS = 120.0
+FINISH_SECONDS = 12.0
+"""A little more than a Feed waits, which then speaks first."""
+TOGETHER = 500
+"""Points in one message: encoding many at once would hold up the loop."""
+
+Mode = Literal["online", "offline", "disabled"]
+MODES: dict[str, Mode] = {
+    "online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline",
+}  # fmt: skip
+"""What WANDB_MODE may say, and what it means."""
+
+LEAN = {
+    "console": "off", "silent": True, "quiet": True, "save_code": False, "disable_code": True,
+    "disable_git": True, "disable_job_creation": True, "x_disable_meta": True, "x_disable_stats": True,
+    "x_save_requirements": False,
+}  # fmt: skip
+"""wandb.Settings without what reads the terminal, the code and the machine."""
+
+
+class WandB:
+    """Sends a run to W&B, every attempt to the same run there, whose id is ours.
+
+    project, entity: as W&B takes them; None leaves it to WANDB_PROJECT, WANDB_ENTITY and W&B's settings.
+    mode: auto asks WANDB_MODE; without that it is online if there is a key (WANDB_API_KEY, in the
+    environment or the project's .env, or what `wandb login` left), else offline.
+    """
+
+    def __init__(
+        self,
+        project: str | None = None,
+        entity: str | None = None,
+        mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+    ) -> None:
+        self.project, self.entity, self.mode = project, entity, mode
+        self.child: Apart | None = None
+        self.resumed = False
+        self.url = ""
+        self.folder = ""
+
+    def start(self, run: TrackedRun) -> str | None:
+        """Open or resume the run there. Raises CrownError if that is not possible."""
+        known = variables(find_project(Path.cwd()))
+        mode = chosen_mode(self.mode, known)
+        if mode == "disabled":
+            return None
+        if find_spec("wandb") is None:
+            raise SettingsError("W&B is not installed; type: pip install wandb")
+        home = run.home / "wandb"
+        self.child = Apart(
+            "crown_exp.tracking.wandb:Session",
+            environment=environment(known, home),
+            said=home / f"{run.id}-{run.attempt}.txt",
+        )
+        options = {"project": self.project, "entity": self.entity, "mode": mode}
+        told = asdict(run) | {"home": str(run.home), "config": jsonable(run.config)}
+        answer = self.child.call("start", told, options, seconds=START_SECONDS)
+        self.resumed, self.url, self.folder = answer["resumed"], answer["url"], answer["folder"]
+        if mode == "online":
+            return f"W&B {self.url}"
+        why = "" if self.mode == "offline" or known.get("WANDB_MODE") else " (no key is set)"
+        return f"W&B offline{why}; to send it later, type: crown-exp push --wandb {run.id}"
+
+    def log(self, points: Sequence[Point]) -> None:
+        """Send points, in order."""
+        for start in range(0, len(points), TOGETHER):
+            self.call("log", points[start : start + TOGETHER])
+
+    def artifact(self, artifact: Artifact) -> None:
+        """Send a file: as a picture that can be leafed through, or beside the run's other files."""
+        self.call("artifact", artifact.name, artifact.step, str(artifact.path), artifact.kind)
+
+    def finish(self, exit_code: int, result: Any) -> None:
+        """Wait until all is sent (online) or written (offline)."""
+        self.call("finish", exit_code, jsonable(result), seconds=FINISH_SECONDS)
+        if self.child is not None:
+            self.child.end()
+
+    def call(self, name: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> Any:
+        """What W&B's process answers; None if W&B is disabled."""
+        if self.child is None:
+            return None
+        return self.child.call(name, *arguments, seconds=seconds)
+
+
+def chosen_mode(mode: str, known: Mapping[str, str]) -> Mode:
+    """What `auto` comes to. known: the environment and .env. Raises SettingsError for a strange WANDB_MODE."""
+    if mode == "auto" and (given := known.get("WANDB_MODE")):
+        if given not in MODES:
+            expected = "expected online, offline or disabled"
+            raise SettingsError(f"WANDB_MODE: {expected}, got {given!r}")
+        return MODES[given]
+    if mode == "auto":
+        return "online" if has_key(known) else "offline"
+    return MODES[mode]
+
+
+def has_key(known: Mapping[str, str]) -> bool:
+    """Whether W&B would find a key: in the environment, .env, or the netrc file of `wandb login`."""
+    if known.get("WANDB_API_KEY") or known.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(known.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
+    given = known.get("NETRC")
+    for path in [Path(given)] if given else [Path("~/.netrc"), Path("~/_netrc")]:
+        try:
+            found = netrc.netrc(path.expanduser()).authenticators(host)
+        except (OSError, netrc.NetrcParseError, RuntimeError):
+            continue
+        if found and found[2]:
+            return True
+    return False
+
+
+def environment(known: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The environment of W&B's process: what it writes beside its runs stays in `home`.
+
+    WANDB_SERVICE would lead it to the process of another wandb, which is not ours to load or to end.
+    """
+    ours = {
+        "WANDB_CACHE_DIR": str(home / "cache"),
+        "WANDB_DATA_DIR": str(home / "data"),
+        "WANDB_ERROR_REPORTING": "false",
+    }
+    return {**ours, **{name: value for name, value in known.items() if name != "WANDB_SERVICE"}}
+
+
+def jsonable(value: Any) -> Any:
+    """Plain values as they are, anything else as its text."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+class Session:
+    """What talks to wandb, within its process; plain values in, plain values out."""
+
+    def start(self, told: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """`wandb.init`. told: a TrackedRun as plain values. options: project, entity, mode."""
+        import wandb
+
+        known = wandb.Settings.model_fields
+        settings = {name: value for name, value in LEAN.items() if name in known}
+        home = Path(told["home"])
+        home.mkdir(parents=True, exist_ok=True)
+        self.wandb: Any = wandb
+        self.run: Any = wandb.init(
+            id=told["id"], name=told["name"], group=told["sweep"], tags=told["tags"],
+            config=told["config"], dir=str(home), resume="allow", **options,
+            settings=wandb.Settings(**settings),
+        )  # fmt: skip
+        self.run.define_metric(STEP, hidden=True)
+        self.run.define_metric("*", step_metric=STEP)
+        return {
+            "resumed": bool(self.run.resumed),
+            "url": self.run.url or "",
+            "folder": str(Path(self.run.dir).parent),
+        }
+
+    def log(self, points: Sequence[Any]) -> None:
+        """A row of W&B's history for each point (step, time, values)."""
+        for step, time, values in points:
+            self.run.log({**renamed(values), STEP: step, "_timestamp": time})
+
+    def artifact(self, name: str, step: int, path: str, kind: str) -> None:
+        """A picture becomes part of the history; another file lies under `<step>/` of the run's files."""
+        if kind == "image":
+            try:
+                self.run.log({**renamed({name: self.wandb.Image(path)}), STEP: step})
+            except Exception:
+                pass  # of a format that W&B does not show, or without Pillow: as a file
+            else:
+                return
+        kept = Path(self.run.dir) / str(step) / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
+        self.run.save(escaped(kept), base_path=self.run.dir, policy="now")
+
+    def rows(self) -> list[tuple[int, float]]:
+        """(step, time) of every row that is there already: what another attempt, or this one, sent."""
+        return list(self.each_row())
+
+    def each_row(self) -> Iterator[tuple[int, float]]:
+        """As `rows`, page by page."""
+        found = self.wandb.Api(timeout=30).run(self.run.path)
+        for row in found.scan_history(keys=[STEP, "_timestamp"], page_size=10_000):
+            if row.get(STEP) is not None and not math.isnan(row[STEP]):
+                yield int(row[STEP]), float(row["_timestamp"])
+
+    def finish(self, exit_code: int, result: Any) -> None:
+        """The result into the summary; then wait for wandb to end."""
+        if result is not None:
+            self.run.summary["result"] = result
+        self.run.finish(exit_code=exit_code)
+        self.wandb.teardown(exit_code)
+
+    def abandoned(self) -> None:
+        """The run's process is gone: what it sent is kept."""
+        if getattr(self, "run", None) is not None:
+            self.run.finish(exit_code=1)
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by names that W&B has not kept for itself."""
+    own = (STEP, "_step", "_timestamp", "_runtime", "_wandb")
+    return {f"{name}_" if name in own else name: value for name, value in values.items()}
+
+
+def escaped(path: Path) -> str:
+    """A path as a glob pattern that fits only itself."""
+    import glob
+
+    return glob.escape(os.fspath(path))
