@@ -24,7 +24,8 @@ def command(run: str, take_over: bool) -> int:
     RUN is an id or its beginning, looked up in the project's store, or <store>/runs/<id>.
     """
     from crown_exp.config.project import find_project
-    from crown_exp.config.settings import executor_job, home_of
+    from crown_exp.config.settings import database_of, executor_job, home_of
+    from crown_exp.registry import default_url
     from crown_exp.runner import run_attempt
     from crown_exp.storage import Portal, open_blobs
     from crown_exp.storage.runs import find_run
@@ -40,6 +41,7 @@ def command(run: str, take_over: bool) -> int:
             blobs,
             run_id,
             home=home_of(project),
+            database=database_of(project) or default_url(home_of(project)),
             root=root,
             job=executor_job(),
             take_over=take_over,
