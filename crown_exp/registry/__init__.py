@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from crown_exp.registry.registry import Registry
     from crown_exp.registry.terms import parse_filter, parse_wanted
     from crown_exp.registry.upkeep import refresh, reindex
-    from crown_exp.registry.writer import RegistryWriter
 
 __all__ = [
-    "Change", "Condition", "Filter", "Registry", "RegistryWriter", "Wanted", "change_run", "chosen_url",
+    "Change", "Condition", "Filter", "Registry", "Wanted", "change_run", "chosen_url",
     "default_url",
     "delete_run", "ingest_run", "open_registry", "parse_filter", "parse_wanted", "refresh", "reindex",
     "size_up",
@@ -32,7 +31,6 @@ _HOMES = {
     "upkeep": ("refresh", "reindex"),
     "registry": ("Registry",),
     "terms": ("parse_filter", "parse_wanted"),
-    "writer": ("RegistryWriter",),
 }
 
 

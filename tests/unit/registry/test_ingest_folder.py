@@ -475,3 +475,19 @@ async def test_the_same_run_in_another_store_is_read_anew(
     await ingest_run(registry, other, ID)
     assert (await registry.curve(ID, "loss")).values == [2.0]
     assert (await registry.get(ID)).run.store == other.url
+
+
+async def test_the_last_of_several_values_of_one_step_counts(
+    registry: Registry, store: BlobStore
+) -> None:
+    made = await make_run(store)
+    batches = [[segment.point(1, 1.0, {"x": 1.0}), segment.point(1, 2.0, {"x": 2.0})]]
+    await made.log(batches)
+    await ingest_run(registry, store, made.id)
+    later = [segment.point(1, 3.0, {"x": 3.0}), segment.point(2, 4.0, {"x": 0.5})]
+    await made.log([*batches, later])
+    await ingest_run(registry, store, made.id)
+    curve = await registry.curve(made.id, "x")
+    assert (curve.values, curve.times) == ([3.0, 0.5], [3.0, 4.0])
+    summary = (await registry.summaries(made.id))["x"]
+    assert (summary.n, summary.max, summary.min, summary.last) == (2, 3.0, 0.5, 0.5)
