@@ -4,17 +4,21 @@ TYPE_CHECKING = False  # typing's own costs a start-up more than all that is her
 if TYPE_CHECKING:
     from typing import Any
 
-    from crown_exp.face import compose, start
+    from crown_exp.face import compose, runs, start
+    from crown_exp.face import open as open
     from crown_exp.runner.context import Run
     from crown_exp.runner.handle import Config
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Run", "__version__", "compose", "start"]
+# Without `open`, so that `from crown_exp import *` leaves Python's own alone.
+__all__ = ["Config", "Run", "__version__", "compose", "runs", "start"]
 
 HOMES = {
     "Config": "crown_exp.runner.handle",
     "Run": "crown_exp.runner.context",
     "compose": "crown_exp.face",
+    "open": "crown_exp.face",
+    "runs": "crown_exp.face",
     "start": "crown_exp.face",
 }
 
@@ -28,4 +32,4 @@ def __getattr__(name: str) -> "Any":
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "open"])

@@ -58,7 +58,7 @@ class Artifacts:
         self.spooled: set[str] = set()
         self.lost: dict[str, str] = {}  # what lies nowhere, and why
         self.failing = False
-        self.step, self.names = -1, set[str]()
+        self.step, self.names, self.said = -1, set[str](), set[str]()
 
     # --- the task's side ------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ class Artifacts:
         Raises TaskError if name or value are none for a file.
         """
         path = self.path_of(name, step)
-        data = contents(name, value, self.warn)
+        data = contents(name, value, lambda line: self.say_of(name, line))
         local = self.put(path, data)
         if local is None:
             return
@@ -96,6 +96,12 @@ class Artifacts:
                 raise TaskError(f"run.artifact: {file} is a file, so {below} cannot lie below it")
         self.names.add(name)
         return path
+
+    def say_of(self, name: str, line: str) -> None:
+        """Tell what had to be changed of a file, once for each name."""
+        if name not in self.said:
+            self.warn(line)
+        self.said.add(name)
 
     def put(self, path: str, data: bytes) -> Path | None:
         """Where the data lies now: in the store or in the spool; None if neither takes it."""
@@ -156,14 +162,13 @@ class Artifacts:
         Called once, when the tracker, too, needs the files no more.
         """
         if self.sender is not None:
-            self.sender.shutdown()
+            self.sender.shutdown(cancel_futures=True)
         self.send()
         for path in self.spooled - self.unsent.keys():
             with suppress(StoreError):
                 self.portal.call(self.spool.delete, path)
-        kept = [
-            f"{why}; it is in {self.spool.local_path(path)}" for path, why in self.unsent.items()
-        ]
+        spool, unsent = self.spool, sorted(self.unsent.items())
+        kept = [f"{why}; it is in {spool.local_path(path)}" for path, why in unsent]
         told = [*kept, *self.lost.values()]
         more = len(told) - TOLD
         return (*told[:TOLD], *([f"{more:,} more files"] if more > 0 else []))

@@ -28,6 +28,7 @@ from crown_exp.folder import (
 )
 from crown_exp.folder.records import CodeHash
 from crown_exp.outcome import FINAL, ExitCode
+from crown_exp.runner.artifacts import Artifacts
 from crown_exp.runner.context import Run
 from crown_exp.runner.device import DeviceOnDemand
 from crown_exp.runner.ending import Ending, completed, ended_by, stopped
@@ -215,16 +216,20 @@ class Attempt:
         log = RunLog(
             segment, self.record.id, attempt.attempt, sinks, beat_seconds=self.beat_seconds
         )
+        artifacts = Artifacts(
+            self.portal, self.blobs, self.paths, self.home / "spool",
+            event=log.event, tell=feed.artifact if feed else None,
+        )  # fmt: skip
         run = Run(
             id=self.record.id, name=self.record.name, config=self.config, attempt=attempt.attempt,
             folder=self.local(self.paths.root), precision=device.ask, log=log,
-            console=self.report.console, stop=self.stop,
+            console=self.report.console, stop=self.stop, artifacts=artifacts,
         )  # fmt: skip
         ending = self.call(task, run)
         log.close()
         if feed:
             feed.finish(ending.exit_code, ending.result)
-        return replace(ending, unwritten=unwritten(log, heart))
+        return replace(ending, unwritten=(*unwritten(log, heart), *artifacts.finish()))
 
     def call(self, task: Callable[..., Any] | Exception, run: Run) -> Ending:
         """From the task's start to its end, in whatever way."""

@@ -39,10 +39,7 @@ def contents(name: str, value: Any, say: Say) -> bytes:
     become .npy or a picture, a dict of arrays .npz, dicts and lists .json or .jsonl.
     say: takes a line about what had to be changed to fit.
     """
-    try:
-        found = _contents(name, extension(name), value, say)
-    except ImportError as error:  # pandas says what it misses, and how to get it
-        raise TaskError(f"run.artifact: {name}: {_one_line(error)}") from None
+    found = _contents(name, extension(name), value, say)
     if found is None:
         raise TaskError(f"run.artifact: {name}: {a_kind(value)} cannot be kept so; {EXPECTED}")
     return found
@@ -59,8 +56,7 @@ def _contents(name: str, end: str, value: Any, say: Say) -> bytes | None:
     if hasattr(value, "savefig"):
         return _drawn(name, end, value)
     if hasattr(value, "to_csv") and end in TABLES:
-        made = TABLES[end](value)
-        return made if isinstance(made, bytes) else str(made).encode()
+        return _table(name, end, value)
     if end in ("json", "jsonl"):
         return _json(name, end, value)
     if end == "npz" and isinstance(value, Mapping):
@@ -113,6 +109,16 @@ def _drawn(name: str, end: str, figure: Any) -> bytes:
     except ValueError as error:  # matplotlib lists the formats it has
         raise TaskError(f"run.artifact: {name}: {_one_line(error)}") from None
     return buffer.getvalue()
+
+
+def _table(name: str, end: str, table: Any) -> bytes:
+    try:
+        made = TABLES[end](table)
+    except ImportError:
+        raise TaskError(f"run.artifact: {name}: needs pyarrow: pip install pyarrow") from None
+    except ValueError as error:  # columns that parquet or JSON cannot hold
+        raise TaskError(f"run.artifact: {name}: {_one_line(error)}") from None
+    return made if isinstance(made, bytes) else str(made).encode(errors="backslashreplace")
 
 
 def _json(name: str, end: str, value: Any) -> bytes:

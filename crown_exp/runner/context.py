@@ -54,7 +54,7 @@ class Run:
         log: RunLog,
         console: Console,
         stop: StopRequest,
-        artifacts: Artifacts | None = None,
+        artifacts: Artifacts,
     ) -> None:
         self.id, self.name, self.config = id, name, config
         self.attempt, self.folder, self.resumed = attempt, folder, False

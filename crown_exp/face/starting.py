@@ -1,4 +1,4 @@
-"""crown_exp from Python: what the command line does, as functions with values."""
+"""One experiment from Python: its config, and a run of it in this thread."""
 
 from __future__ import annotations
 
