@@ -11,6 +11,17 @@ from crown_exp import __version__
 
 WORDS = {
     "init": "write a project with an experiment that runs",
+    "runs": "what ran: filtered, sorted, with the values you ask for",
+    "show": "one run: its config, attempts, results, curves and files",
+    "compare": "runs beside each other: config, code, results, curves",
+    "logs": "what a run logged; -f follows it",
+    "tag": "give runs tags, or take them away",
+    "note": "write a note on a run",
+    "delete": "delete runs, after saying what that frees",
+    "prune": "free space: delete the runs that fit a filter, oldest first",
+    "push": "send runs to W&B that are not there",
+    "doctor": "what is installed, reachable and allowed, with the fix",
+    "reindex": "make the index of runs anew from their folders",
     "explain": "where a key gets its value, and what it means",
     "run": "carry out a recorded run here (what executors call)",
     "help": "this page, or a word's own: crown-exp help explain",

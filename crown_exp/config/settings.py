@@ -94,6 +94,11 @@ def database_of(project: Project | None, environ: Mapping[str, str] = os.environ
     return variables(project, environ).get("CROWN_DATABASE__URL", "").strip() or None
 
 
+def wants_colour(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a terminal may be shown colours: it may, unless NO_COLOR is set (https://no-color.org)."""
+    return not environ.get("NO_COLOR")
+
+
 def completion_line(environ: Mapping[str, str] = os.environ) -> str | None:
     """The line that a shell wants completed; None if none asks."""
     return environ.get("COMP_LINE")

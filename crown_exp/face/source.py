@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crown_exp.config.project import Project, find_project
-from crown_exp.errors import StoreError
-from crown_exp.launch.index import Index, open_index
-from crown_exp.registry import ingest_run, refresh
+from crown_exp.launch.index import Index, look, look_at, open_index
 from crown_exp.storage import Portal, open_blobs
-from crown_exp.storage.database import DatabaseError
 from crown_exp.tracking.run_log import to_stderr
-
-MOST_PROBLEMS = 5
-"""Problems that are said line by line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +37,15 @@ class Source:
         What could not be read is said on standard error; of a store that is away what was known is told.
         """
         with self.opened() as index:
-            try:
-                told = index.call(refresh, index.registry, index.blobs)
-            except DatabaseError:
-                raise
-            except StoreError as error:
-                to_stderr(f"{error}; what follows was known before")
-            else:
-                say(told.problems, told.left)
+            look(index, to_stderr)
             yield index
 
     @contextmanager
     def refreshed_for(self, run_id: str) -> Iterator[Index]:
         """The index after a look at one run."""
         with self.opened() as index:
-            try:
-                say(index.call(ingest_run, index.registry, index.blobs, run_id).problems)
-            except DatabaseError:
-                raise
-            except StoreError as error:
-                to_stderr(f"{error}; what follows was known before")
+            look_at(index, run_id, to_stderr)
             yield index
-
-
-def say(problems: tuple[str, ...], left: int = 0) -> None:
-    """What a look at the store did not bring, in a few lines."""
-    for problem in problems[:MOST_PROBLEMS]:
-        to_stderr(problem)
-    if (more := len(problems) - MOST_PROBLEMS) > 0:
-        to_stderr(f"... and {more:,} problems more; `crown-exp reindex` says them all")
-    if left:
-        to_stderr(f"{left:,} runs not looked at yet; ask again, or: crown-exp reindex")
 
 
 def read_blob(store: str, path: str) -> bytes:

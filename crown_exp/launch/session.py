@@ -21,7 +21,7 @@ from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
-from crown_exp.registry import chosen_url
+from crown_exp.registry import check_url, chosen_url
 from crown_exp.storage import BlobStore, Portal, StorageManager
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Session:
 def open_session(project: Project | None, clock: Clock | None = None) -> Iterator[Session]:
     """Read the settings and open the store. Raises SettingsError or StoreError with one line."""
     settings = load_settings(project)
+    check_url(chosen_url(settings))
     with Portal() as portal, portal.enter(StorageManager(settings.storage.root)) as storage:
         yield Session(
             settings=settings, project=project, portal=portal, blobs=storage.blobs,

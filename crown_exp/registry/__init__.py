@@ -5,7 +5,7 @@ What touches the database imports SQLAlchemy, so those names are imported when t
 
 from typing import TYPE_CHECKING, Any
 
-from crown_exp.registry.base import Condition, Filter, Wanted, chosen_url, default_url
+from crown_exp.registry.base import Condition, Filter, Wanted, check_url, chosen_url, default_url
 
 if TYPE_CHECKING:
     from crown_exp.registry.changes import change_run, delete_run, size_up
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crown_exp.registry.upkeep import refresh, reindex
 
 __all__ = [
-    "Change", "Condition", "Filter", "Registry", "Wanted", "change_run", "chosen_url",
+    "Change", "Condition", "Filter", "Registry", "Wanted", "change_run", "check_url", "chosen_url",
     "default_url",
     "delete_run", "ingest_run", "open_registry", "parse_filter", "parse_wanted", "refresh", "reindex",
     "size_up",

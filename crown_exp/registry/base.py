@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from crown_exp.folder.records import CodeState, Failure, SweepPlace
 from crown_exp.outcome import State
-from crown_exp.storage.database.base import database_url
+from crown_exp.storage.database.base import database_url, path_of
 
 if TYPE_CHECKING:
     from crown_exp.config.settings_model import Settings
 
 REINDEX = "`crown-exp reindex` makes it anew from the runs"
 """What to do about an index that is of no use."""
+
+LATEST = "latest"
+"""What is typed for the run that was made last."""
 
 Operator = Literal["<", "<=", ">", ">=", "=", "!=", "~"]
 Statistic = Literal["", "last", "min", "max"]
@@ -31,6 +34,11 @@ def chosen_url(settings: Settings) -> str:
     """The URL of the registry that the settings choose."""
     url = settings.database.url
     return url.get_secret_value() if url else default_url(settings.home)
+
+
+def check_url(url: str) -> None:
+    """Raises SettingsError if no registry can be there."""
+    path_of(url)
 
 
 # --- questions ------------------------------------------------------------------------------------

@@ -64,5 +64,5 @@ async def _refuse_if_alive(blobs: BlobStore, run_id: str) -> None:
     except CrownError:
         return  # no run any more, or one that nobody can understand
     if found in _ALIVE:
-        what = f"is {found}, so it is not deleted; end it first: crown-exp cancel {run_id}"
+        what = f"is {found}, so it is not deleted; end it first, then delete it"
         raise ConfigError.of(run_id, what)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.errors import ConfigError
 from crown_exp.registry.base import (
+    LATEST,
     AttemptInfo,
     Comparison,
     Curve,
@@ -52,9 +53,14 @@ T = TypeVar("T")
 async def find_id(connection: AsyncConnection, prefix: str) -> str:
     """The id of the one run that begins with `prefix`, as a whole or after its dash, as in the store.
 
-    Raises ConfigError if no run fits, or several do.
+    `latest` is the one that was made last. Raises ConfigError if no run fits, or several do.
     """
     typed, c = prefix.strip().lower(), runs.c
+    if typed == LATEST:
+        newest_of_all = select(c.id).order_by(c.created.desc(), c.id.desc()).limit(1)
+        if latest := await connection.scalar(newest_of_all):
+            return str(latest)
+        raise ConfigError.of(LATEST, "there is no run yet")
     if await connection.scalar(select(c.id).where(c.id == typed)):
         return typed
     last = f"{typed}\x7f"  # after everything that begins so

@@ -26,8 +26,9 @@ from crown_exp.storage.database.statements import in_pieces
 class Registry:
     """The index of runs, as `open_registry` gives it. Everything raises DatabaseError if it cannot be read.
 
-    Runs are given by any prefix that only one has, of the whole id or of the part after its dash; ConfigError
-    tells if none fits, or several. `now` is the time at which states are told; the machine's clock by default.
+    Runs are given by any prefix that only one has, of the whole id or of the part after its dash, or as
+    `latest`; ConfigError tells if none fits, or several. `now` is the time at which states are told; the
+    machine's clock by default.
     """
 
     def __init__(self, database: Database) -> None:

@@ -38,6 +38,8 @@ LOCK = f"{HIDDEN}lock"
 LITTER_AGE_S = 24 * 3600.0
 """A temporary file of this age was left by a writer that was killed, and is removed when met."""
 
+FOLDER_TRIES = 20
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -61,7 +63,13 @@ class FileStore:
     """`file:///path`: every blob is a file below `root`, which is made when first written to."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root).expanduser().resolve()
+        try:
+            self.root = Path(root).expanduser().resolve()
+        except (
+            RuntimeError,
+            OSError,
+        ) as error:  # a loop of links is a RuntimeError before Python 3.13
+            raise StoreError(f"{root} leads nowhere: {error}") from None
         self.url = self.root.as_uri()
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
@@ -102,9 +110,8 @@ class FileStore:
         target = self.local_path(path)
         temporary = target.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
         with self._explained("write", path):
-            _make_folder(target.parent)
             try:
-                _write(temporary, data)
+                _write_in_folder(temporary, data)
                 if create:
                     _publish_new(temporary, target)
                 else:
@@ -151,7 +158,18 @@ class FileStore:
         with self._explained("delete", path), suppress(*_ABSENT):
             if not target.is_dir():  # unlink says EPERM of a folder on some systems
                 target.unlink()
-                _sync_folder(target.parent)
+                self._prune(target.parent)
+
+    def _prune(self, folder: Path) -> None:
+        """Remove a folder that is empty now, and those above it: folders are only there for blobs."""
+        while folder != self.root:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty; or someone else removed it
+                break
+            folder = folder.parent
+        with suppress(FileNotFoundError):
+            _sync_folder(folder)
 
     def _now(self) -> datetime:
         probe = self.root / f"{TEMPORARY}{os.urandom(8).hex()}"
@@ -192,6 +210,19 @@ async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
     from anyio import to_thread
 
     return await to_thread.run_sync(partial(work, *args, **kwargs))
+
+
+def _write_in_folder(target: Path, data: bytes | memoryview) -> None:
+    """Write a new file in its folder, which is made again if another removes it while it is empty."""
+    for tried in range(FOLDER_TRIES):
+        try:
+            _make_folder(target.parent)
+            _write(target, data)
+        except FileNotFoundError:
+            if tried + 1 == FOLDER_TRIES:
+                raise
+        else:
+            return
 
 
 def _write(target: Path, data: bytes | memoryview) -> None:

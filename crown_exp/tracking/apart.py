@@ -24,6 +24,8 @@ from crown_exp.errors import CrownError
 LEAVE_SECONDS = 10.0
 """How long the process may go on without the one that started it."""
 KILLED_SECONDS = 2.0
+LONGEST = 300
+"""Characters of an error that are told."""
 
 CHILD = """import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -61,14 +63,15 @@ class Apart:
         """
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None and stdout is not None
+        asked = json.dumps([name, arguments]).encode() + b"\n"
         try:
-            stdin.write(json.dumps([name, arguments]).encode() + b"\n")
+            stdin.write(asked)
             stdin.flush()
             with selectors.DefaultSelector() as selector:
                 selector.register(stdout, selectors.EVENT_READ)
-                answered = selector.select(seconds)
+                answered = bool(selector.select(seconds))
             line = stdout.readline() if answered else b""
-        except OSError:  # the pipe is broken
+        except (OSError, ValueError):  # the pipe is broken, or closed
             answered, line = True, b""
         if not line:
             raise Failed(self.why(name, seconds) if not answered else self.why_it_ended())
@@ -131,11 +134,11 @@ def serve(target: str) -> NoReturn:
         try:
             served = served or made(target)
             name, arguments = json.loads(line)
-            answer = [True, getattr(served, name)(*arguments)]
+            answer = json.dumps([True, getattr(served, name)(*arguments)])
         except BaseException as error:
-            answer = [False, in_a_line(error)]
+            answer = json.dumps([False, in_a_line(error)])
         try:
-            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.write(answer.encode() + b"\n")
             answers.flush()
         except OSError:
             break  # nobody reads any more
@@ -165,8 +168,9 @@ def leave_alone(parent: int) -> None:
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error as one line: a CrownError's own words, or what kind it is and its first words."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    """An error as one line that is not too long: a CrownError's own words, or what kind it is and its words."""
+    text = " ".join(str(error).split()).rstrip(".")
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     if isinstance(error, CrownError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

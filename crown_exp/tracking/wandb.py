@@ -6,13 +6,13 @@ neither its interpreter lock nor its start with it.
 
 from __future__ import annotations
 
-import math
 import netrc
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -25,10 +25,13 @@ from crown_exp.tracking.base import Artifact, Point, TrackedRun
 
 STEP = "step"
 """W&B's name of our step. A metric that the task calls so is sent as `step_`."""
-START_SECONDS = 120.0
+START_SECONDS = 90.0
+"""How long W&B may take to know the run."""
+SPAWN_SECONDS = 30.0
 ANSWER_SECONDS = 120.0
 FINISH_SECONDS = 12.0
 """A little more than a Feed waits, which then speaks first."""
+ROWS_SECONDS = 300.0
 TOGETHER = 500
 """Points in one message: encoding many at once would hold up the loop."""
 
@@ -61,6 +64,7 @@ class WandB:
         mode: Literal["auto", "online", "offline", "disabled"] = "auto",
     ) -> None:
         self.project, self.entity, self.mode = project, entity, mode
+        self.start_seconds, self.finish_seconds = START_SECONDS, FINISH_SECONDS
         self.child: Apart | None = None
         self.resumed = False
         self.url = ""
@@ -72,7 +76,8 @@ class WandB:
         mode = chosen_mode(self.mode, known)
         if mode == "disabled":
             return None
-        if find_spec("wandb") is None:
+        spec = find_spec("wandb")
+        if spec is None or spec.origin is None:  # none, or a folder that only has the name
             raise SettingsError("W&B is not installed; type: pip install wandb")
         home = run.home / "wandb"
         self.child = Apart(
@@ -80,9 +85,11 @@ class WandB:
             environment=environment(known, home),
             said=home / f"{run.id}-{run.attempt}.txt",
         )
-        options = {"project": self.project, "entity": self.entity, "mode": mode}
+        options = {
+            "project": self.project, "entity": self.entity, "mode": mode, "seconds": self.start_seconds
+        }  # fmt: skip
         told = asdict(run) | {"home": str(run.home), "config": jsonable(run.config)}
-        answer = self.child.call("start", told, options, seconds=START_SECONDS)
+        answer = self.child.call("start", told, options, seconds=self.start_seconds + SPAWN_SECONDS)
         self.resumed, self.url, self.folder = answer["resumed"], answer["url"], answer["folder"]
         if mode == "online":
             return f"W&B {self.url}"
@@ -100,9 +107,14 @@ class WandB:
 
     def finish(self, exit_code: int, result: Any) -> None:
         """Wait until all is sent (online) or written (offline)."""
-        self.call("finish", exit_code, jsonable(result), seconds=FINISH_SECONDS)
+        self.call("finish", exit_code, jsonable(result), seconds=self.finish_seconds)
         if self.child is not None:
             self.child.end()
+
+    def rows(self) -> list[tuple[int, float]]:
+        """(step, time) of all that the run has there. For a run that was resumed, online."""
+        found = self.call("rows", seconds=ROWS_SECONDS) or []
+        return [(step, time) for step, time in found]
 
     def call(self, name: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """What W&B's process answers; None if W&B is disabled."""
@@ -148,6 +160,7 @@ def environment(known: Mapping[str, str], home: Path) -> dict[str, str]:
         "WANDB_CACHE_DIR": str(home / "cache"),
         "WANDB_DATA_DIR": str(home / "data"),
         "WANDB_ERROR_REPORTING": "false",
+        "WANDB_SILENT": "true",
     }
     return {**ours, **{name: value for name, value in known.items() if name != "WANDB_SERVICE"}}
 
@@ -165,24 +178,26 @@ class Session:
     """What talks to wandb, within its process; plain values in, plain values out."""
 
     def start(self, told: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        """`wandb.init`. told: a TrackedRun as plain values. options: project, entity, mode."""
+        """`wandb.init`. told: a TrackedRun as plain values. options: project, entity, mode, seconds."""
         import wandb
 
-        known = wandb.Settings.model_fields
-        settings = {name: value for name, value in LEAN.items() if name in known}
+        settings: dict[str, Any] = {
+            name: value for name, value in LEAN.items() if name in wandb.Settings.model_fields
+        }
+        settings["init_timeout"] = options["seconds"]
         home = Path(told["home"])
         home.mkdir(parents=True, exist_ok=True)
         self.wandb: Any = wandb
         self.run: Any = wandb.init(
             id=told["id"], name=told["name"], group=told["sweep"], tags=told["tags"],
-            config=told["config"], dir=str(home), resume="allow", **options,
-            settings=wandb.Settings(**settings),
+            config=told["config"], dir=str(home), resume="allow", project=options["project"],
+            entity=options["entity"], mode=options["mode"], settings=wandb.Settings(**settings),
         )  # fmt: skip
         self.run.define_metric(STEP, hidden=True)
         self.run.define_metric("*", step_metric=STEP)
         return {
             "resumed": bool(self.run.resumed),
-            "url": self.run.url or "",
+            "url": (options["mode"] == "online" and self.run.url) or "",
             "folder": str(Path(self.run.dir).parent),
         }
 
@@ -193,6 +208,8 @@ class Session:
 
     def artifact(self, name: str, step: int, path: str, kind: str) -> None:
         """A picture becomes part of the history; another file lies under `<step>/` of the run's files."""
+        if not Path(path).exists():
+            return  # replaced or deleted meanwhile; not W&B's affair
         if kind == "image":
             try:
                 self.run.log({**renamed({name: self.wandb.Image(path)}), STEP: step})
@@ -207,14 +224,12 @@ class Session:
 
     def rows(self) -> list[tuple[int, float]]:
         """(step, time) of every row that is there already: what another attempt, or this one, sent."""
-        return list(self.each_row())
-
-    def each_row(self) -> Iterator[tuple[int, float]]:
-        """As `rows`, page by page."""
         found = self.wandb.Api(timeout=30).run(self.run.path)
-        for row in found.scan_history(keys=[STEP, "_timestamp"], page_size=10_000):
-            if row.get(STEP) is not None and not math.isnan(row[STEP]):
-                yield int(row[STEP]), float(row["_timestamp"])
+        fresh: dict[str, Any] = {"use_cache": False}
+        if "use_cache" not in signature(found.scan_history).parameters:  # wandb < 0.27 has none
+            fresh = {}
+        rows = found.scan_history(keys=[STEP, "_timestamp"], page_size=10_000, **fresh)
+        return [(int(row[STEP]), float(row["_timestamp"])) for row in rows]
 
     def finish(self, exit_code: int, result: Any) -> None:
         """The result into the summary; then wait for wandb to end."""
@@ -232,7 +247,10 @@ class Session:
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by names that W&B has not kept for itself."""
     own = (STEP, "_step", "_timestamp", "_runtime", "_wandb")
-    return {f"{name}_" if name in own else name: value for name, value in values.items()}
+    return {
+        f"{name}_" if name in own else name.encode("utf-8", "backslashreplace").decode(): value
+        for name, value in values.items()
+    }
 
 
 def escaped(path: Path) -> str:

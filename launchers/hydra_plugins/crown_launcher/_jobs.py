@@ -18,6 +18,7 @@ from crown_exp.config.diagnose import diagnose, examined
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunRecord
 from crown_exp.launch.collect import RunFailed, collect
+from crown_exp.launch.equal import equal_run
 from crown_exp.launch.fitness import approve_shared, is_lost
 from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.session import Session, open_session
@@ -144,10 +145,11 @@ class Batch:
 
 
 def announce(record: RunRecord, session: Session) -> None:
-    """Tell the id of a run that is recorded, before its imports, which take a while."""
+    """Tell the id of a run that is recorded, before its imports, which take a while; and of an equal one."""
     gone = " in memory: gone when this process ends" if is_lost(session.blobs) else ""
+    equal = equal_run(session.database, record.signature, but=record.id)
     with suppress(OSError, ValueError):  # nobody reads
-        sys.stderr.write(f"{record.id} recorded{gone}\n")
+        sys.stderr.write(f"{record.id} recorded{gone}\n" + (f"{equal}\n" if equal else ""))
         sys.stderr.flush()
 
 

@@ -63,18 +63,22 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_misspelt_word_is_one_line_that_names_the_right_one(
     word: str, prefix: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for typo in (word[1:], word[:-1], word + word[-1], word[1] + word[0] + word[2:]):
+    typos = (word[1:], word[:-1], word + word[-1], word[1] + word[0] + word[2:])
+    for typo in (typo for typo in typos if typo not in WORDS):
         assert run_word([*prefix, typo]) == 2
         out, err = capsys.readouterr()
         assert out == ""
-        assert err.startswith(f"no such word: {typo}; did you mean {word}")
+        assert err.startswith(f"no such word: {typo}; did you mean ")
+        assert word in err.partition(";")[2].partition("?")[0]
         assert err.endswith("Try: crown-exp help\n")
         assert err.count("\n") == 1
 
 
 def test_a_word_like_no_other_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_word(["zzzzzzz"]) == 2
-    assert "known: explain, help, init, run. A run" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "known: compare, delete, doctor, explain," in said
+    assert "A run is typed" in said
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
 """Single runs looked up, and runs beside each other."""
 
 import math
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from crown_exp.errors import ConfigError
 from crown_exp.folder.segment import point
-from crown_exp.registry import Registry, ingest_run
+from crown_exp.registry import Registry, ingest_run, refresh
 from crown_exp.registry.base import Summary
 from crown_exp.storage import BlobStore
-from tests.unit.registry.folders import complete_run, make_run
+from tests.unit.registry.folders import T0, complete_run, make_run
 
 pytestmark = pytest.mark.anyio
 IDS = ("r261122-k7f3q2", "r261122-k7zzzz", "r261123-m2m2m2", "r261123-m2")
@@ -119,3 +120,12 @@ async def test_tags_names_and_configs(registry: Registry, store: BlobStore) -> N
     assert list((await registry.tags()).items()) == [("b", 2), ("a", 1)]
     assert await registry.names() == {"metric": ["loss"], "param": ["x.y"], "result": ["accuracy"]}
     assert await registry.configs([*IDS]) == {IDS[0]: {"x": {"y": 1}}, IDS[1]: {}}
+
+
+async def test_latest_is_the_run_that_was_made_last(registry: Registry, store: BlobStore) -> None:
+    with pytest.raises(ConfigError, match=r"^latest: there is no run yet$"):
+        await registry.find("latest")
+    for number, run_id in enumerate(("r261126-zzzzzz", "r261126-bbbbbb", "r261126-aaaaaa")):
+        await complete_run(store, run_id, created=T0 + timedelta(seconds=(1, 3, 2)[number]))
+    await refresh(registry, store)
+    assert await registry.find("latest") == "r261126-bbbbbb"

@@ -178,3 +178,30 @@ async def test_putting_waits_for_the_disk_and_not_for_the_loop(store: FileStore)
         await store.put("big", bytes(20_000_000))
         assert turns > before
         group.cancel_scope.cancel()
+
+
+async def test_a_folder_goes_with_its_last_blob(store: FileStore) -> None:
+    await store.put("runs/a/log/1.seg", b"1")
+    await store.put("runs/a/run.json", b"2")
+    await store.delete("runs/a/log/1.seg")
+    assert [path.name for path in (store.root / "runs" / "a").iterdir()] == ["run.json"]
+    await store.delete("runs/a/run.json")
+    assert names(store) == []
+
+
+async def test_a_folder_that_goes_is_in_no_writers_way(store: FileStore) -> None:
+    async def come_and_go(name: str) -> None:
+        for _ in range(150):
+            await store.put(f"one/two/{name}", b"x")
+            await store.delete(f"one/two/{name}")
+
+    async with anyio.create_task_group() as group:
+        for name in "abcd":
+            group.start_soon(come_and_go, name)
+
+
+def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(StoreError, match="leads nowhere"):
+        FileStore(tmp_path / "a")

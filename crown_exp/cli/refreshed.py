@@ -1,0 +1,62 @@
+"""The index as a word opens it: brought up to date first, saying what that left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from crown_exp.cli.letters import plain
+from crown_exp.cli.screen import complain
+from crown_exp.errors import ConfigError
+from crown_exp.folder import RunPaths
+from crown_exp.launch.index import Index, look, open_index
+from crown_exp.storage import NotFound
+
+
+@dataclass(frozen=True)
+class RefreshedIndex(Index):
+    """An index after a look at the store. gone: runs that were known before and are no longer there.
+
+    left: how many runs there was no time for. readable: whether the store could be read.
+    """
+
+    gone: tuple[str, ...] = ()
+    left: int = 0
+    readable: bool = True
+
+    def find(self, prefix: str) -> str:
+        """The id of a run that is there. Raises ConfigError if none fits, several do, or it was deleted."""
+        typed = prefix.strip().lower()
+        try:
+            run_id = self.call(self.registry.find, prefix)
+        except ConfigError:
+            for run in self.gone:
+                if typed and (run.startswith(typed) or run.partition("-")[2].startswith(typed)):
+                    raise self._deleted(run) from None
+            raise
+        try:
+            if self.readable:
+                self.call(self.blobs.stat, RunPaths(run_id).record)
+        except NotFound:
+            if self.call(self.registry.get, run_id).run.store == self.blobs.url:
+                raise self._deleted(run_id) from None
+        return run_id
+
+    def _deleted(self, run_id: str) -> ConfigError:
+        return ConfigError.of(run_id, f"is gone: its folder in {self.blobs.url} was deleted")
+
+
+@contextmanager
+def refreshed_index() -> Iterator[RefreshedIndex]:
+    """The index of the current directory's project, after a look at its store of at most two seconds.
+
+    What is not as it should be is said on standard error. A store that cannot be read leaves what was
+    known before. Raises SettingsError, or DatabaseError if the index cannot be read.
+    """
+    with open_index() as index:
+        told = look(index, lambda line: complain(plain(line)))
+        if told is None:
+            yield RefreshedIndex(**vars(index), readable=False)
+        else:
+            yield RefreshedIndex(**vars(index), gone=told.gone, left=told.left)

@@ -1,0 +1,76 @@
+"""Whether an equal run exists, asked while a run is being made: one look-up by Python's own sqlite3.
+
+The registry's way to ask costs the import of SQLAlchemy, which a plain command has no need of.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crown_exp.storage.database.base import path_of
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+BUSY_SECONDS = 0.05
+"""How long a lock is waited for: a hint is worth no more."""
+
+_NEWEST = """
+    SELECT id, name, result_attempt, pruned, result FROM runs
+    WHERE signature = ? AND id != ? AND (result_attempt IS NOT NULL OR ended IS NULL)
+    ORDER BY result_attempt IS NULL, created DESC, id DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EqualRun:
+    """A run with the same signature. state: `completed`, `pruned`, or `not ended` as far as is known."""
+
+    id: str
+    name: str
+    state: str
+    result: Any = None
+
+    def __str__(self) -> str:
+        """`r261122-k7f3q2 (completed, accuracy 0.98) has the same signature: crown-exp show k7f3q2`."""
+        numbers = self.result.items() if isinstance(self.result, dict) else ()
+        values = [f"{name} {value:.4g}" for name, value in numbers if isinstance(value, float)]
+        said = ", ".join([self.state, *values[:2]])
+        tail = self.id.partition("-")[2] or self.id
+        return f"{self.id} ({said}) has the same signature: crown-exp show {tail}"
+
+
+def equal_run(url: str, signature: str, *, but: str = "") -> EqualRun | None:
+    """The newest completed run with this signature, else the newest that has not ended; None if none is known.
+
+    url: of the registry. but: a run that does not count. It is a hint, so whatever keeps the registry from
+    being read (there is none yet, it is locked, damaged or of another version) is no error.
+    """
+    import sqlite3
+    from urllib.parse import quote
+
+    path = path_of(url)
+    if not path.is_file():
+        return None
+    try:
+        found = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=BUSY_SECONDS
+        )
+        with closing(found) as connection:
+            return _newest(connection, signature, but)
+    except (sqlite3.Error, ValueError):
+        return None
+
+
+def _newest(connection: Connection, signature: str, but: str) -> EqualRun | None:
+    row = connection.execute(_NEWEST, (signature, but)).fetchone()
+    if row is None:
+        return None
+    run_id, name, attempt, pruned, result = row
+    if attempt is None:
+        return EqualRun(run_id, name, "not ended")
+    state = "pruned" if pruned else "completed"
+    return EqualRun(run_id, name, state, json.loads(result) if result else None)
