@@ -87,7 +87,9 @@ class Feed:
             if self.end and not self.out:
                 tracker.finish(*self.end)
         except BaseException as error:  # SystemExit, too, is no more than this thread's
-            self.leave_out(f"failed: {type(error).__name__}: {error}")
+            from crown_exp.tracking.apart import in_a_line
+
+            self.leave_out(f"failed: {in_a_line(error)}")
 
     def next_items(self) -> list[Point | Artifact]:
         """What waits, some of it; nothing once the run has ended and all was handed on."""

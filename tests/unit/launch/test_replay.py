@@ -1,0 +1,110 @@
+"""What counts of a run's attempts, and what of it is missing elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from uuid import uuid4
+
+import anyio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crown_exp.folder.segment import encode_batch, encode_header, event, point
+from crown_exp.launch.replay import counting, missing, read_points
+from crown_exp.storage import open_blobs
+from crown_exp.tracking import Point
+
+STEPS = st.integers(0, 20)
+NAMES = st.sampled_from(["loss", "accuracy"])
+RECORDS = st.lists(
+    st.builds(
+        lambda step, time, names: point(step, time, dict.fromkeys(names, 1.0)),
+        STEPS, st.floats(0, 2e9), st.sets(NAMES, min_size=1),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+def at(step: int, time: float = 0.0, **values: float) -> list[Any]:
+    return list(point(step, time, values))
+
+
+def test_one_attempt_counts_as_it_is() -> None:
+    records = [at(1, loss=1.0), at(1, loss=2.0), event(0.0, "beat", {}), at(0, loss=math.inf)]
+    assert [(found.step, found.values) for found in counting({1: records})] == [
+        (1, {"loss": 1.0}), (1, {"loss": 2.0}), (0, {"loss": math.inf}),
+    ]  # fmt: skip
+
+
+def test_a_later_attempt_supersedes_what_it_lives_through_again() -> None:
+    first = [at(step, 1.0, loss=float(step)) for step in range(1, 8)]
+    second = [event(2.0, "resumed", {"step": 4}), *(at(step, 2.0, loss=0.0) for step in (5, 6))]
+    found = counting({2: second, 1: first})
+    assert [(each.step, each.time) for each in found] == [
+        (1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0), (6, 2.0),
+    ]  # fmt: skip
+
+
+def test_at_the_step_from_which_it_goes_on_its_values_count() -> None:
+    first = [at(3, 1.0, loss=1.0, rate=0.1), at(4, 1.0, loss=1.0)]
+    second = [at(3, 2.0, loss=2.0)]
+    assert counting({1: first, 2: second}) == [
+        Point(3, 1.0, {"rate": 0.1}),
+        Point(3, 2.0, {"loss": 2.0}),
+    ]
+
+
+def test_an_attempt_that_logged_nothing_changes_nothing() -> None:
+    assert counting({1: [at(1, loss=1.0)], 2: [event(0.0, "beat", {})]}) == [
+        Point(1, 0.0, {"loss": 1.0})
+    ]
+
+
+def test_what_is_no_number_is_left_out() -> None:
+    records = [["m", 1, 0.0, {"a": "text", "b": True, "c": 2, "d": None}], ["?", 1]]
+    assert counting({1: records}) == [Point(1, 0.0, {"c": 2.0})]
+
+
+@given(st.dictionaries(st.integers(1, 4), RECORDS))
+def test_no_step_and_name_counts_for_two_attempts(attempts: dict[int, Any]) -> None:
+    marked = {
+        attempt: [[*record[:2], float(attempt), record[3]] for record in records]
+        for attempt, records in attempts.items()
+    }
+    owners: dict[tuple[int, str], set[float]] = {}
+    for found in counting(marked):
+        for name in found.values:
+            owners.setdefault((found.step, name), set()).add(found.time)
+    assert all(len(attempts_of_it) == 1 for attempts_of_it in owners.values())
+    newest = max((attempt for attempt, records in attempts.items() if records), default=0)
+    assert len([found for found in counting(marked) if found.time == newest]) == len(
+        attempts.get(newest, [])
+    )
+
+
+@given(RECORDS, st.data())
+def test_what_is_missing_and_what_is_there_make_up_the_whole(records: Any, data: Any) -> None:
+    points = counting({1: records})
+    chosen = data.draw(st.lists(st.booleans(), min_size=len(points), max_size=len(points)))
+    there = [(found.step, found.time) for found, kept in zip(points, chosen, strict=True) if kept]
+    left = missing(points, there)
+    assert len(left) == len(points) - len(there)
+    assert missing(points, [(found.step, found.time) for found in points]) == []
+    assert missing(points, []) == points
+
+
+def test_a_folder_is_read_with_all_its_segments_and_what_is_damaged_is_told() -> None:
+    async def read() -> tuple[list[Point], list[str]]:
+        blobs = open_blobs(f"memory://{uuid4().hex}")
+        for attempt, number, step in ((1, 1, 1), (1, 2, 2), (2, 1, 3)):
+            data = encode_header("r1", attempt, number) + encode_batch([at(step, loss=1.0)])
+            await blobs.put(f"runs/r1/log/{attempt:06}-{number:06}.seg", data + b"torn")
+        await blobs.put("runs/r1/log/000003-000001.seg", b"no segment")
+        await blobs.put("runs/r1/log/notes.txt", b"no segment")
+        return await read_points(blobs, "r1")
+
+    points, problems = anyio.run(read)
+    assert [found.step for found in points] == [1, 2, 3]
+    (problem,) = problems
+    assert "000003-000001.seg: not a log segment" in problem
