@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU, a known-good set with torch for the CPU.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints.txt)
 
+# Files of tests side by side: most of their time goes into starting processes.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help run test test-full format lint type-check check bench install clean
 help: ## this page
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,10 +18,10 @@ run: $(VENV)/.run ## train a small network on digits, from its config to its res
 	$(BIN)/python -m crown_exp +experiment=digits_cnn
 
 test: install ## the tests that take minutes at most
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not full" $(WORKERS)
 
 test-full: install ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 format: install ## rewrite the code in the house's format
 	$(BIN)/ruff format .

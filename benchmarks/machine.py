@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("torch", "hydra-core", "omegaconf")
+PEERS = (
+    "wandb",
+    "mlflow-skinny",
+    "tensorboard",
+    "trackio",
+    "accelerate",
+    "lightning",
+    "transformers",
+)
 
 
 def describe() -> dict[str, str]:
@@ -18,7 +27,16 @@ def describe() -> dict[str, str]:
         "cpu": f"{processor()}, {cores} cores",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-    } | {name: version(name) for name in PACKAGES}
+    } | {name: version(name) for name in (*PACKAGES, *filter(installed, PEERS))}
+
+
+def installed(name: str) -> bool:
+    """Whether a distribution is."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def load() -> str:

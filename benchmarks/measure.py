@@ -12,12 +12,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. samples: one a round, in `unit`; target: what the median may be at most."""
+    """One line of the table. samples: one a round, in `unit`; none of what is not installed here.
+
+    target: what the median may be at most, or at least if `more_is_better`.
+    """
 
     what: str
     unit: str
     samples: tuple[float, ...]
     target: float | None = None
+    more_is_better: bool = False
 
     @property
     def median(self) -> float:
@@ -27,20 +31,34 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None without one."""
-        return None if self.target is None else self.median <= self.target
+        if self.target is None:
+            return None
+        return self.median >= self.target if self.more_is_better else self.median <= self.target
 
     def to_json(self) -> dict[str, Any]:
         """All there is to know, for `--json`."""
         return {
             "what": self.what,
             "unit": self.unit,
+            "samples": list(self.samples),
+        } | self.figures()
+
+    def figures(self) -> dict[str, Any]:
+        """What the samples come to."""
+        if not self.samples:
+            return {}
+        return {
             "median": self.median,
             "min": min(self.samples),
             "max": max(self.samples),
             "target": self.target,
             "met": self.met,
-            "samples": list(self.samples),
         }
+
+
+def not_installed(what: str) -> Figure:
+    """The line of a peer that is not here."""
+    return Figure(what, "", ())
 
 
 def interleave(cases: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:

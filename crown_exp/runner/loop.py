@@ -45,7 +45,10 @@ def own_length(source: Iterable[Any], total: int | None) -> int | None:
     if is_batches(source) and source.train:
         epochs = source.epochs or (None if total is not None else 1)
         return None if epochs is None else epochs * len(source)
-    return len(source) if isinstance(source, Sized) else None
+    try:
+        return len(source) if isinstance(source, Sized) else None
+    except TypeError:  # a DataLoader of an IterableDataset has a length that it cannot tell
+        return None
 
 
 def is_batches(source: Iterable[Any]) -> TypeGuard[Batches]:

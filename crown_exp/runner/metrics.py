@@ -20,7 +20,7 @@ def loggable(name: str, value: Any) -> Any:
     if hasattr(value, "detach"):
         if value.numel() != 1 or value.is_complex():
             raise refused(name, f"a tensor of shape {tuple(value.shape)} and {value.dtype}")
-        return float(value.item()) if value.device.type == "cpu" else value.detach().clone()
+        return float(value.item()) if value.is_cpu else value.detach().clone()
     if hasattr(value, "item") and getattr(value, "size", 1) == 1:
         value = value.item()  # a number of numpy's
     if isinstance(value, int | float):

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class RunLog:
         beat_seconds: float = BEAT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.queue: deque[segment.Record] = deque()
+        self.queue: deque[Any] = deque()  # step, time, values, step, … : see `put`
         self.events: deque[segment.Record] = deque()
         self.sinks, self.warn, self.clock = list(sinks), warn, clock
         self.beat_seconds, self.drain_seconds = beat_seconds, drain_seconds
@@ -61,9 +61,12 @@ class RunLog:
         self.thread.start()
 
     def put(self, step: int, values: Mapping[str, Any]) -> None:
-        """Queue the values of one turn: floats, or detached real tensors of one element."""
-        self.queue.append(("m", step, time.time(), values))
-        if len(self.queue) > QUEUE_LIMIT:  # faster than the disk: wait rather than lose points
+        """Queue the values of one turn: floats, or detached real tensors of one element.
+
+        No tuple is kept for them: Python's collector would look at every one, and then at all there is.
+        """
+        self.queue.extend((step, time.time(), values))
+        if len(self.queue) > 3 * QUEUE_LIMIT:  # faster than the disk: wait rather than lose points
             self.drain()
 
     def event(self, kind: str, **data: Any) -> None:
@@ -76,13 +79,26 @@ class RunLog:
             self.drain()
 
     def drain(self) -> None:
-        """Everything queued so far goes into the segment, then to the sinks."""
+        """Everything queued so far goes into the segment, then to the sinks, a frame at a time."""
         with self.lock:
-            records = self.read(taken(self.queue))
-            points = [Point(step, when, values) for _, step, when, values in records]
-            self.keep(records + taken(self.events))
-            for sink in list(self.sinks):
-                self.feed(sink, points)
+            waiting = len(self.queue) // 3
+            while waiting > FRAME_RECORDS:
+                self.pass_on(FRAME_RECORDS, [])
+                waiting -= FRAME_RECORDS
+            self.pass_on(waiting, taken(self.events, len(self.events)))
+
+    def pass_on(self, count: int, events: list[segment.Record]) -> None:
+        """The oldest `count` points that are queued, and events, into the segment; the points to the sinks."""
+        records = self.read(self.queued(count))
+        points = [Point(step, when, values) for _, step, when, values in records]
+        self.keep(records + events)
+        for sink in list(self.sinks):
+            self.feed(sink, points)
+
+    def queued(self, count: int) -> list[segment.Record]:
+        """The oldest of what was queued, `count` of it, as records."""
+        flat = iter(taken(self.queue, 3 * count))
+        return list(zip(repeat("m"), flat, flat, flat))
 
     def read(self, queued: list[segment.Record]) -> list[segment.Record]:
         """The records that were queued, with floats; here the device is waited for, and may fail."""
@@ -132,6 +148,6 @@ class RunLog:
                 self.warn(f"{type(sink).__name__} failed at its end: {error}")
 
 
-def taken(queue: deque[Any]) -> list[Any]:
-    """What is in a queue now, removed from it."""
-    return [queue.popleft() for _ in range(len(queue))]
+def taken(queue: deque[Any], count: int) -> list[Any]:
+    """The first `count` that are in a queue, removed from it."""
+    return [queue.popleft() for _ in range(count)]

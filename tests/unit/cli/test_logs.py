@@ -153,7 +153,7 @@ def test_a_run_that_did_nothing_yet(here: World) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["logs"], "Missing argument 'RUN'"),
+        (["logs", "k7f3q2", "--nest", "0"], "--nest"),
         (["logs", "zzz"], "zzz: no run in file://"),
         (["logs", "r2611"], "r2611: several runs fit: r261122-k7f3q2, r261122-k7f3q1"),
         (["logs", "k7f3q2", "--last", "0"], "Invalid value for '--last'"),
@@ -164,6 +164,12 @@ def test_a_mistake_is_one_line(here: World, typed: list[str], said: str) -> None
     for run_id in ("r261122-k7f3q1", "r261122-k7f3q2"):
         here.call(make_run, here.blobs, run_id)
     assert said in here.refused(*typed)
+
+
+def test_without_a_run_it_is_the_newest(here: World) -> None:
+    assert "latest: there is no run yet" in here.refused("logs")
+    here.call(complete_run, here.blobs, "r261122-k7f3q2")
+    assert any("loss 3" in line for line in here.out("logs"))
 
 
 # --- followed -----------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_of_many_problems_the_first_are_said(three: World) -> None:
         (here / "run.json").write_text("{")
     code, out, err = three.type("runs")
     assert (code, err.count("\n"), ONE in out) == (0, 6, True)
-    assert err.endswith("... and 3 problems more; `crown-exp reindex` says them all\n")
+    assert err.endswith("... and 3 more of these; `crown-exp reindex` says them all\n")
 
 
 def test_a_registry_that_is_no_database_is_one_line(three: World) -> None:

@@ -90,7 +90,13 @@ def test_what_fits_no_run_or_several_is_one_line(here: World, one: Folder) -> No
     assert "no run that is indexed" in here.refused("show", "zzz")
     here.call(complete_run, here.blobs, TWO)
     assert f"{TWO}, {ONE}" in here.refused("show", "a")
-    assert "RUN" in here.refused("show")
+
+
+def test_without_a_run_it_is_the_newest(here: World) -> None:
+    assert "latest: there is no run yet" in here.refused("show")
+    here.call(complete_run, here.blobs, ONE)
+    here.call(complete_run, here.blobs, TWO, created=T0 + timedelta(days=1))
+    assert here.json("show")["id"] == here.json("show", "latest")["id"] == TWO
 
 
 def test_a_run_whose_folder_was_deleted_is_said_to_be_gone(here: World, one: Folder) -> None:

@@ -58,7 +58,7 @@ async def test_a_run_that_lives_is_not_deleted(registry: Registry, store: BlobSt
     made = await make_run(store)
     await made.job()
     with pytest.raises(
-        ConfigError, match=rf"^{ID}: is queued, so it is not deleted; .* cancel {ID}$"
+        ConfigError, match=rf"^{ID}: is queued, so it is not deleted; end it first, then delete it$"
     ):
         await delete_run(registry, store, ID)
     await made.attempt()

@@ -252,3 +252,17 @@ def test_a_pass_over_other_batches_in_a_turn(lab: Lab) -> None:
         return sums
 
     assert lab.run(task).ending.result == [45, 45]
+
+
+def test_a_source_that_cannot_tell_its_length(lab: Lab) -> None:
+    class Unsized:
+        def __len__(self) -> int:
+            raise TypeError("no length")
+
+        def __iter__(self) -> Any:
+            return iter("abcdef")
+
+    def task(run: Run) -> dict[str, Any]:
+        return {"seen": list(run.steps(Unsized(), 4))}
+
+    assert lab.run(task).ending.result == {"seen": list("abcd")}

@@ -85,7 +85,7 @@ def test_more_than_the_queue_holds_is_written_by_who_logs(log: Callable[..., Run
     run_log = log(drain_seconds=3600)
     for step in range(QUEUE_LIMIT + 5):
         run_log.put(step, {"x": 1.0})
-    assert len(run_log.queue) < 10
+    assert len(run_log.queue) < 3 * 10
     run_log.close()
     assert [record[1] for record in read(run_log.segment.path)] == list(range(QUEUE_LIMIT + 5))
 
