@@ -386,3 +386,26 @@ def test_the_id_of_a_run_is_told_before_its_task_is_imported(crown: Any) -> None
 def test_an_override_without_a_key_is_one_line(crown: Any) -> None:
     said = crown(QUICK, "=3")
     assert (said.code, said.lines) == (2, ["=3: there is no key before the ="])
+
+
+def test_an_equal_run_is_named_when_it_is_run_again(crown: CommandLine) -> None:
+    first = crown("+experiment=quick", "task.gain=2.0")
+    other = crown("+experiment=quick", "task.gain=3.0")
+    again = crown("+experiment=quick", "task.gain=2.0")
+    assert (first.code, other.code, again.code) == (0, 0, 0)
+    assert "same signature" not in first.err + other.err
+    (line,) = [line for line in again.lines if "same signature" in line]
+    equal, _, newest = (run["id"] for run in crown.runs())
+    assert line.startswith(f"{equal} (completed, gain 2")
+    assert f"crown-exp show {equal.partition('-')[2]}" in line
+    assert newest in again.err
+
+
+def test_a_registry_of_a_kind_that_is_not_known_stops_a_run_before_it_is_made(
+    crown: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROWN_DATABASE__URL", "mysql://ada:hunter22@host/runs")
+    said = crown("+experiment=quick")
+    assert (said.code, crown.runs()) == (2, [])
+    assert said.err.startswith("CROWN_DATABASE__URL: ")
+    assert "hunter22" not in said.err
