@@ -3,8 +3,6 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +10,10 @@ import pytest
 from crown_exp.compute.code import snapshot
 from crown_exp.folder.records import CodeState
 from crown_exp.launch.submit import write_code
-from tests.unit.cli.record import World, world
+from tests.unit.cli.record import World
 from tests.unit.registry.folders import CONFIG, complete_run, make_run
 
 ONE, TWO, THREE = "r261122-aaaaaa", "r261122-abbbbb", "r261122-cccccc"
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[World]:
-    with world(tmp_path, monkeypatch, capsys) as made:
-        yield made
 
 
 def make(here: World, run_id: str, lr: float = 0.003, **changes: Any) -> None:

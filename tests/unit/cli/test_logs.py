@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,12 @@ import pytest
 
 from crown_exp.cli import run_word
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
-from tests.unit.cli.record import World, world
+from tests.unit.cli.record import World
 from tests.unit.registry.folders import T0, Folder, complete_run, make_run
 
 ROOT = Path(__file__).parents[3]
 START = T0.timestamp() + 3600
 """When attempt 1 of these folders began."""
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[World]:
-    with world(tmp_path, monkeypatch, capsys) as made:
-        yield made
 
 
 def points(*steps: int, **values: float) -> list[Any]:

@@ -5,26 +5,16 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from crown_exp.__main__ import guarded
-from tests.unit.cli.record import World, world
+from tests.unit.cli.record import World
 from tests.unit.registry.folders import CONFIG, complete_run, make_run
 
 ONE, TWO, THREE = "r261122-aaaaaa", "r261122-abbbbb", "r261122-cccccc"
 HEADS = ["id", "name", "state", "age", "step"]
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[World]:
-    with world(tmp_path, monkeypatch, capsys) as made:
-        yield made
 
 
 def ago(**past: float) -> datetime:

@@ -3,9 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,19 +13,11 @@ from crown_exp.config.schema import defaults
 from crown_exp.folder import EndRecord, segment
 from crown_exp.storage.runs import write_end
 from tests.running import merged
-from tests.unit.cli.record import World, world
+from tests.unit.cli.record import World
 from tests.unit.registry.folders import T0, Folder, complete_run, make_run
 
 ONE, TWO = "r261122-aaaaaa", "r261122-abbbbb"
 CONFIG = merged(defaults(), {"seed": 3, "optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.1}})
-
-
-@pytest.fixture
-def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[World]:
-    with world(tmp_path, monkeypatch, capsys) as made:
-        yield made
 
 
 @pytest.fixture
