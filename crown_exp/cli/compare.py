@@ -37,7 +37,7 @@ def command(runs: tuple[str, ...], metric: str | None, as_json: bool) -> None:
     with refreshed_index() as index:
         ids = [index.find(run) for run in runs]
         now, on = index.clock.now(), screen()
-        found = index.call(index.registry.compare, ids, now=now)
+        found = index.compare(ids)
         changes = code_changes(index, found)
         curves = curves_of(index, found, metric, 2 * on.width)
         if as_json:
@@ -74,7 +74,7 @@ def imported_alike(index: RefreshedIndex, found: Comparison) -> bool | None:
     """Whether the newest attempts imported the same project files; None if one tells nothing of them."""
     hashes = set()
     for run in found.runs:
-        attempts = index.call(index.registry.get, run.id).attempts
+        attempts = index.get(run.id).attempts
         hashes.add(attempts[-1].code_hash if attempts else None)
     return None if None in hashes else len(hashes) == 1
 

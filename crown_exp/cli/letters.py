@@ -1,48 +1,12 @@
-"""Texts of any origin on one line of a terminal: made harmless, measured in columns, cut, folded."""
+"""Texts of any origin on a terminal: made harmless, measured in columns, cut, folded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from unicodedata import category, east_asian_width
 
-LONGEST = 20_000
-"""Characters of a text that are looked at; no more fit on any screen."""
+from crown_exp.config.letters import columns, cut, plain, width_of
 
-
-def plain(text: str) -> str:
-    """The text on one line, without what a terminal obeys: that is shown as one types it, `\\n`, `\\x1b`."""
-    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text.expandtabs(4)
-    )
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a plain text takes: two for a wide letter, none for an accent."""
-    return len(text) if text.isascii() else sum(map(_columns, text))
-
-
-def _columns(letter: str) -> int:
-    if letter.isascii():
-        return 1
-    if category(letter) in ("Mn", "Me"):
-        return 0
-    return 2 if east_asian_width(letter) in "WF" else 1
-
-
-def cut(text: str, width: int) -> str:
-    """At most `width` columns of a plain text, with `…` where the rest was."""
-    if len(text) <= width and columns(text) <= width:
-        return text
-    kept, room = "", width - 1
-    for letter in text:
-        room -= _columns(letter)
-        if room < 0:
-            break
-        kept += letter
-    return f"{kept}…" if width > 0 else ""
+__all__ = ["columns", "cut", "fold", "labelled", "plain"]
 
 
 def fold(text: str, width: int) -> list[str]:
@@ -62,10 +26,10 @@ def _pieces(words: Iterable[str], width: int) -> Iterator[str]:
     for word in words:
         piece, room = "", width
         for letter in word if columns(word) > width else ():
-            room -= _columns(letter)
+            room -= width_of(letter)
             if room < 0 and piece:
                 yield piece
-                piece, room = "", width - _columns(letter)
+                piece, room = "", width - width_of(letter)
             piece += letter
         yield piece or word
 

@@ -99,9 +99,7 @@ def command(
         if not choice:
             overview(index, as_json)
             return 0
-        fitting = index.call(
-            index.registry.page, wanted, limit=None, now=index.clock.now()
-        ).runs[keep:]  # fmt: skip
+        fitting = index.page(wanted, limit=None).runs[keep:]
         dead = [run for run in reversed(fitting) if not alive(run, index.clock.now())]
         say_kept(len(fitting) - len(dead))
         if not dead and not as_json:
@@ -137,7 +135,7 @@ def overview(index: Index, as_json: bool) -> None:
     from crown_exp.cli.screen import screen, write_json, write_lines
     from crown_exp.cli.table import table
 
-    runs = index.call(index.registry.page, sort="-bytes", limit=None, now=index.clock.now()).runs
+    runs = index.page(sort="-bytes", limit=None).runs
     largest = [sized(index, run.id, run) for run in runs[:SHOWN]]
     total = sum(run.bytes for run in runs)
     if as_json:

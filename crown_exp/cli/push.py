@@ -35,7 +35,10 @@ class Unsent(CrownError):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What became of a run. points: that count; sent: those that were not there. url, folder: where it is."""
+    """What became of a run. points, files: all that count; sent, files_sent: those that were not there.
+
+    url, folder: where it is.
+    """
 
     id: str
     mode: str
@@ -44,6 +47,7 @@ class Pushed:
     points: int
     sent: int
     files: int
+    files_sent: int
 
 
 @click.command(name="push")
@@ -59,6 +63,7 @@ def command(
 
     A run that was tracked offline or not at all, or of which W&B did not get everything: only what is not
     there is sent. RUN is an id or its beginning. With WANDB_MODE=offline it is written for `wandb sync`.
+    What was pushed is said also if a later run fails.
     """
     if not to_wandb:
         raise ConfigError.of("push", f"to where? Expected {HOW}")
@@ -68,9 +73,16 @@ def command(
 
     with refreshed_index() as index:
         mode = reachable_mode()
-        chosen = [ended(index.call(index.registry.get, run)) for run in dict.fromkeys(runs)]
-        pushed = [push(index, details, mode, project, entity) for details in chosen]
-    show(pushed, as_json)
+        found = dict.fromkeys(map(index.find, runs))
+        chosen = [ended(index.call(index.registry.get, run)) for run in found]
+        pushed: list[Pushed] = []
+        try:
+            for details in chosen:
+                pushed.append(push(index, details, mode, project, entity))
+                if not as_json:
+                    click.echo(line_of(pushed[-1]))
+        finally:
+            conclude(pushed, as_json)
 
 
 def reachable_mode() -> str:
@@ -117,8 +129,8 @@ def push(
         there = tracker.rows() if tracker.resumed else []
         fresh = missing(points, there)
         send(tracker, run_id, fresh)
-        for file in details.files:
-            send_file(tracker, index, run_id, file)
+        listed = tracker.files() if tracker.resumed and details.files else {}
+        files = sum(send_file(tracker, index, run_id, file, listed) for file in details.files)
         tracker.finish(details.run.exit_code or 0, details.run.result)
     except Failed as error:
         what = f"{run_id}: W&B does not take it: {error}"
@@ -126,8 +138,9 @@ def push(
     except OSError as error:
         raise Unsent(f"{run_id}: {error.filename}: {error.strerror}; nothing was sent") from None
     return Pushed(
-        run_id, mode, tracker.url, tracker.folder, len(points), len(fresh), len(details.files)
-    )
+        run_id, mode, tracker.url, tracker.folder,
+        points=len(points), sent=len(fresh), files=len(details.files), files_sent=files,
+    )  # fmt: skip
 
 
 def opened(details: Details, mode: Any, project: str | None, entity: str | None) -> WandB:
@@ -167,14 +180,23 @@ def send(tracker: WandB, run_id: str, points: Sequence[Point]) -> None:
             bar.update(len(piece))
 
 
-def send_file(tracker: WandB, index: Index, run_id: str, file: FileInfo) -> None:
-    """A stored file; a picture joins the history only of a run that is new there, else it would twice."""
-    from crown_exp.tracking import Artifact
+def send_file(
+    tracker: WandB, index: Index, run_id: str, file: FileInfo, listed: dict[str, str]
+) -> bool:
+    """Send a stored file, unless it is listed; whether it was sent.
 
-    kind = "file" if tracker.resumed else file.kind
+    A picture joins the history only of a run that is new there: else its row would come after all others.
+    """
+    from crown_exp.tracking import Artifact
+    from crown_exp.tracking.wandb import take_listed
+
     name = file.path.partition("/")[2] or file.path
     with on_this_machine(index, f"runs/{run_id}/files/{file.path}") as path:
-        tracker.artifact(Artifact(name, file.step or 0, path, kind))
+        artifact = Artifact(name, file.step or 0, path, file.kind)
+        if take_listed(listed, artifact):
+            return False
+        tracker.artifact(artifact._replace(kind="file") if tracker.resumed else artifact)
+    return True
 
 
 @contextmanager
@@ -190,20 +212,29 @@ def on_this_machine(index: Index, path: str) -> Iterator[Path]:
         yield copy
 
 
-def show(pushed: Sequence[Pushed], as_json: bool) -> None:
-    """A line for each run, and what to type next."""
+def line_of(one: Pushed) -> str:
+    """What was sent of a run, and where it is."""
+    points = counted(one.sent, one.points, "point")
+    files = counted(one.files_sent, one.files, "file")
+    return f"{one.id}  {points}, {files}  {one.url or 'written, not sent'}"
+
+
+def counted(sent: int, total: int, what: str) -> str:
+    """How many were sent, and of how many that was not necessary."""
     from crown_exp.cli.ages import plural
+
+    there = total - sent
+    were = "was" if there == 1 else "were"
+    return plural(sent, what) + (f" ({there:,} {were} there)" if there else "")
+
+
+def conclude(pushed: Sequence[Pushed], as_json: bool) -> None:
+    """All that was pushed, for machines; for others, what to type next."""
     from crown_exp.cli.screen import write_json
 
     if as_json:
         write_json(pushed)
-        return
-    for one in pushed:
-        there = one.points - one.sent
-        already = f" ({there:,} were there)" if there else ""
-        what = f"{plural(one.sent, 'point')}{already}, {plural(one.files, 'file')}"
-        click.echo(f"{one.id}  {what}  {one.url or 'written, not sent'}")
-    offline = [one.folder for one in pushed if not one.url]
-    click.echo(
-        f"next: wandb sync {' '.join(offline)}" if offline else f"next: open {pushed[0].url}"
-    )
+    elif offline := [one.folder for one in pushed if not one.url]:
+        click.echo(f"next: wandb sync {' '.join(offline)}")
+    elif pushed:
+        click.echo(f"next: open {pushed[0].url}")

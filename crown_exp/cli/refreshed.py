@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from crown_exp.cli.letters import plain
 from crown_exp.cli.screen import complain
 from crown_exp.errors import ConfigError
-from crown_exp.folder import RunPaths
-from crown_exp.launch.index import Index, look, open_index
-from crown_exp.storage import NotFound
+from crown_exp.launch.index import Index, look, look_at, open_index
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,10 @@ class RefreshedIndex(Index):
                 if typed and (run.startswith(typed) or run.partition("-")[2].startswith(typed)):
                     raise self._deleted(run) from None
             raise
-        try:
-            if self.readable:
-                self.call(self.blobs.stat, RunPaths(run_id).record)
-        except NotFound:
-            if self.call(self.registry.get, run_id).run.store == self.blobs.url:
-                raise self._deleted(run_id) from None
+        if self.readable and self.call(self.registry.get, run_id).run.store == self.blobs.url:
+            told = look_at(self, run_id, say)  # of a completed run, tags and notes may be new
+            if told is not None and told.gone:
+                raise self._deleted(run_id)
         return run_id
 
     def _deleted(self, run_id: str) -> ConfigError:
@@ -55,8 +51,13 @@ def refreshed_index() -> Iterator[RefreshedIndex]:
     known before. Raises SettingsError, or DatabaseError if the index cannot be read.
     """
     with open_index() as index:
-        told = look(index, lambda line: complain(plain(line)))
+        told = look(index, say)
         if told is None:
             yield RefreshedIndex(**vars(index), readable=False)
         else:
             yield RefreshedIndex(**vars(index), gone=told.gone, left=told.left)
+
+
+def say(line: str) -> None:
+    """Something is not as it should be."""
+    complain(plain(line))

@@ -27,6 +27,9 @@ OWN_VALUES = 2
 
 DIGITS = 4
 
+MOST = 2**31 - 1
+"""The most runs that may be asked for: more than any index holds, and what every database counts to."""
+
 
 @click.command(name="runs")
 @click.argument("terms", nargs=-1, metavar="[TERM]...")
@@ -37,7 +40,7 @@ DIGITS = 4
 @click.option("--mine", is_flag=True, help="only your own")
 @click.option("--sort", default="-created", metavar="BY", show_default=True,
               help="created, started, ended, name, experiment, user, step, bytes, a value; - down")  # fmt: skip
-@click.option("--limit", default=50, type=click.IntRange(min=0), show_default=True,
+@click.option("--limit", default=50, type=click.IntRange(0, MOST), show_default=True,
               help="how many at most; 0: all")  # fmt: skip
 @click.option("--columns", metavar="lr,min(loss)", help="values to show: results, config, metrics")
 @click.option("--json", "as_json", is_flag=True, help="for machines")
@@ -73,9 +76,7 @@ def command(
         if mine:
             wanted = replace(wanted, user=index.settings.user)
         now = index.clock.now()
-        page = index.call(
-            index.registry.page, wanted, sort=sort, limit=limit or None, columns=shown, now=now
-        )
+        page = index.page(wanted, sort=sort, limit=limit or None, columns=shown)
         if as_json:
             configs = index.call(index.registry.configs, [run.id for run in page.runs])
             runs = [run_json(it, configs.get(it.id)) | {"values": it.values} for it in page.runs]
@@ -98,6 +99,7 @@ def asked(
 ) -> Filter:
     """The filter that terms and options say together. Raises ConfigError for what is no term."""
     from crown_exp.registry import Filter, parse_filter
+    from crown_exp.registry.terms import parse_age
 
     base = Filter(experiment=experiment, tags=tuple(tags))
     if state is not None:
@@ -105,7 +107,7 @@ def asked(
     if age is not None:
         if age[:1] in ("<", ">"):
             raise ConfigError.of(f"--age {age}", 'expected --age 7d, or the term "age>7d"')
-        base = parse_filter(f"age<{age.replace(' ', '')}", base)
+        base = replace(base, newer=parse_age(age, f"--age {age}".rstrip()))
     return parse_filter(" ".join(map(quoted, terms)), base)
 
 

@@ -38,7 +38,7 @@ def command(run: str, metric: str | None, origins: bool, as_json: bool) -> None:
 
     with refreshed_index() as index:
         run_id, now = index.find(run), index.clock.now()
-        details = index.call(index.registry.get, run_id, now=now)
+        details = index.get(run_id)
         values = deciding_values(details.config) if details.config else {}
         told = origins_of(values, details.run.overrides, by_files=origins)
         if as_json:
@@ -84,7 +84,7 @@ def equal_ids(index: RefreshedIndex, run: RunInfo) -> list[str]:
     from crown_exp.registry import Filter
 
     same = Filter(signature=run.signature)
-    page = index.call(index.registry.page, same, limit=MOST_EQUAL + 1)
+    page = index.page(same, limit=MOST_EQUAL + 1)
     return [other.id for other in page.runs if other.id != run.id][:MOST_EQUAL]
 
 
@@ -97,7 +97,7 @@ def folder_of(index: RefreshedIndex, run: RunInfo) -> str:
 
 
 def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None) -> dict[str, Any]:
-    """A run as `runs --json` has it, and all else: see docs."""
+    """A run as `runs --json` has it, and all else: docs/record.md tells the fields."""
     return run_json(details.run, details.config) | {
         "origins": origins,
         "attempts": details.attempts,

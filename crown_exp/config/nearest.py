@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from crown_exp.config.letters import cut, plain
+
 SHOWN = 12
 """How many known names are listed when none is near."""
+LONGEST = 80
+"""Columns of a name that are shown."""
+COMPARED = 200
+"""Letters of a name that are compared: what it costs grows with their square."""
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
@@ -29,19 +35,25 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
 def known_names(names: Iterable[str]) -> str:
     """`known: a, b, c`, sorted and cut off at twelve; empty if there are none."""
     ordered = sorted(set(names))
+    listed = ", ".join(map(_shown, ordered[:SHOWN]))
     more = len(ordered) - SHOWN
     tail = f" and {more} more" if more > 0 else ""
-    return f"known: {', '.join(ordered[:SHOWN])}{tail}" if ordered else ""
+    return f"known: {listed}{tail}" if ordered else ""
 
 
 def either(names: Sequence[str]) -> str:
-    """`a`, `a or b`, `a, b or c`."""
-    *head, last = names
+    """`a`, `a or b`, `a, b or c`; each harmless to a terminal, and cut if it is long."""
+    *head, last = map(_shown, names)
     return f"{', '.join(head)} or {last}" if head else last
+
+
+def _shown(name: str) -> str:
+    return cut(plain(name), LONGEST)
 
 
 def _rank(name: str, other: str) -> tuple[float, float, float, int] | None:
     """What to sort by: distance, exact distance, unlikeness, shared beginning; None: not near."""
+    name, other = name[:COMPARED], other[:COMPARED]
     typed, meant = _folded(name), _folded(other)
     bare, target = typed.replace("_", ""), meant.replace("_", "")
     longest = max(len(typed), len(meant))

@@ -155,13 +155,21 @@ def read(variables: Mapping[str, str], base: Path, store: str | None) -> Setting
         {
             "home": home,
             "storage": {"root": root if _SCHEME.match(root) else _anchored(root, base).as_uri()},
-            "database": given.get("database", {}),
+            "database": {
+                name: _sqlite_anchored(url, base) for name, url in given.get("database", {}).items()
+            },
             "user": given.get("user") or login_name(),
             "conf": [
                 _anchored(part, base) for part in given.get("conf", "").split(os.pathsep) if part
             ],
         }
     )
+
+
+def _sqlite_anchored(url: str, base: Path) -> str:
+    """A URL with the path of an SQLite file made absolute: three slashes begin a relative one."""
+    match = re.fullmatch(r"(sqlite(?:\+aiosqlite)?:///)([^/].*)", url)
+    return f"{match[1]}{_anchored(match[2], base)}" if match else url
 
 
 def problems(error: ValidationError) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crown_exp.face import shown
 from crown_exp.face.frames import need_pandas
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class Curve:
     def __repr__(self) -> str:
         points = f"{len(self)} point{'' if len(self) == 1 else 's'}"
         ends = f" in steps {self.steps[0]}..{self.steps[-1]}, last {self.values[-1]:.6g}"
-        return f"<curve {self.metric} of {self.run}: {points}{ends if self.steps else ''}>"
+        return (
+            f"<curve {shown.cut(self.metric)} of {self.run}: {points}{ends if self.steps else ''}>"
+        )
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a point: index `step`, columns of the metric's name and `time` (UTC).

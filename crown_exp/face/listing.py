@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from crown_exp.face import shown
+from crown_exp.face.arguments import count, names, text
 from crown_exp.face.frames import frame, need_pandas
 from crown_exp.face.recorded import RecordedRun
 from crown_exp.face.source import Source
@@ -27,10 +28,18 @@ def runs(
     """The runs that fit all terms, as `crown-exp runs` takes them: `tag:paper state:failed lr<0.01 age<7d`.
 
     sort: created, started, ended, name, experiment, user, step, bytes or a value of the runs (`accuracy`,
-    `min(loss)`), downwards with a `-` before it. limit: the most there may be. columns: values to read along.
-    The store and the index are read when the list is first used. Raises ConfigError for what is no term.
+    `min(loss)`), downwards with a `-` before it. limit: the most there may be, None for all. columns: values
+    to read along. The store and the index are read when the list is first used.
+    Raises ConfigError for what is no term and for a limit below 0 or above 2147483647, TypeError for an
+    argument of another type.
     """
-    return RunList(Source.here(), parse_filter(terms), sort, limit, tuple(columns))
+    return RunList(
+        Source.here(),
+        parse_filter(text("terms", terms)),
+        text("sort", sort),
+        count("limit", limit, 0),
+        names("columns", columns),
+    )
 
 
 class RunList(Sequence[RecordedRun]):
@@ -56,8 +65,8 @@ class RunList(Sequence[RecordedRun]):
 
     def _read(self) -> tuple[RecordedRun, ...]:
         with self._source.refreshed() as index:
-            page = index.call(
-                index.registry.page, self._wanted,
+            page = index.page(
+                self._wanted,
                 sort=self._sort, limit=self._limit, columns=self._columns,
             )  # fmt: skip
         return tuple(RecordedRun(self._source, info) for info in page.runs)

@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING, Any
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.face import shown
+from crown_exp.face.arguments import count, text
 from crown_exp.face.curves import Curve
 from crown_exp.face.files import Files
 from crown_exp.face.source import Source, read_blob
 from crown_exp.folder import RunPaths
+from crown_exp.launch.index import look_at
 from crown_exp.outcome import FINAL, State
 from crown_exp.registry.base import AttemptInfo, Details, RunInfo, Summary
 from crown_exp.storage import NotFound, open_blobs
+from crown_exp.tracking.run_log import to_stderr
 
 if TYPE_CHECKING:
     import torch
 
 
 def open(run: str) -> RecordedRun:
-    """The run whose id begins with `run`, as a whole or after its dash.
+    """The run whose id begins with `run`, as a whole or after its dash; `latest`: the one made last.
 
     Looks at the store first, two seconds at the most. Raises ConfigError if no run fits or several do,
-    SettingsError or DatabaseError if the settings or the index are wrong.
+    TypeError if `run` is no text, SettingsError or DatabaseError if the settings or the index are wrong.
     """
+    text("run", run)
     source = Source.here()
     with source.refreshed() as index:
-        details = index.call(index.registry.get, run)
+        run_id = index.call(index.registry.find, run)
+        look_at(index, run_id, to_stderr)  # of a completed run, tags and notes may be new
+        details = index.get(run_id)
     return RecordedRun(source, details.run, details)
 
 
@@ -172,14 +178,14 @@ class RecordedRun:
         """All that the index tells of it. Raises ConfigError if the run is gone."""
         if self._details is None:
             with self._source.opened() as index:
-                self._details = index.call(index.registry.get, self.id)
+                self._details = index.get(self.id)
             self.info = replace(self._details.run, values=self.info.values)
         return self._details
 
     def refresh(self) -> RecordedRun:
         """Look again, and return the run itself. Raises ConfigError if it is gone."""
         with self._source.refreshed_for(self.id) as index:
-            self._details = index.call(index.registry.get, self.id)
+            self._details = index.get(self.id)
         self.info = replace(self._details.run, values=self.info.values)
         return self
 
@@ -187,8 +193,10 @@ class RecordedRun:
         """A metric over its steps, up to now if the run goes on.
 
         at_most: how many points are wanted: of more, each stands for equally many steps, with their mean.
-        Raises ConfigError if the run has no metric of that name.
+        Raises ConfigError if the run has no metric of that name, and for an `at_most` below 1 or above
+        2147483647; TypeError for an argument of another type.
         """
+        metric, at_most = text("metric", metric), count("at_most", at_most, 1)
         over = self.state in FINAL
         with self._source.opened() if over else self._source.refreshed_for(self.id) as index:
             found = index.call(index.registry.curve, self.id, metric, at_most=at_most)
@@ -200,8 +208,10 @@ class RecordedRun:
         As `run.build` does it in a task, but in full precision and on the CPU, or `device`; `arguments` are
         added to those of the config. The modules are those of the project as it is now, and a model has the
         weights that its own code gives it: to load those of a checkpoint is not possible yet.
-        Raises ConfigError for a group that is not there, TaskError if it cannot be built.
+        Raises ConfigError for a group that is not there, TypeError for one that is no text, TaskError if it
+        cannot be built.
         """
+        text("group", group)
         from crown_exp.runner.build import build
         from crown_exp.runner.process import importable
 

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from crown_exp.config.letters import plain
 from crown_exp.config.places import display
 from crown_exp.registry.base import RunInfo
 
@@ -18,8 +19,8 @@ LONGEST = 60
 
 def line(run: RunInfo) -> str:
     """`<run r261124-k7f3q2 digits_cnn: completed, step 500, accuracy=0.98>`."""
-    values = [f"{name}={text}" for name, text in results(run.result).items()]
-    parts = [str(run.state), f"step {run.step}", *values[:3], *(f"#{tag}" for tag in run.tags)]
+    values = [f"{cut(name)}={text}" for name, text in results(run.result).items()]
+    parts = [str(run.state), f"step {run.step}", *values[:3], *(f"#{cut(it)}" for it in run.tags)]
     return f"<run {run.id} {cut(run.name)}: {', '.join(parts)}>"
 
 
@@ -84,8 +85,8 @@ def valued(value: Any) -> str:
 
 
 def cut(words: str) -> str:
-    """A text of at most sixty characters, in one line."""
-    words = " ".join(words.split())
+    """A text of at most sixty characters, in one line that a terminal does not obey."""
+    words = plain(" ".join(words.split()))
     return words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
 
 

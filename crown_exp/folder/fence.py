@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from crown_exp.folder.records import AttemptRecord, EndRecord
-from crown_exp.folder.state import BEAT_LIMIT, last_sign
+from crown_exp.folder.state import BEAT_LIMIT, Facts, last_sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,14 @@ def judge(
 
 
 def _is_dead(holder: AttemptRecord, here: Here) -> bool:
-    """Whether the holder lived in our own table of processes and is gone from it."""
+    """Whether it is certain that a holder is gone: it lived in our own table of processes."""
     ours = holder.host == here.host and holder.boot_id == here.boot_id is not None
     return ours and not here.alive(holder.pid, holder.process_started)
+
+
+def died_here(facts: Facts, here: Here) -> bool:
+    """Whether the newest attempt never ended: its process was one of this machine's, and is gone."""
+    newest = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
+    if newest is None or any(end.attempt == newest.attempt for end in facts.ends):
+        return False
+    return _is_dead(newest, here)

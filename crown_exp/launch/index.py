@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.config.project import Project, find_project
 from crown_exp.config.settings import load_settings
-from crown_exp.errors import StoreError
+from crown_exp.errors import CrownError, StoreError
+from crown_exp.folder import died_here
+from crown_exp.outcome import State
 from crown_exp.registry import chosen_url, ingest_run, open_registry, refresh
-from crown_exp.registry.base import Ingested, Refreshed
+from crown_exp.registry.base import (
+    Comparison,
+    Details,
+    Filter,
+    Ingested,
+    Page,
+    Refreshed,
+    RunInfo,
+)
 from crown_exp.storage import BlobStore, Portal, StorageManager
-from crown_exp.storage.database import DatabaseError
+from crown_exp.storage.database.sqlite import BUSY_SECONDS
+from crown_exp.storage.machine import here
+from crown_exp.storage.runs import read_facts
 
 if TYPE_CHECKING:
     from crown_exp.config.settings_model import Settings
@@ -43,15 +56,45 @@ class Index:
     registry: Registry
     clock: Clock
 
+    def page(self, wanted: Filter | None = None, **asked: Any) -> Page:
+        """As `Registry.page`, as this machine sees it: see `seen_here`."""
+        page = self.call(partial(self.registry.page, wanted, now=self.clock.now(), **asked))
+        return replace(page, runs=tuple(map(self.seen_here, page.runs)))
+
+    def get(self, run: str) -> Details:
+        """As `Registry.get`, as this machine sees it."""
+        details = self.call(partial(self.registry.get, run, now=self.clock.now()))
+        return replace(details, run=self.seen_here(details.run))
+
+    def compare(self, runs: Sequence[str]) -> Comparison:
+        """As `Registry.compare`, as this machine sees it."""
+        found = self.call(partial(self.registry.compare, runs, now=self.clock.now()))
+        return replace(found, runs=tuple(map(self.seen_here, found.runs)))
+
+    def seen_here(self, run: RunInfo) -> RunInfo:
+        """A run that seems to be running is lost if its process was one of this machine and is gone."""
+        if run.state is not State.RUNNING or run.store != self.blobs.url:
+            return run
+        try:
+            facts = self.call(read_facts, self.blobs, run.id)
+        except CrownError:
+            return run
+        return replace(run, state=State.LOST) if died_here(facts, here()) else run
+
     def call(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """`await work(…)` in the loop that has the registry open."""
         return self.portal.call(work, *args, **kwargs)
 
 
 @contextmanager
-def open_index(project: Project | None = None, clock: Clock | None = None) -> Iterator[Index]:
+def open_index(
+    project: Project | None = None,
+    clock: Clock | None = None,
+    busy_seconds: float = BUSY_SECONDS,
+) -> Iterator[Index]:
     """The registry and the store of the current directory's project, or of another.
 
+    busy_seconds: how long a write waits for those of other processes.
     Raises SettingsError or DatabaseError with one line.
     """
     project = project or find_project(Path.cwd())
@@ -59,7 +102,7 @@ def open_index(project: Project | None = None, clock: Clock | None = None) -> It
     with (
         Portal() as portal,
         portal.enter(StorageManager(settings.storage.root)) as storage,
-        portal.enter(open_registry(chosen_url(settings))) as registry,
+        portal.enter(open_registry(chosen_url(settings), busy_seconds=busy_seconds)) as registry,
     ):
         yield Index(project, settings, portal, storage.blobs, registry, clock or SystemClock())
 
@@ -68,7 +111,7 @@ def look(index: Index, say: Callable[[str], None]) -> Refreshed | None:
     """Take in what is new in the store, for two seconds at the most; None if the store cannot be read.
 
     say: is given a line for each of the first few things that are not as they should be.
-    Raises DatabaseError if the index cannot be written.
+    An index that cannot be written tells what it knew before, as does one whose store cannot be read.
     """
     return _told(index, say, refresh, index.registry, index.blobs)
 
@@ -87,9 +130,7 @@ def _told(
 ) -> Found | None:
     try:
         told = index.call(work, *args, **kwargs)
-    except DatabaseError:
-        raise
-    except StoreError as error:
+    except StoreError as error:  # of which DatabaseError is one
         say(f"{error}; what follows was known before")
         return None
     for problem in told.problems[:MOST_PROBLEMS]:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crown_exp.errors import CrownError, StoreError
-from crown_exp.folder import RunPaths, decode_segment
+from crown_exp.folder import RunPaths
 from crown_exp.folder.segment import Record
+from crown_exp.registry.points import Cursor, Place
 from crown_exp.registry.reading import RESUMED
+from crown_exp.registry.segments import read_segment
 from crown_exp.storage import BlobStore
 from crown_exp.tracking import Point
 
@@ -17,7 +19,10 @@ Mark = tuple[int, int]
 
 
 async def read_points(blobs: BlobStore, run_id: str) -> tuple[list[Point], list[str]]:
-    """The points of a run that count, in order, and a line for each segment that could not be read."""
+    """The points of a run that count, in order, and a line for each segment that is not whole or not its own.
+
+    For a run that nobody writes to. Raises StoreError.
+    """
     paths, problems = RunPaths(run_id), list[str]()
     attempts: dict[int, list[Record]] = {}
     for entry in await blobs.list(paths.log):
@@ -25,12 +30,15 @@ async def read_points(blobs: BlobStore, run_id: str) -> tuple[list[Point], list[
         if place is None:
             continue
         try:
-            found = decode_segment(await blobs.get(entry.path), entry.path)
+            found = await read_segment(blobs, entry.path, Place(run_id, *place), Cursor())
         except StoreError:
             raise
         except CrownError as error:
             problems.append(f"{error}; it is passed over")
             continue
+        if found.torn:
+            what = f"what comes after {found.good_bytes:,} bytes is torn or damaged"
+            problems.append(f"{entry.path}: {what}; it is passed over")
         attempts.setdefault(place[0], []).extend(
             record for batch in found.batches for record in batch
         )

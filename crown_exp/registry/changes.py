@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.errors import ConfigError, CrownError, StoreError
-from crown_exp.folder import RunPaths, state
+from crown_exp.folder import RunPaths, died_here, state
 from crown_exp.outcome import State
 from crown_exp.registry.base import Deletion, Ingested
 from crown_exp.registry.ingest import ingest_run
 from crown_exp.registry.notes import Change, write_change
 from crown_exp.registry.registry import Registry
 from crown_exp.storage import BlobStore
+from crown_exp.storage.machine import here
 from crown_exp.storage.runs import read_facts, read_run
 
 _ALIVE = (State.RUNNING, State.QUEUED)
@@ -58,11 +59,12 @@ async def delete_run(registry: Registry, blobs: BlobStore, run_id: str) -> Delet
 
 async def _refuse_if_alive(blobs: BlobStore, run_id: str) -> None:
     try:
-        found = state(await read_facts(blobs, run_id), await blobs.now())
+        facts = await read_facts(blobs, run_id)
+        found = state(facts, await blobs.now())
     except StoreError:
         raise
     except CrownError:
         return  # no run any more, or one that nobody can understand
-    if found in _ALIVE:
+    if found in _ALIVE and not died_here(facts, here()):
         what = f"is {found}, so it is not deleted; end it first, then delete it"
         raise ConfigError.of(run_id, what)

@@ -56,6 +56,8 @@ async def find_id(connection: AsyncConnection, prefix: str) -> str:
     `latest` is the one that was made last. Raises ConfigError if no run fits, or several do.
     """
     typed, c = prefix.strip().lower(), runs.c
+    if not typed:
+        raise ConfigError.of("run", f"expected an id or its beginning, or `{LATEST}`, got nothing")
     if typed == LATEST:
         newest_of_all = select(c.id).order_by(c.created.desc(), c.id.desc()).limit(1)
         if latest := await connection.scalar(newest_of_all):
@@ -71,10 +73,10 @@ async def find_id(connection: AsyncConnection, prefix: str) -> str:
         return str(found[0])
     if not found:
         raise ConfigError.of(
-            prefix or "run", "no run that is indexed has this id; `crown-exp runs` lists them"
+            prefix, "no run that is indexed has this id; `crown-exp runs` lists them"
         )
     named = ", ".join(found[:CANDIDATES]) + (", ..." if len(found) > CANDIDATES else "")
-    raise ConfigError.of(prefix or "run", f"several runs fit: {named}; type more of the id")
+    raise ConfigError.of(prefix, f"several runs fit: {named}; type more of the id")
 
 
 async def find_infos(

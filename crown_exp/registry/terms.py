@@ -57,6 +57,20 @@ def parse_wanted(text: str) -> Wanted:
     return Wanted(name, cast(Statistic, statistic))
 
 
+def parse_age(text: str, where: str) -> timedelta:
+    """`30m`, `12h`, `7 days`. Raises ConfigError naming `where` for anything else: steps are no age."""
+    try:
+        seconds = parse_interval(text, where).seconds
+    except ConfigError:
+        seconds = None
+    if seconds is None:
+        raise ConfigError.of(where, "expected an age like 30m, 12h, 7d")
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ConfigError.of(where, "nothing is that old") from None
+
+
 def _bare(text: str) -> str:
     return text[1:-1] if text.startswith('"') else text
 
@@ -92,13 +106,9 @@ def _state(name: str) -> State:
 
 def _with_age(found: Filter, operator: str, value: str) -> Filter:
     where = f"age{operator}{value}"
-    seconds = parse_interval(value, where).seconds
-    if seconds is None or operator not in ("<", "<=", ">", ">="):
+    if operator not in ("<", "<=", ">", ">="):
         raise ConfigError.of(where, "expected something like age<7d or age>12h")
-    try:
-        age: Any = timedelta(seconds=seconds)
-    except OverflowError:
-        raise ConfigError.of(where, "nothing is that old") from None
+    age: Any = parse_age(value, where)
     return replace(found, **({"newer": age} if operator in ("<", "<=") else {"older": age}))
 
 

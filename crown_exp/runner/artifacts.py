@@ -157,21 +157,21 @@ class Artifacts:
         self.failing = True
 
     def finish(self) -> tuple[str, ...]:
-        """Send what is left and clear the spool of what was sent; a line for each file that was not.
-
-        Called once, when the tracker, too, needs the files no more.
-        """
+        """Send what is left; a line for each file that the store did not take. Called once, at the end."""
         if self.sender is not None:
             self.sender.shutdown(cancel_futures=True)
         self.send()
-        for path in self.spooled - self.unsent.keys():
-            with suppress(StoreError):
-                self.portal.call(self.spool.delete, path)
         spool, unsent = self.spool, sorted(self.unsent.items())
         kept = [f"{why}; it is in {spool.local_path(path)}" for path, why in unsent]
         told = [*kept, *self.lost.values()]
         more = len(told) - TOLD
         return (*told[:TOLD], *([f"{more:,} more files"] if more > 0 else []))
+
+    def clear(self) -> None:
+        """Clear the spool of what was sent: when the tracker, too, needs the files no more."""
+        for path in self.spooled - self.unsent.keys():
+            with suppress(StoreError):
+                self.portal.call(self.spool.delete, path)
 
 
 def size(name: str) -> int:

@@ -149,10 +149,12 @@ class Attempt:
             attempt = self.claim(numerics, device.versions())
             self.report.begin(attempt, device.choice)
             indexing = self.indexing()
-            ending = self.carry_out(task, attempt, device)
+            ending, release = self.carry_out(task, attempt, device)
+            self.report.stop_clock()
             ending = self.write(attempt, ending, imported_files(self.root) | code)
             if indexing is not None:
                 indexing.finish()
+            release(ending)
             self.report.end(ending, self.folder)
         return ending
 
@@ -204,8 +206,11 @@ class Attempt:
 
     def carry_out(
         self, task: Callable[..., Any] | Exception, attempt: AttemptRecord, device: DeviceOnDemand
-    ) -> Ending:
-        """Call the task and say how it ended, whatever it did."""
+    ) -> tuple[Ending, Callable[[Ending], None]]:
+        """Call the task and say how it ended, whatever it did.
+
+        Returns, too, what lets go of the tracker: it may be waited for, so call it when the end is written.
+        """
         segment = self.local(self.paths.segment(attempt.attempt, 1))
         heart = Heart(
             self.portal, self.blobs, attempt, self.stop,
@@ -227,9 +232,15 @@ class Attempt:
         )  # fmt: skip
         ending = self.call(task, run)
         log.close()
-        if feed:
-            feed.finish(ending.exit_code, ending.result)
-        return replace(ending, unwritten=(*unwritten(log, heart), *artifacts.finish()))
+        ending = replace(ending, unwritten=(*unwritten(log, heart), *artifacts.finish()))
+
+        def release(ended: Ending) -> None:
+            if feed:
+                asked = self.stop.times
+                feed.finish(ended.exit_code, ended.result, lambda: self.stop.times > asked)
+            artifacts.clear()
+
+        return ending, release
 
     def call(self, task: Callable[..., Any] | Exception, run: Run) -> Ending:
         """From the task's start to its end, in whatever way."""

@@ -51,10 +51,10 @@ class Indexing:
                     if over:
                         return
                     over = self.ended.wait(self.seconds)
-        except CrownError as error:
-            self.warn(
-                f"{self.run_id} is not in the index: {error}; the run itself is complete without"
-            )
+        except Exception as error:  # whatever it is, it is not the run's
+            why = str(error) if isinstance(error, CrownError) else repr(error)
+            what = f"{self.run_id} is not in the index: {why}; the run itself is complete without"
+            self.warn(what)
 
     def finish(self) -> None:
         """Read what there is now, and wait for that, ten seconds at the most."""

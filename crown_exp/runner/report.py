@@ -23,7 +23,7 @@ class Report:
     def __init__(self, stream: TextIO, record: RunRecord, tracker: Mapping[str, Any]) -> None:
         self.stream, self.record = stream, record
         self.console = Console(stream, mode_of(tracker["progress"], stream))
-        self.started = 0.0
+        self.started = self.took = 0.0
 
     def begin(self, attempt: AttemptRecord, choice: Choice | None) -> None:
         """Who runs, where and why there."""
@@ -34,13 +34,17 @@ class Report:
         again = f"  attempt {attempt.attempt}, from the start" if attempt.attempt > 1 else ""
         self.line(f"{self.record.name}  {self.record.id}{place}{again}{device}")
 
+    def stop_clock(self) -> None:
+        """The task has ended; what comes is not its time."""
+        self.took = time.monotonic() - self.started
+
     def end(self, ending: Ending, folder: Path | str) -> None:
         """How it ended, with the result, the folder, and what to type next."""
         if ending.told:
             self.line(ending.told.rstrip("\n"))
         state = STATE_OF_EXIT.get(ExitCode(ending.exit_code), "ended")
         state = "not recorded" if ending.exit_code == ExitCode.INFRASTRUCTURE else state
-        took = duration(time.monotonic() - self.started)
+        took = duration(self.took)
         steps = f"{ending.step} step{'' if ending.step == 1 else 's'}"
         why = f": {ending.error}" if ending.error and not ending.told else ""
         self.line(f"{self.record.id} {state} after {steps} in {took}{why}")
@@ -95,4 +99,4 @@ def next_words(record: RunRecord, ending: Ending, folder: Path | str) -> str:
     if ending.exit_code in STOPS or ending.exit_code == ExitCode.INFRASTRUCTURE:
         place = display(folder) if isinstance(folder, Path) else folder
         return f"python -m crown_exp run {shlex.quote(place)}   # again, from the start"
-    return f"python -m crown_exp {shlex.join(record.overrides)}"
+    return f"crown-exp show {record.id}"

@@ -32,6 +32,7 @@ class StopRequest:
         self.code: ExitCode | None = None
         self.why = ""
         self.in_turn = self.at_work = self.raised = False
+        self.times = 0  # that a signal came
         self.pid = os.getpid()
 
     def ask(self, code: ExitCode, why: str) -> None:
@@ -58,7 +59,7 @@ class StopRequest:
         """The signal handler."""
         if os.getpid() != self.pid:
             return  # a process that was forked a moment ago: the signal is its parent's as well
-        again = self.code is not None
+        again, self.times = self.code is not None, self.times + 1
         code = CODES[signal.Signals(number)]
         self.ask(code, REASONS[code])
         if self.at_work and (again or not self.in_turn):

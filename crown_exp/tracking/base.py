@@ -84,7 +84,8 @@ class Tracker(Protocol):
 
     Chosen by `tracker._target_`, made with that group's other keys, and called on a thread of its own, one
     call after another, never by the loop: it may take its time. Whatever it raises is told once and ends
-    it, not the run; what it says or does to the process is its own affair. At the end it has ten seconds.
+    it, not the run; what it says or does to the process is its own affair. At the end it has ten seconds. An
+    attribute `again` is what one types, with a run's id, to send it later what it was not given.
     """
 
     def start(self, run: TrackedRun) -> str | None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, TextIO
 
+from crown_exp.config.letters import columns, cut, plain
 from crown_exp.tracking.base import Loop, Point
 from crown_exp.tracking.terminal import Foot
 
 LINES_EVERY_SECONDS = 10.0
 BAR = 20
+VALUES = 6
+"""How many values are shown: those whose names were logged first."""
+LONGEST = 60
+"""Columns of a name."""
+NAMES = 160
+"""Columns of all names that are shown."""
 
 Mode = Literal["bar", "lines", "none"]
 
 
 class Console:
-    """A sink that shows how a loop goes on, with the last value of each metric.
+    """A sink that shows how a loop goes on, with the last values of its first metrics.
 
     mode: `bar` redraws one line, `lines` prints one every ten seconds and at the end of a loop.
     What was logged arrives on the drain's thread, which only notes that it is time to draw (`due`).
@@ -31,6 +39,7 @@ class Console:
         self.due = False
         self.loop: Loop | None = None
         self.values: dict[str, float] = {}
+        self.names: set[str] = set()
         self.began = self.drawn_at = 0.0
         self.first = self.drawn = 0
 
@@ -38,7 +47,7 @@ class Console:
         """A loop starts."""
         if self.mode == "none":
             return
-        self.values = {}
+        self.values, self.names = {}, set()
         self.began = self.drawn_at = self.clock()
         self.first, self.drawn = loop.done, -1
         self.loop = loop
@@ -47,12 +56,24 @@ class Console:
 
     def take(self, points: Sequence[Point]) -> None:
         """Remember the newest values; note if it is time to draw."""
-        for point in points:
-            self.values = self.values | point.values  # the loop may be reading the old ones
-        wait = 0 if self.mode == "bar" else LINES_EVERY_SECONDS
         loop = self.loop
-        if loop and loop.done not in (0, self.drawn) and self.clock() - self.drawn_at >= wait:
+        if loop is None:
+            return
+        for point in points:
+            self.note(point.values)
+        wait = 0 if self.mode == "bar" else LINES_EVERY_SECONDS
+        if loop.done not in (0, self.drawn) and self.clock() - self.drawn_at >= wait:
             self.due = True
+
+    def note(self, logged: Mapping[str, float]) -> None:
+        """Keep what may be shown of a point, and of the rest the names, to count them."""
+        self.names.update(logged)
+        values = {name: logged.get(name, value) for name, value in self.values.items()}
+        for name in logged if len(values) < min(VALUES, len(self.names)) else ():
+            values[name] = logged[name]
+            if len(values) == VALUES:
+                break
+        self.values = values  # a new one: the loop may be reading the old
 
     def draw(self) -> None:
         """Show the loop as it stands now. A stream that is gone ends the show, not the run."""
@@ -60,7 +81,7 @@ class Console:
         if self.loop is None:
             return
         self.drawn_at, self.drawn = self.clock(), self.loop.done
-        text = describe(self.loop, self.rate(self.loop), self.values)
+        text = describe(self.loop, self.rate(self.loop), self.values, len(self.names))
         try:
             if self.mode == "bar":
                 self.foot.draw(with_bar(text, self.loop, self.foot.width() - 1))
@@ -95,15 +116,36 @@ class Console:
         return (loop.done - self.first) / elapsed if elapsed > 0 else 0.0
 
 
-def describe(loop: Loop, rate: float, values: Mapping[str, float]) -> str:
-    """`finetune 300/1000 steps  121/s  ETA 0:06  loss 0.213`."""
+def describe(loop: Loop, rate: float, values: Mapping[str, float], named: int = 0) -> str:
+    """`finetune 300/1000 steps  121/s  ETA 0:06  loss 0.213  … 19 more`.
+
+    values: the ones to show, if their names have room. named: how many names there are in all.
+    """
     count = str(loop.done) if loop.total is None else f"{loop.done}/{loop.total}"
-    parts = [f"{loop.name} {count} steps".lstrip()]
+    parts = [f"{label(loop.name)} {count} steps".lstrip()]
     if rate > 0:
         parts.append(speed(rate))
         if loop.total is not None and loop.done < loop.total:
             parts.append(f"ETA {duration((loop.total - loop.done) / rate)}")
-    return "  ".join([*parts, *(f"{name} {value:.4g}" for name, value in values.items())])
+    shown = list(with_room(values))
+    more = max(named, len(values)) - len(shown)
+    return "  ".join([*parts, *shown, *([f"… {more:,} more"] if more else [])])
+
+
+def with_room(values: Mapping[str, float]) -> Iterator[str]:
+    """`loss 0.213`, for as many as their names have room."""
+    room = NAMES
+    for name, value in values.items():
+        room -= columns(label(name))
+        if room < 0:
+            return
+        yield f"{label(name)} {value:.4g}"
+
+
+@lru_cache(maxsize=64)
+def label(name: str) -> str:
+    """A name that a terminal does not obey, cut if it is long. Kept, as it is asked for at every draw."""
+    return cut(plain(name), LONGEST)
 
 
 def speed(rate: float) -> str:
@@ -115,10 +157,10 @@ def speed(rate: float) -> str:
 
 def with_bar(text: str, loop: Loop, width: int) -> str:
     """The text with a bar before it if there is room, cut to the width if there is none."""
-    if loop.total and len(text) + BAR + 3 <= width:
+    if loop.total and columns(text) + BAR + 3 <= width:
         filled = BAR * min(loop.done, loop.total) // loop.total
         text = f"[{'=' * filled}{' ' * (BAR - filled)}] {text}"
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return cut(text, width)
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ FINISH_SECONDS = 10.0
 WAITING_LIMIT = 200_000
 """Points that wait for a slow tracker; one that is further behind is left out."""
 AT_ONCE = 10_000
+TELL_SECONDS = 1.0
 
 
 class Feed:
@@ -35,6 +37,7 @@ class Feed:
     ) -> None:
         self.make, self.name, self.run, self.say = make, name, run, say
         self.finish_seconds, self.limit = finish_seconds, limit
+        self.again = ""  # the tracker's own attribute of this name
         self.waiting: deque[Point | Artifact] = deque()
         self.changed = threading.Condition()
         self.end: tuple[int, Any] | None = None
@@ -62,14 +65,31 @@ class Feed:
         if len(self.waiting) > self.limit:
             self.leave_out(f"is {len(self.waiting):,} points behind")
 
-    def finish(self, exit_code: int, result: Any) -> None:
-        """Wait until the tracker has taken all and finished, `finish_seconds` at the most."""
+    def finish(
+        self, exit_code: int, result: Any, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait until the tracker has taken all and finished, `finish_seconds` at the most.
+
+        given_up: asked meanwhile; true ends the wait. After a second the user is told what is waited for.
+        """
         with self.changed:
             self.end = exit_code, result
             self.changed.notify()
-        self.thread.join(self.finish_seconds)
-        if self.thread.is_alive():
-            self.leave_out(f"was not done {self.finish_seconds:g} s after the end")
+        began, told = time.monotonic(), False
+        while self.thread.is_alive():
+            waited = time.monotonic() - began
+            if given_up():
+                self.leave_out("was not waited for")
+            elif waited >= self.finish_seconds:
+                self.leave_out(f"was not done {self.finish_seconds:g} s after the end")
+            if self.out:
+                return
+            if waited >= TELL_SECONDS and not told:
+                self.say(
+                    f"waiting for {self.name}, {self.finish_seconds:g} s at most; Ctrl-C leaves it"
+                )
+                told = True
+            self.thread.join(min(0.1, self.finish_seconds))
 
     def close(self) -> None:
         """Nothing more is logged; `finish` says how it ended."""
@@ -80,6 +100,7 @@ class Feed:
         """The thread: start the tracker, hand on what comes, finish it."""
         try:
             tracker = self.make()
+            self.again = getattr(tracker, "again", "")
             if line := tracker.start(self.run):
                 self.say(line)
             while not self.out and (items := self.next_items()):
@@ -119,4 +140,5 @@ class Feed:
             self.out = True
             self.waiting.clear()
             self.changed.notify()
-        self.say(f"{self.name} {why}; it is left out, the run goes on and its own log has it all")
+        later = f"; to send it later: {self.again} {self.run.id}" if self.again else ""
+        self.say(f"{self.name} {why}; it is left out, and the run's own log has it all{later}")

@@ -6,10 +6,13 @@ neither its interpreter lock nor its start with it.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import netrc
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from inspect import signature
@@ -19,7 +22,7 @@ from urllib.parse import urlsplit
 
 from crown_exp.config.project import find_project
 from crown_exp.config.settings import variables
-from crown_exp.errors import SettingsError
+from crown_exp.errors import CrownError, SettingsError
 from crown_exp.tracking.apart import Apart
 from crown_exp.tracking.base import Artifact, Point, TrackedRun
 
@@ -41,6 +44,9 @@ MODES: dict[str, Mode] = {
 }  # fmt: skip
 """What WANDB_MODE may say, and what it means."""
 
+GONE = ("MailboxClosedError", "HandleAbandonedError")
+"""Exceptions of wandb, by name, that mean that its service process is not there."""
+
 LEAN = {
     "console": "off", "silent": True, "quiet": True, "save_code": False, "disable_code": True,
     "disable_git": True, "disable_job_creation": True, "x_disable_meta": True, "x_disable_stats": True,
@@ -56,6 +62,8 @@ class WandB:
     mode: auto asks WANDB_MODE; without that it is online if there is a key (WANDB_API_KEY, in the
     environment or the project's .env, or what `wandb login` left), else offline.
     """
+
+    again = "crown-exp push --wandb"
 
     def __init__(
         self,
@@ -116,6 +124,10 @@ class WandB:
         found = self.call("rows", seconds=ROWS_SECONDS) or []
         return [(step, time) for step, time in found]
 
+    def files(self) -> dict[str, str]:
+        """Name and MD5 (or "") of all files that the run has there. For a run that was resumed, online."""
+        return dict(self.call("files", seconds=ROWS_SECONDS) or {})
+
     def call(self, name: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """What W&B's process answers; None if W&B is disabled."""
         if self.child is None:
@@ -174,6 +186,44 @@ def jsonable(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
+def take_listed(listed: dict[str, str], artifact: Artifact) -> bool:
+    """Whether W&B lists a file with this name and content; if so, it is taken off the list.
+
+    A picture may also be part of the history: as `media/images/<name>_<row>_<begin of its SHA-256>`.
+    """
+    found = f"{artifact.step}/{artifact.name}"
+    if listed.get(found):
+        with artifact.path.open("rb") as file:
+            sum_ = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        if listed[found] in (base64.b64encode(sum_.digest()).decode(), sum_.hexdigest()):
+            del listed[found]
+            return True
+    if artifact.kind != "image":
+        return False
+    begin = f"media/images/{artifact.name}_"
+    pictures = [name for name in listed if name.startswith(begin)]
+    if not pictures:
+        return False
+    with artifact.path.open("rb") as file:
+        end = hashlib.file_digest(file, "sha256").hexdigest()[:20]
+    for name in pictures:
+        if name.rpartition("_")[2].startswith(end):
+            del listed[name]
+            return True
+    return False
+
+
+@contextmanager
+def service() -> Iterator[None]:
+    """What wandb says of a service process that is gone, as what it means."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ConnectionError) or type(error).__name__ in GONE:
+            raise CrownError("W&B's process was ended") from None
+        raise
+
+
 class Session:
     """What talks to wandb, within its process; plain values in, plain values out."""
 
@@ -188,13 +238,14 @@ class Session:
         home = Path(told["home"])
         home.mkdir(parents=True, exist_ok=True)
         self.wandb: Any = wandb
-        self.run: Any = wandb.init(
-            id=told["id"], name=told["name"], group=told["sweep"], tags=told["tags"],
-            config=told["config"], dir=str(home), resume="allow", project=options["project"],
-            entity=options["entity"], mode=options["mode"], settings=wandb.Settings(**settings),
-        )  # fmt: skip
-        self.run.define_metric(STEP, hidden=True)
-        self.run.define_metric("*", step_metric=STEP)
+        with service():
+            self.run: Any = wandb.init(
+                id=told["id"], name=told["name"], group=told["sweep"], tags=told["tags"],
+                config=told["config"], dir=str(home), resume="allow", project=options["project"],
+                entity=options["entity"], mode=options["mode"], settings=wandb.Settings(**settings),
+            )  # fmt: skip
+            self.run.define_metric(STEP, hidden=True)
+            self.run.define_metric("*", step_metric=STEP)
         return {
             "resumed": bool(self.run.resumed),
             "url": (options["mode"] == "online" and self.run.url) or "",
@@ -203,8 +254,9 @@ class Session:
 
     def log(self, points: Sequence[Any]) -> None:
         """A row of W&B's history for each point (step, time, values)."""
-        for step, time, values in points:
-            self.run.log({**renamed(values), STEP: step, "_timestamp": time})
+        with service():
+            for step, time, values in points:
+                self.run.log({**renamed(values), STEP: step, "_timestamp": time})
 
     def artifact(self, name: str, step: int, path: str, kind: str) -> None:
         """A picture becomes part of the history; another file lies under `<step>/` of the run's files."""
@@ -220,7 +272,8 @@ class Session:
         kept = Path(self.run.dir) / str(step) / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)
-        self.run.save(escaped(kept), base_path=self.run.dir, policy="now")
+        with service():
+            self.run.save(escaped(kept), base_path=self.run.dir, policy="now")
 
     def rows(self) -> list[tuple[int, float]]:
         """(step, time) of every row that is there already: what another attempt, or this one, sent."""
@@ -231,12 +284,21 @@ class Session:
         rows = found.scan_history(keys=[STEP, "_timestamp"], page_size=10_000, **fresh)
         return [(int(row[STEP]), float(row["_timestamp"])) for row in rows]
 
+    def files(self) -> dict[str, str]:
+        """Name and MD5 of the files that are there; none if W&B does not tell: then they are sent again."""
+        try:
+            found = self.wandb.Api(timeout=30).run(self.run.path).files(per_page=1_000)
+            return {file.name: file.md5 or "" for file in found}
+        except Exception:
+            return {}
+
     def finish(self, exit_code: int, result: Any) -> None:
         """The result into the summary; then wait for wandb to end."""
-        if result is not None:
-            self.run.summary["result"] = result
-        self.run.finish(exit_code=exit_code)
-        self.wandb.teardown(exit_code)
+        with service():
+            if result is not None:
+                self.run.summary["result"] = result
+            self.run.finish(exit_code=exit_code)
+            self.wandb.teardown(exit_code)
 
     def abandoned(self) -> None:
         """The run's process is gone: what it sent is kept."""

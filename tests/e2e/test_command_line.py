@@ -388,7 +388,7 @@ def test_an_override_without_a_key_is_one_line(crown: Any) -> None:
     assert (said.code, said.lines) == (2, ["=3: there is no key before the ="])
 
 
-def test_an_equal_run_is_named_when_it_is_run_again(crown: CommandLine) -> None:
+def test_an_equal_run_is_named_when_it_is_run_again(crown: Any) -> None:
     first = crown("+experiment=quick", "task.gain=2.0")
     other = crown("+experiment=quick", "task.gain=3.0")
     again = crown("+experiment=quick", "task.gain=2.0")
@@ -402,7 +402,7 @@ def test_an_equal_run_is_named_when_it_is_run_again(crown: CommandLine) -> None:
 
 
 def test_a_registry_of_a_kind_that_is_not_known_stops_a_run_before_it_is_made(
-    crown: CommandLine, monkeypatch: pytest.MonkeyPatch
+    crown: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CROWN_DATABASE__URL", "mysql://ada:hunter22@host/runs")
     said = crown("+experiment=quick")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import tempfile
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +120,58 @@ def test_the_project_of_the_runs_own_config_comes_first(offline: CommandLine) ->
     assert projects == ["mine", "asked"]
 
 
+def test_one_run_by_several_words_is_pushed_once(offline: CommandLine) -> None:
+    run_id = made(offline)
+    said = offline("push", "--wandb", "latest", run_id, run_id[:-1], "--json")
+    assert said.code == 0, said.err
+    assert [one["id"] for one in json.loads(said.out)] == [run_id]
+    assert len(wandb_files.files(offline.root / ".crown", run_id)) == 1
+
+
+def test_a_run_whose_folder_was_deleted_is_gone(offline: CommandLine) -> None:
+    run_id = made(offline)
+    shutil.rmtree(offline.root / ".crown/store/runs" / run_id)
+    said = offline("push", "--wandb", run_id)
+    assert said.code == 2
+    assert said.lines[-1].startswith(f"{run_id}: is gone: its folder in ")
+    assert wandb_files.files(offline.root / ".crown", run_id) == []
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_pushed_is_said_also_if_a_later_run_fails(
+    offline: CommandLine, as_json: bool
+) -> None:
+    good, bad, never = (made(offline, f"task.steps={steps}") for steps in (3, 4, 5))
+    (offline.root / f".crown/wandb/{bad}-1.txt").mkdir(parents=True)
+    said = offline("push", "--wandb", good, bad, never, *["--json"] * as_json)
+    assert said.code == 80
+    (line,) = said.lines
+    assert line.startswith(f"{bad}: ")
+    if as_json:
+        assert [(one["id"], one["sent"]) for one in json.loads(said.out)] == [(good, 3)]
+    else:
+        first, following = said.out.splitlines()
+        assert first == f"{good}  3 points, 1 file  written, not sent"
+        assert following.startswith("next: wandb sync /")
+
+
+def test_points_of_another_run_are_not_pushed_and_what_is_damaged_is_told(
+    offline: CommandLine,
+) -> None:
+    run_id, other = made(offline, "task.steps=3"), made(offline, "task.steps=4")
+    log = offline.root / ".crown/store/runs" / run_id / "log"
+    (segment,) = (log.parent.parent / other / "log").glob("*.seg")
+    shutil.copyfile(segment, log / "000001-000007.seg")
+    with (log / "000001-000001.seg").open("ab") as file:
+        file.write(b"torn")
+    said = offline("push", "--wandb", run_id, "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)[0]["points"] == 3
+    foreign = "000001-000007.seg: is a log segment of something else; it is passed over"
+    assert any(line.endswith(foreign) for line in said.lines)
+    assert any("torn or damaged; it is passed over" in line for line in said.lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -195,6 +251,53 @@ def test_what_is_there_is_not_sent_again(lab: CommandLine, server: Server) -> No
     again = lab("push", "--wandb", run_id)
     assert again.out.splitlines()[0] == f"{run_id}  0 points (50 were there), 1 file  {url}"
     assert [row["step"] for row in there.history] == list(range(1, 51))
+
+
+def test_a_file_that_is_listed_there_is_not_sent_again(
+    lab: CommandLine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Server.as_bucket
+
+    def with_files(self: Server, name: str) -> dict[str, Any] | None:
+        if (bucket := real(self, name)) is None:
+            return None
+        nodes = [
+            {
+                "id": path, "name": path, "url": "", "directUrl": "", "sizeBytes": len(data), "mimetype": "",
+                "updatedAt": None, "md5": b64encode(md5(data).digest()).decode(),
+            }
+            for path, data in self.runs[name].files.items()
+        ]  # fmt: skip
+        edges = [{"node": node, "cursor": str(at)} for at, node in enumerate(nodes)]
+        page = {"endCursor": None, "hasNextPage": False}
+        return bucket | {"fileCount": len(nodes), "files": {"edges": edges, "pageInfo": page}}
+
+    monkeypatch.setattr(Server, "as_bucket", with_files)
+    run_id = made(lab)
+    assert lab("push", "--wandb", run_id).code == 0
+    sent = server.runs[run_id].files
+    again = lab("push", "--wandb", run_id, "--json")
+    (told,) = json.loads(again.out)
+    assert (told["files"], told["files_sent"]) == (1, 0)
+    sent["50/notes/a.txt"] = b"something else"
+    again = lab("push", "--wandb", run_id, "--json")
+    (told,) = json.loads(again.out)
+    assert (told["files"], told["files_sent"]) == (1, 1)
+    assert sent["50/notes/a.txt"] == b"text"
+
+
+def test_it_leaves_nothing_in_the_users_folder_nor_among_temporary_files(
+    lab: CommandLine, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "t").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run_id = made(lab, "tracker=wandb")
+    assert list(temporary.iterdir()) == []
+    said = lab("push", "--wandb", run_id)
+    assert said.code == 0, said.err
+    assert list(temporary.iterdir()) == []
+    assert list((tmp_path / "user").rglob("*")) == []
 
 
 def test_only_what_the_tracker_did_not_get_through_is_sent(

@@ -131,7 +131,9 @@ def test_compare(crown: Terminal, ids: list[str]) -> None:
     for told in ("seed", "optimizer.lr", "accuracy"):
         assert told in plain.out
     assert "batch_size" not in plain.out
-    assert crown("compare", *ids, "--json").json
+    compared = crown("compare", *ids, "--json").json
+    assert [run["id"] for run in compared["runs"]] == ids
+    assert compared["config"]["seed"] == ["1", "2", "0"]
 
 
 def test_logs(crown: Terminal, ids: list[str]) -> None:
@@ -173,7 +175,8 @@ def test_without_the_database_every_word_says_the_same(crown: Terminal, ids: lis
 def test_doctor(crown: Terminal) -> None:
     plain = crown("doctor")
     fits(plain)
-    assert str(crown("doctor", "--json").json)
+    findings = {one["check"]: one["status"] for one in crown("doctor", "--json").json}
+    assert findings["store"] == findings["registry"] == findings["python"] == "ok"
 
 
 def test_delete_asks_first(crown: Terminal, ids: list[str]) -> None:

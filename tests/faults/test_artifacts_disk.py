@@ -46,6 +46,7 @@ def test_the_store_is_full_for_a_while(portal: Portal, small_disk: Path, tmp_pat
     assert line.endswith("training goes on, and it is tried again")
     (small_disk / "store" / PATHS.files / "000001/first.bin").unlink()
     (left,) = artifacts.finish()
+    artifacts.clear()
     assert left.endswith(f"it is in {tmp_path}/spool/{PATHS.files}000001/third.bin")
     assert sizes(small_disk) == {"second.bin": len(HALF)}
     assert sizes(tmp_path / "spool") == {"third.bin": len(HALF)}

@@ -46,7 +46,10 @@ BOUND_SECONDS = 40.0
 def project(tmp_path: Path) -> Project:
     project = Project.write(tmp_path / "theirs", TASKS)
     (tmp_path / "user").mkdir()
-    project.environment |= {"HOME": str(tmp_path / "user"), "COLUMNS": "80"}
+    (temporary := tmp_path / "t").mkdir()
+    project.environment |= {
+        "HOME": str(tmp_path / "user"), "COLUMNS": "80", "TMPDIR": str(temporary)
+    }  # fmt: skip
     return project
 
 
@@ -148,8 +151,13 @@ def test_killed_in_mid_run(
     ours, theirs = ready(project, run)
     os.kill(theirs if which == "wandb's service" else ours, signal.SIGKILL)
     (line,) = left_out(seen_through(project, run))
-    assert line.startswith("WandB failed: ")
-    assert line.endswith("it is left out, the run goes on and its own log has it all")
+    reasons = {
+        "wandb's service": "W&B's process was ended",
+        "our process": "its process was ended by SIGKILL: it said nothing",
+    }
+    assert line.startswith(f"WandB failed: {reasons[which]};")
+    later = f"to send it later: crown-exp push --wandb {project.runs[0].name}"
+    assert line.endswith(f"it is left out, and the run's own log has it all; {later}")
     assert gone(ours) and gone(theirs)
 
 
@@ -177,6 +185,7 @@ def test_a_run_that_is_killed_leaves_what_it_logged_and_no_process(
     assert gone(ours) and gone(theirs)
     there = wandb_files.rows(project.root / ".crown", project.runs[0].name)
     assert there == logged(project)[: len(there)]
+    assert list(Path(project.environment["TMPDIR"]).iterdir()) == []
 
 
 @pytest.fixture

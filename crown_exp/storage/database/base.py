@@ -30,6 +30,7 @@ def path_of(url: str) -> Path:
     match = _SQLITE.fullmatch(url)
     if match is None:
         # Not the whole URL: it may hold a password.
-        scheme = url.partition("://")[0] if "://" in url else "what has no scheme"
-        raise SettingsError(f"CROWN_DATABASE__URL: no database speaks {scheme}; {_KNOWN}")
+        scheme = url.partition("://")[0] if "://" in url else ""
+        what = f"no database speaks {scheme}" if scheme else "expected a URL"
+        raise SettingsError(f"CROWN_DATABASE__URL: {what}; {_KNOWN}")
     return Path(unquote(match["path"])).expanduser()

@@ -77,6 +77,7 @@ def test_values_are_shown_as_asked(three: World) -> None:
         (["--sort", "accuracy", "--limit", "1"], [ONE]),
         (["--sort", "-accuracy", "--limit", "1"], [TWO]),
         (["--limit", "0"], [THREE, TWO, ONE]),
+        (["--limit", "2147483647"], [THREE, TWO, ONE]),
     ],
 )  # fmt: skip
 def test_runs_are_found_by_terms_and_options(
@@ -89,14 +90,19 @@ def test_runs_are_found_by_terms_and_options(
     ("words", "said"),
     [
         (["--state", "faild"], "did you mean failed?"),
-        (["--age", "soon"], "soon"),
+        (["--age", "soon"], "--age soon: expected an age like 30m, 12h, 7d"),
+        (["--age", "7"], "--age 7: expected an age like 30m, 12h, 7d"),
+        (["--age", "5 steps"], "--age 5 steps: expected an age like 30m, 12h, 7d"),
+        (["--age", ""], "--age: expected an age like 30m, 12h, 7d"),
+        (["--age", "999999999999999d"], "nothing is that old"),
         (["--age", ">7d"], '"age>7d"'),
         (["paper"], "expected terms like tag:paper"),
         (["tags:paper"], "did you mean tag?"),
         (["--columns", "acuracy"], "did you mean accuracy"),
         (["--columns", "mean(loss)"], "mean is not known"),
         (["--sort", "creatd"], "creatd"),
-        (["--limit", "-1"], "x>=0"),
+        (["--limit", "-1"], "0<=x<=2147483647"),
+        (["--limit", "99999999999999999999"], "0<=x<=2147483647"),
         (["--limt", "1"], "--limit"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,36 @@ def test_mistakes(ids: list[str]) -> None:
     runs = crown_exp.runs(sort="nope")
     with pytest.raises(ConfigError, match="nope"):
         len(runs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"limit": 10**30}, ConfigError, "limit: expected a number from 0 to 2147483647, got one of"),
+        ({"limit": 10**5000}, ConfigError, "limit: expected a number from 0 to 2147483647, got one of"),
+        ({"limit": -1}, ConfigError, "limit: expected a number from 0 to 2147483647, got -1"),
+        ({"limit": "x"}, TypeError, "limit: expected a whole number or None, got 'x'"),
+        ({"limit": 1.0}, TypeError, "limit: expected a whole number or None, got 1.0"),
+        ({"limit": True}, TypeError, "limit: expected a whole number or None, got True"),
+        ({"limit": "x" * 1000}, TypeError, "limit: expected a whole number or None, got a str"),
+        ({"terms": None}, TypeError, "terms: expected a text, got None"),
+        ({"sort": 1}, TypeError, "sort: expected a text, got 1"),
+        ({"columns": "lr"}, TypeError, "columns: expected a list of names, such as ['lr'], got a text"),
+        ({"columns": ["lr", 1]}, TypeError, "columns: expected a list of names, got ['lr', 1]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_one_line_at_once(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error) as caught:
+        crown_exp.runs(**arguments)
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_what_counts_as_a_limit(ids: list[str]) -> None:
+    numpy = pytest.importorskip("numpy")
+    found = [len(crown_exp.runs(limit=it)) for it in (0, numpy.int64(2), 2**31 - 1, None)]
+    assert found == [0, 2, 3, 3]
 
 
 def test_nothing_is_read_twice_but_by_refresh(

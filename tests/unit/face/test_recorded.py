@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import crown_exp
 from crown_exp.errors import ConfigError, CrownError, TaskError
+from crown_exp.face import shown
+from crown_exp.face.curves import Curve
 from crown_exp.face.files import Files, RunFile
 from crown_exp.registry.base import FileInfo
 from crown_exp.storage import NotFound
@@ -43,6 +47,40 @@ def test_unknown_and_ambiguous(ids: list[str]) -> None:
         crown_exp.open("zzz")
     with pytest.raises(ConfigError, match="several runs fit"):
         crown_exp.open("r2")
+
+
+def test_what_is_no_id(ids: list[str]) -> None:
+    for nothing in ("", " "):
+        with pytest.raises(
+            ConfigError, match=r"^run: expected an id or its beginning, or `latest`"
+        ):
+            crown_exp.open(nothing)
+    for wrong in (5, None, b"r2"):
+        with pytest.raises(TypeError, match=rf"^run: expected a text, got {wrong!r}$"):
+            crown_exp.open(wrong)  # type: ignore[arg-type]
+
+
+def test_wrong_arguments_of_a_run_are_one_line(ids: list[str]) -> None:
+    run: Any = crown_exp.open(ids[1])
+    for at_most in (0, -1, 10**30):
+        with pytest.raises(ConfigError, match=r"^at_most: expected a number from 1 to 2147483647"):
+            run.curve("loss", at_most=at_most)
+    for at_most in ("2", 2.0, False):
+        with pytest.raises(TypeError, match=r"^at_most: expected a whole number or None, got "):
+            run.curve("loss", at_most=at_most)
+    with pytest.raises(TypeError, match=r"^metric: expected a text, got 5$"):
+        run.curve(5)
+    with pytest.raises(TypeError, match=r"^group: expected a text, got \['model'\]$"):
+        run.build(["model"])
+    assert len(run.curve("loss", at_most=1)) == 1
+
+
+def test_a_repr_holds_nothing_that_a_terminal_obeys(ids: list[str]) -> None:
+    run = crown_exp.open(ids[0])
+    odd = replace(run.info, result={"a\x1b[31m" + "b" * 5000: 1.0}, name="n\x07", tags=("t\x1b",))
+    curve = Curve(ids[0], "loss\x1b[31m\n" + "x" * 5000, [1], [0.5], [0.0])
+    for said in (shown.line(odd), repr(curve)):
+        assert said.isprintable() and len(said) < 250
 
 
 def test_a_curve(ids: list[str]) -> None:

@@ -106,5 +106,40 @@ def test_a_folder_is_read_with_all_its_segments_and_what_is_damaged_is_told() ->
 
     points, problems = anyio.run(read)
     assert [found.step for found in points] == [1, 2, 3]
-    (problem,) = problems
-    assert "000003-000001.seg: not a log segment" in problem
+    assert len(problems) == 4
+    assert all("bytes is torn or damaged; it is passed over" in line for line in problems[:3])
+    assert "000001-000002.seg" in problems[1]
+    assert "000003-000001.seg: not a log segment" in problems[3]
+
+
+def test_a_segment_of_another_run_or_place_is_passed_over_and_told() -> None:
+    async def read() -> tuple[list[Point], list[str]]:
+        blobs = open_blobs(f"memory://{uuid4().hex}")
+        own = [encode_header(run, 1, number) for run, number in (("r1", 1), ("r2", 2), ("r1", 1))]
+        for number, header in enumerate(own, start=1):
+            data = header + encode_batch([at(number, loss=1.0)])
+            await blobs.put(f"runs/r1/log/000001-{number:06}.seg", data)
+        return await read_points(blobs, "r1")
+
+    points, problems = anyio.run(read)
+    assert [found.step for found in points] == [1]
+    assert problems == [
+        f"runs/r1/log/000001-{number:06}.seg: is a log segment of something else; it is passed over"
+        for number in (2, 3)
+    ]
+
+
+def test_of_a_damaged_segment_what_is_good_counts_and_the_rest_is_told() -> None:
+    async def read() -> tuple[list[Point], list[str]]:
+        blobs = open_blobs(f"memory://{uuid4().hex}")
+        good = encode_header("r1", 1, 1) + encode_batch([at(1, loss=1.0)])
+        damaged = bytearray(good + encode_batch([at(2, loss=1.0)]))
+        damaged[-3] ^= 1
+        await blobs.put("runs/r1/log/000001-000001.seg", bytes(damaged))
+        points, problems = await read_points(blobs, "r1")
+        assert f"what comes after {len(good)} bytes" in problems[0]
+        return points, problems
+
+    points, problems = anyio.run(read)
+    assert [found.step for found in points] == [1]
+    assert len(problems) == 1

@@ -159,7 +159,7 @@ def test_a_path_survives_its_url(name: str, tmp_path: Path) -> None:
     "url", ["postgresql+psycopg://ada:secret@host/db", "sqlite://", "sqlite:///", "registry.db", ""]
 )
 def test_another_url_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"^CROWN_DATABASE__URL: no database speaks ") as caught:
+    with pytest.raises(SettingsError, match=r"^CROWN_DATABASE__URL: .*; known is sqlite") as caught:
         path_of(url)
     assert "secret" not in str(caught.value)
 

@@ -47,6 +47,12 @@ async def test_an_unknown_run_says_how_to_list_them(four: Registry, prefix: str)
         await four.find(prefix)
 
 
+@pytest.mark.parametrize("prefix", ["", "  "])
+async def test_nothing_is_no_beginning_of_an_id(four: Registry, prefix: str) -> None:
+    with pytest.raises(ConfigError, match=r"^run: expected an id or its beginning, or `latest`"):
+        await four.find(prefix)
+
+
 async def test_an_ambiguous_prefix_names_the_candidates(four: Registry, store: BlobStore) -> None:
     with pytest.raises(ConfigError) as caught:
         await four.get("k7")
@@ -58,7 +64,7 @@ async def test_an_ambiguous_prefix_names_the_candidates(four: Registry, store: B
         await make_run(store, f"r261124-aaaaa{number}")
         await ingest_run(four, store, f"r261124-aaaaa{number}")
     with pytest.raises(ConfigError, match=r"r261124-aaaaa5, .*, \.\.\.; type more"):
-        await four.find("")
+        await four.find("r2")
 
 
 async def test_a_curve_in_fewer_points(registry: Registry, store: BlobStore) -> None:

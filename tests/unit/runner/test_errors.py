@@ -223,7 +223,7 @@ def test_the_end_block_of_a_failure(lab: Lab) -> None:
     assert said[-3:] == [
         "r261124-000001 failed after 2 steps in 0:00",
         f"folder  {lab.blobs.local_path('runs/r261124-000001')}",
-        "next    python -m crown_exp task=x",
+        "next    crown-exp show r261124-000001",
     ]
 
 

@@ -93,3 +93,16 @@ def test_a_task_that_fails_is_told_as_its_exit_code(
 def test_its_home_is_on_this_machine(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.run(task, published(monkeypatch, Kept))
     assert Kept.told[1].home == Path(lab.home)
+
+
+def test_the_end_is_written_before_the_tracker_is_waited_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Looks(Kept):
+        def finish(self, exit_code: int, result: Any) -> None:
+            seen.extend(path.name for path in lab.home.parent.rglob("*.json"))
+
+    lab.run(task, published(monkeypatch, Looks))
+    assert {"result.json", "000001.end.json"} <= set(seen)

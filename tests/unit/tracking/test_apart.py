@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from crown_exp.tracking.apart import Apart, Failed
 
 THEIRS = '''
-import atexit, os, signal, subprocess, sys, threading, time
+import atexit, fcntl, os, signal, subprocess, sys, threading, time
 from crown_exp.errors import SettingsError
 
 
@@ -53,6 +55,26 @@ class Theirs:
 
     def about(self):
         return [os.getpid(), os.environ.get("MINE"), signal.getsignal(signal.SIGINT) is not None]
+
+    def echo(self, value):
+        return value
+
+    def temporary(self):
+        import tempfile
+
+        kept = tempfile.mkdtemp()
+        open(os.path.join(kept, "file"), "w").close()
+        return kept
+
+    def half(self):
+        for fd in range(3, 20):
+            try:
+                found = os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:
+                continue
+            if found.startswith("pipe:") and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+                os.write(fd, b"[true, 1")
+        time.sleep(1000)
 
     def hang(self):
         atexit.register(time.sleep, 1000)
@@ -138,6 +160,58 @@ def test_one_that_does_not_answer_is_ended(apart: Callable[[], Apart]) -> None:
     assert not alive(one.process.pid)
 
 
+@pytest.mark.timeout(60)
+def test_one_that_takes_no_question_is_ended(apart: Callable[[], Apart]) -> None:
+    one = apart()
+    call(one, "add", 1)
+    os.kill(one.process.pid, signal.SIGSTOP)
+    with pytest.raises(Failed, match=r"no answer to echo in 0\.1 s"):
+        one.call("echo", "x" * 10_000_000, seconds=0.1)
+    assert not alive(one.process.pid)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="its pipe is looked up in /proc")
+def test_one_that_answers_by_half_is_ended(apart: Callable[[], Apart]) -> None:
+    one = apart()
+    call(one, "add", 1)
+    with pytest.raises(Failed, match=r"no answer to half in 0\.5 s"):
+        one.call("half", seconds=0.5)
+    assert not alive(one.process.pid)
+
+
+def test_a_question_and_an_answer_may_be_large(apart: Callable[[], Apart]) -> None:
+    text = "ö" * 1_000_000
+    assert call(apart(), "echo", text) == text
+
+
+def test_its_temporary_files_go_with_it(apart: Callable[[], Apart]) -> None:
+    one = apart()
+    kept = Path(str(call(one, "temporary")))
+    assert (kept / "file").exists()
+    own = kept.parent
+    assert own.parent == Path(tempfile.gettempdir())
+    one.end()
+    assert not own.exists()
+
+
+def test_its_temporary_files_go_with_it_when_the_one_that_started_it_is_killed(
+    apart: Callable[[], Apart], tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    if (child := os.fork()) == 0:
+        one = apart()
+        told.write_text(str(call(one, "temporary")))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    own = Path(told.read_text()).parent
+    for _ in range(3000):
+        if not own.exists():
+            break
+        time.sleep(0.01)
+    assert not own.exists()
+
+
 def test_it_is_gone_with_the_object(apart: Callable[[], Apart]) -> None:
     one = apart()
     call(one, "add", 1)
@@ -162,7 +236,7 @@ def test_ctrl_c_is_not_its_affair(apart: Callable[[], Apart]) -> None:
     call(one, "add", 1)
     assert os.getpgid(one.process.pid) != os.getpgid(0)
     os.kill(one.process.pid, signal.SIGKILL)
-    with pytest.raises(Failed, match="its process ended with -9: it said nothing"):
+    with pytest.raises(Failed, match="its process was ended by SIGKILL: it said nothing"):
         call(one, "add", 1)
 
 

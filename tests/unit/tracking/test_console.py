@@ -10,7 +10,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from crown_exp.config.letters import columns
 from crown_exp.tracking import Loop, Point
 from crown_exp.tracking.console import Console, describe, duration, speed, with_bar
 from crown_exp.tracking.terminal import ERASE
@@ -68,6 +71,29 @@ def test_a_bar_where_there_is_room() -> None:
     assert with_bar("all", Loop("", 10, done=10), 79) == f"[{'=' * 20}] all"
 
 
+def test_a_name_is_harmless_and_cut() -> None:
+    text = describe(Loop("a\x07", 5), 0.0, {"x\x1b[31m\n": 1.0, "n" * 5000: 2.0})
+    assert text == f"a\\x07 0/5 steps  x\\x1b[31m\\n 1  {'n' * 59}… 2"
+
+
+@given(st.dictionaries(st.text(max_size=300), st.floats(), max_size=9), st.integers(0, 10**6))
+def test_a_line_is_one_and_short_whatever_the_names(values: dict[str, float], named: int) -> None:
+    text = describe(Loop("", 5), 0.0, values, named)
+    assert text.isprintable()
+    assert columns(text) < 160 + 9 * 12 + 40
+
+
+def test_the_names_that_have_no_room_are_counted() -> None:
+    values = {f"{at}{'n' * 49}": float(at) for at in range(5)}
+    shown = "".join(f"  {name} {value:.4g}" for name, value in list(values.items())[:3])
+    assert describe(Loop("", 5), 0.0, values, 1205) == f"0/5 steps{shown}  … 1,202 more"
+
+
+def test_a_bar_of_wide_letters_fits_the_width() -> None:
+    assert columns(with_bar("模" * 100, Loop("", 10, done=5), 79)) <= 79
+    assert columns(with_bar("模" * 30, Loop("", 10, done=5), 79)) <= 79
+
+
 class Clock:
     now = 100.0
 
@@ -112,6 +138,24 @@ def test_two_loops_keep_a_last_line_each_and_forget_each_other_s_values() -> Non
         console.take([point(2, **{value: 1.0})])
         console.end()
     assert stream.getvalue().splitlines() == ["2/2 steps  2.0/s  a 1", "b 2/2 steps  2.0/s  c 1"]
+
+
+def test_of_many_values_the_six_that_were_logged_first_are_shown() -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = Console(stream, "lines", clock=clock)
+    loop = Loop("", 3)
+    console.begin(loop)
+    clock.now += 1
+    loop.done = 1
+    console.take(
+        [point(1, loss=1.0, lr=0.1), Point(1, 0.0, {f"k{at}": 0.0 for at in range(20_000)})]
+    )
+    loop.done = 3
+    console.take([point(3, k0=2.0, k19999=7.0), point(3, loss=0.5)])
+    console.end()
+    assert stream.getvalue() == (
+        "3/3 steps  3.0/s  loss 0.5  lr 0.1  k0 2  k1 0  k2 0  k3 0  … 19,996 more\n"
+    )
 
 
 def test_a_loop_without_a_turn_shows_nothing() -> None:
@@ -192,6 +236,22 @@ def test_one_line_that_moves() -> None:
         assert not console.due  # nothing new
         console.end()
         assert screen.lines == [f"[{'=' * 20}] 4/4 steps  1.0/s  loss 1", ""]
+
+
+def test_a_name_with_a_newline_leaves_the_line_one() -> None:
+    with terminal() as screen:
+        clock = Clock()
+        console = Console(screen, "bar", clock=clock)
+        loop = Loop("", 2)
+        console.begin(loop)
+        for turn in (1, 2):
+            clock.now += 1
+            loop.done = turn
+            console.take([point(turn, **{"\x1b[31m\n": 1.0})])
+            console.draw()
+            assert len(screen.lines) == 1
+        console.end()
+        assert screen.lines == [f"[{'=' * 20}] 2/2 steps  1.0/s  \\x1b[31m\\n 1", ""]
 
 
 def test_what_others_print_stands_above_the_line() -> None:

@@ -126,11 +126,12 @@ def test_one_that_is_too_far_behind_is_left_out_and_its_points_freed(
     feed.take(points(2))
     feed.artifact(picture(2))
     assert said == [
-        "mine is 200,001 points behind; it is left out, the run goes on and its own log has it all"
+        "mine is 200,001 points behind; it is left out, and the run's own log has it all"
     ]
     assert not feed.waiting
     kept.go_on.set()
     feed.finish(0, None)
+    feed.thread.join()
     assert kept.told == [RUN]
     assert len(said) == 1
 
@@ -147,8 +148,7 @@ def test_one_that_hangs_delays_the_end_by_no_more_than_its_time(
         kept.reached.wait()
     feed.finish(0, None)
     assert said == [
-        "mine was not done 0.05 s after the end; "
-        "it is left out, the run goes on and its own log has it all"
+        "mine was not done 0.05 s after the end; it is left out, and the run's own log has it all"
     ]
     kept.go_on.set()
     feed.thread.join()
@@ -183,7 +183,7 @@ def test_one_that_fails_is_told_of_once_in_a_line(
     feed.take(points(2))
     assert len(said) == 1
     assert said[0].startswith(f"mine {words}")
-    assert said[0].endswith("it is left out, the run goes on and its own log has it all")
+    assert said[0].endswith("it is left out, and the run's own log has it all")
 
 
 def test_one_that_cannot_be_made_is_told_of(said: list[str]) -> None:
@@ -192,3 +192,17 @@ def test_one_that_cannot_be_made_is_told_of(said: list[str]) -> None:
 
     Feed(make, "mine", RUN, say=said.append).finish(0, None)
     assert said[0].startswith("mine failed: ImportError: No module named 'theirs';")
+
+
+def test_the_user_is_told_what_is_waited_for_and_may_give_up(
+    said: list[str], waiting: Callable[[str], Kept]
+) -> None:
+    kept = waiting("finish")
+    kept.again = "crown push"  # type: ignore[attr-defined]
+    feed = Feed(lambda: kept, "mine", RUN, say=said.append)
+    feed.finish(0, None, lambda: len(said) > 0)
+    assert said == [
+        "waiting for mine, 10 s at most; Ctrl-C leaves it",
+        "mine was not waited for; it is left out, and the run's own log has it all; "
+        "to send it later: crown push r261124-k7f3q2",
+    ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.machinery
 import json
 import os
 import signal
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 
 from crown_exp.errors import CrownError, SettingsError
 from crown_exp.tracking import Artifact, Point, TrackedRun
-from crown_exp.tracking.wandb import WandB, chosen_mode, environment, has_key
+from crown_exp.tracking.wandb import WandB, chosen_mode, environment, has_key, take_listed
 from tests import wandb_files
 
 KEY = "0123456789" * 4
@@ -106,6 +109,35 @@ def test_its_process_gets_the_environment_but_no_service_of_another_wandb() -> N
     assert "WANDB_SERVICE" not in given
 
 
+# --- its files ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_listed_if_name_and_content_are_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"text")
+    mine = Artifact("notes/a.txt", 5, path, "text")
+    digest = hashlib.md5(b"text", usedforsecurity=False)
+    for sum_ in (digest.hexdigest(), base64.b64encode(digest.digest()).decode()):
+        listed = {"5/notes/a.txt": sum_, "output.log": ""}
+        assert take_listed(listed, mine)
+        assert listed == {"output.log": ""}
+        assert not take_listed(listed, mine)
+    for other in ({}, {"5/notes/a.txt": ""}, {"5/notes/a.txt": "0" * 32}, {"6/notes/a.txt": sum_}):
+        assert not take_listed(dict(other), mine)
+
+
+def test_a_picture_is_listed_as_often_as_it_is_in_the_history(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"picture")
+    begin = hashlib.sha256(b"picture").hexdigest()[:20]
+    listed = {f"media/images/all/a.png_12_{begin}.png": "", "media/images/all/a.png_13_0.png": ""}
+    picture = Artifact("all/a.png", 5, path, "image")
+    assert not take_listed(dict(listed), picture._replace(name="b.png"))
+    assert not take_listed(dict(listed), picture._replace(kind="file"))
+    assert take_listed(listed, picture)
+    assert not take_listed(listed, picture)
+
+
 # --- a run ----------------------------------------------------------------------------------------
 
 
@@ -182,8 +214,16 @@ def test_a_disabled_one_starts_nothing(run: TrackedRun) -> None:
 
 
 def test_it_leaves_this_process_and_the_users_folder_alone(
-    run: TrackedRun, nobody_is_logged_in: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run: TrackedRun,
+    nobody_is_logged_in: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
     def state() -> tuple[Any, ...]:
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         return dict(os.environ), sys.excepthook, handlers, sys.stdout, sys.stderr, Path.cwd()
@@ -198,6 +238,7 @@ def test_it_leaves_this_process_and_the_users_folder_alone(
     assert capfd.readouterr() == ("", "")
     assert [path.name for path in nobody_is_logged_in.rglob("*")] == ["pyproject.toml"]
     assert list((tmp_path / "user").rglob("*")) == []
+    assert list((tmp_path / "temporary").rglob("*")) == []
     assert {path.name for path in run.home.iterdir()} == {"wandb"}
     assert tracker.child is not None
     assert tracker.child.process.returncode is not None
