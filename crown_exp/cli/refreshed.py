@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from crown_exp.cli.letters import plain
 from crown_exp.cli.screen import complain
+from crown_exp.config.project import find_project
+from crown_exp.config.settings import home_of
 from crown_exp.errors import ConfigError
 from crown_exp.launch.index import Index, look, look_at, open_index
 
@@ -48,9 +51,14 @@ def refreshed_index() -> Iterator[RefreshedIndex]:
     """The index of the current directory's project, after a look at its store of at most two seconds.
 
     What is not as it should be is said on standard error. A store that cannot be read leaves what was
-    known before. Raises SettingsError, or DatabaseError if the index cannot be read.
+    known before. Raises SettingsError, DatabaseError if the index cannot be read, ConfigError outside of a
+    project where nothing was ever run: asking leaves nothing behind.
     """
-    with open_index() as index:
+    project = find_project(Path.cwd())
+    if project is None and not home_of(None).exists():
+        what = "no project is here or above, nor any run; change to one, or type: crown-exp init"
+        raise ConfigError.of(str(Path.cwd()), what)
+    with open_index(project) as index:
         told = look(index, say)
         if told is None:
             yield RefreshedIndex(**vars(index), readable=False)

@@ -18,12 +18,13 @@ zeros. So a reader takes the frames that are whole and stops at the first that i
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -38,6 +39,8 @@ Record = Sequence[Any]
 _FORMAT = struct.Struct("<H")
 _FRAME = struct.Struct("<II")
 _FIRST = len(MAGIC) + _FORMAT.size
+FRAME_HEAD = _FRAME.size
+"""Bytes before the payload of a frame."""
 _SMALLEST = len(b"[]")
 
 
@@ -121,9 +124,12 @@ def decode_segment(data: bytes, source: str = "log segment") -> Segment:
         raise CrownError(
             f"{source}: has format {written}, this crown_exp reads {FORMAT}; upgrade crown_exp"
         )
-    payloads, good = _frames(data, _FIRST)
-    if not payloads:
+    file = io.BytesIO(data)
+    file.seek(_FIRST)
+    found = list(frames(file, _FIRST, len(data)))
+    if not found:
         return Segment(None, [], 0, True)
+    payloads, good = [payload for _, payload in found], found[-1][0]
     try:
         first = json.loads(payloads[0])
         header = SegmentHeader(first["run"], first["attempt"], first["segment"])
@@ -133,16 +139,18 @@ def decode_segment(data: bytes, source: str = "log segment") -> Segment:
     return Segment(header, batches, good, good < len(data))
 
 
-def _frames(data: bytes, at: int) -> tuple[list[bytes], int]:
-    """The payloads of the whole frames from byte `at` on, and where they end."""
-    payloads = []
-    while at + _FRAME.size <= len(data):
-        length, crc = _FRAME.unpack_from(data, at)
-        start = at + _FRAME.size
-        payload = data[start : start + length]
-        # A tail of zeros has the right checksum for no bytes, and no payload is that short.
-        if length < _SMALLEST or len(payload) != length or zlib.crc32(payload) != crc:
-            break
-        payloads.append(payload)
-        at = start + length
-    return payloads, at
+def frames(file: IO[bytes], at: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """(where it ends, payload) of every whole frame of a segment of `size` bytes, from byte `at` on.
+
+    The file stands at that byte. A tail of zeros is none: it has the right checksum for no bytes, and no
+    payload is that short.
+    """
+    while len(head := file.read(_FRAME.size)) == _FRAME.size:
+        length, crc = _FRAME.unpack(head)
+        at += _FRAME.size + length
+        if length < _SMALLEST or at > size:
+            return
+        payload = file.read(length)
+        if len(payload) != length or zlib.crc32(payload) != crc:
+            return
+        yield at, payload

@@ -6,8 +6,6 @@ Nothing is held that was read: a log may have millions of points.
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +27,13 @@ from crown_exp.folder import (
     judge,
     state,
 )
-from crown_exp.folder.segment import encode_header
+from crown_exp.folder.segment import FRAME_HEAD, encode_header, frames
 from crown_exp.launch.log_items import Item, Pick, everything, of_log, of_record, of_text
 from crown_exp.outcome import State
 from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.machine import here
 from crown_exp.storage.runs import read_facts
 
-_FRAME = struct.Struct("<II")  # as crown_exp.folder.segment describes it: length, crc32
-_SMALLEST = len(b"[]")
 _LINE = 64 << 10
 """Longer lines of text are cut into such pieces, in bytes."""
 
@@ -235,8 +231,8 @@ class LogReader:
         with self._opened(part.path) as file:
             bounds = self._bounds(part, file)
             for start, end in reversed(bounds):
-                file.seek(start + _FRAME.size)
-                payload = file.read(end - start - _FRAME.size)
+                file.seek(start + FRAME_HEAD)
+                payload = file.read(end - start - FRAME_HEAD)
                 yield from reversed(list(self._items(part, payload)))
 
     def _bounds(self, part: Part, file: IO[bytes]) -> list[tuple[int, int]]:
@@ -283,16 +279,3 @@ class LogReader:
     def _problem(self, line: str) -> None:
         if line not in self.problems:
             self.problems.append(line)
-
-
-def frames(file: IO[bytes], at: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """(where it ends, payload) of every whole frame from `at` on, where the file stands."""
-    while len(head := file.read(_FRAME.size)) == _FRAME.size:
-        length, crc = _FRAME.unpack(head)
-        at += _FRAME.size + length
-        if length < _SMALLEST or at > size:
-            return
-        payload = file.read(length)
-        if len(payload) != length or zlib.crc32(payload) != crc:
-            return
-        yield at, payload

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -243,3 +244,16 @@ def test_an_encoding_without_the_letters_loses_no_json(
     assert guarded(["runs", "--json"]) == 0
     sys.stdout.flush()
     assert json.loads(raw.getvalue())["runs"][0]["name"] == "模型"
+
+
+def test_outside_of_a_project_asking_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CROWN_HOME", raising=False)
+    for word in ("runs", "show", "prune"):
+        assert guarded([word]) == 2
+        said = capsys.readouterr().err
+        assert "no project is here or above" in said
+        assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
