@@ -53,7 +53,7 @@ def checked(index: Index, run_id: str) -> Doomed:
     from crown_exp.outcome import State
 
     try:
-        info = index.get(run_id).run
+        info = index.info(run_id)
     except ConfigError:
         return sized(index, run_id, None)
     if info.state in (State.RUNNING, State.QUEUED):

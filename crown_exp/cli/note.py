@@ -36,7 +36,7 @@ def command(run: str, words: tuple[str, ...], clear: bool, as_json: bool) -> Non
                 change_run, index.registry, index.blobs, run_id, change,
                 user=index.settings.user, clock=index.clock,
             )  # fmt: skip
-        found = index.call(index.registry.get, run_id).run.note
+        found = index.info(run_id).note
     if as_json:
         write_json({"id": run_id, "note": found})
     else:

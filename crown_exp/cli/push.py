@@ -74,7 +74,7 @@ def command(
     with refreshed_index() as index:
         mode = reachable_mode()
         found = dict.fromkeys(map(index.find, runs))
-        chosen = [ended(index.call(index.registry.get, run)) for run in found]
+        chosen = [ended(index.get(run)) for run in found]
         pushed: list[Pushed] = []
         try:
             for details in chosen:

@@ -36,7 +36,7 @@ class RefreshedIndex(Index):
                 if typed and (run.startswith(typed) or run.partition("-")[2].startswith(typed)):
                     raise self._deleted(run) from None
             raise
-        if self.readable and self.call(self.registry.get, run_id).run.store == self.blobs.url:
+        if self.readable and self.call(self.registry.info, run_id).store == self.blobs.url:
             told = look_at(self, run_id, say)  # of a completed run, tags and notes may be new
             if told is not None and told.gone:
                 raise self._deleted(run_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from crown_exp.registry.values import ALONE, leaves
+
 if TYPE_CHECKING:
     from crown_exp.registry.base import RunInfo
 
@@ -46,16 +48,8 @@ def run_json(run: RunInfo, config: Mapping[str, Any] | None) -> dict[str, Any]:
 def numbers_of(result: object) -> dict[str, float | int]:
     """The numbers of a result by their dotted names, in its order; a bare number is called `result`."""
     if isinstance(result, Mapping):
-        return {name: value for name, value in _walk(result, "") if _is_number(value)}
-    return {"result": result} if _is_number(result) else {}  # type: ignore[dict-item]
-
-
-def _walk(tree: Mapping[Any, Any], above: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        inner = f"{above}{key}"
-        found += _walk(value, f"{inner}.") if isinstance(value, Mapping) else [(inner, value)]
-    return found
+        return {name: value for name, value in leaves(result) if _is_number(value)}
+    return {ALONE: result} if _is_number(result) else {}  # type: ignore[dict-item]
 
 
 def _is_number(value: object) -> bool:

@@ -14,6 +14,7 @@ from crown_exp.cli.run_json import numbers_of, run_json
 from crown_exp.cli.screen import Screen, screen, write_json, write_lines
 from crown_exp.cli.table import STATES, Cell, Column, table
 from crown_exp.errors import ConfigError
+from crown_exp.registry.base import MOST
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,9 +27,6 @@ OWN_VALUES = 2
 """How many values of the results are shown where none are asked for."""
 
 DIGITS = 4
-
-MOST = 2**31 - 1
-"""The most runs that may be asked for: more than any index holds, and what every database counts to."""
 
 
 @click.command(name="runs")

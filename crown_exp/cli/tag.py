@@ -75,13 +75,13 @@ def tags_after(index: RefreshedIndex, run_id: str, change: Change) -> list[str]:
     """The tags of a run, changed if that changes anything."""
     from crown_exp.registry import change_run
 
-    before = set(index.call(index.registry.get, run_id).run.tags)
+    before = set(index.info(run_id).tags)
     if set(change.add) - before or set(change.remove) & before:
         user = index.settings.user
         index.call(
             change_run, index.registry, index.blobs, run_id, change, user=user, clock=index.clock
         )
-        return list(index.call(index.registry.get, run_id).run.tags)
+        return list(index.info(run_id).tags)
     return sorted(before)
 
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from operator import index
 
 from crown_exp.errors import ConfigError
-
-MOST = 2**31 - 1
-"""The most that may be asked for: more than any index holds, and what every database counts to."""
+from crown_exp.registry.base import MOST
 
 
 def text(name: str, value: object) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crown_exp.errors import CrownError
+from crown_exp.registry.values import ALONE, leaves
 
 if TYPE_CHECKING:
     import pandas
@@ -43,7 +44,7 @@ def frame(
     }
     for name in columns:
         table.setdefault(name, [run.values.get(name) for run in runs])
-    differing = differences([flat(configs.get(run.id) or {}) for run in runs])
+    differing = differences([dict(leaves(configs.get(run.id) or {})) for run in runs])
     for name, values in differing.items():
         if name not in OWN:
             table.setdefault(name, values)
@@ -53,24 +54,11 @@ def frame(
     return pandas.DataFrame(table, index=index)
 
 
-def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value of a tree by its dotted name; a list, or an empty mapping, is one value."""
-    return dict(_walk(tree, ""))
-
-
-def _walk(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
-    for key, item in tree.items():
-        if isinstance(item, Mapping) and item:
-            yield from _walk(item, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", item
-
-
 def results(result: Any) -> dict[str, Any]:
     """What a task returned, by name."""
     if result is None:
         return {}
-    return flat(result) if isinstance(result, Mapping) else {"result": result}
+    return dict(leaves(result)) if isinstance(result, Mapping) else {ALONE: result}
 
 
 def beside(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

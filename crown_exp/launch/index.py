@@ -66,6 +66,10 @@ class Index:
         details = self.call(partial(self.registry.get, run, now=self.clock.now()))
         return replace(details, run=self.seen_here(details.run))
 
+    def info(self, run: str) -> RunInfo:
+        """As `Registry.info`, as this machine sees it."""
+        return self.seen_here(self.call(partial(self.registry.info, run, now=self.clock.now())))
+
     def compare(self, runs: Sequence[str]) -> Comparison:
         """As `Registry.compare`, as this machine sees it."""
         found = self.call(partial(self.registry.compare, runs, now=self.clock.now()))

@@ -10,7 +10,7 @@ from crown_exp.folder import RunPaths
 from crown_exp.folder.segment import Record
 from crown_exp.registry.points import Cursor, Place
 from crown_exp.registry.reading import RESUMED
-from crown_exp.registry.segments import read_segment
+from crown_exp.registry.segments import read_segment, torn_line
 from crown_exp.storage import BlobStore
 from crown_exp.tracking import Point
 
@@ -37,8 +37,7 @@ async def read_points(blobs: BlobStore, run_id: str) -> tuple[list[Point], list[
             problems.append(f"{error}; it is passed over")
             continue
         if found.torn:
-            what = f"what comes after {found.good_bytes:,} bytes is torn or damaged"
-            problems.append(f"{entry.path}: {what}; it is passed over")
+            problems.append(torn_line(entry.path, found))
         attempts.setdefault(place[0], []).extend(
             record for batch in found.batches for record in batch
         )

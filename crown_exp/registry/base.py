@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 REINDEX = "`crown-exp reindex` makes it anew from the runs"
 """What to do about an index that is of no use."""
 
+MOST = 2**31 - 1
+"""The most that may be asked for: more than any index holds, and what every database counts to."""
+
 LATEST = "latest"
 """What is typed for the run that was made last."""
 

@@ -21,7 +21,7 @@ from crown_exp.registry.notes import applied, folder, read_change
 from crown_exp.registry.points import Cursor, Place
 from crown_exp.registry.registry import Registry
 from crown_exp.registry.rows import Findings
-from crown_exp.registry.segments import read_segment, take_in
+from crown_exp.registry.segments import read_segment, take_in, torn_line
 from crown_exp.storage import BlobStore, NotFound
 from crown_exp.storage.base import Entry
 from crown_exp.storage.database.columns import tagged
@@ -112,8 +112,7 @@ async def _ingest_log(
             problems.append(f"{error}; it is passed over")
             continue
         if found.torn and place.attempt in over:  # else a frame that is being written
-            what = f"what comes after {found.good_bytes:,} bytes is torn or damaged"
-            problems.append(f"{entry.path}: {what}; it is passed over")
+            problems.append(torn_line(entry.path, found))
         taken, refused = await take_in(registry, place, cursor, found)
         records += taken
         if refused:

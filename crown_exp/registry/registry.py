@@ -16,6 +16,7 @@ from crown_exp.registry.base import (
     Details,
     Filter,
     Page,
+    RunInfo,
     Summary,
 )
 from crown_exp.registry.models import configs
@@ -65,6 +66,13 @@ class Registry:
         """A run with all that one look at it shows."""
         async with self.database.read() as connection:
             return await lookups.find_details(connection, prefix, now or SystemClock().now())
+
+    async def info(self, prefix: str, *, now: datetime | None = None) -> RunInfo:
+        """A run without what is read for a whole page of it: its config, attempts, metrics, files, events."""
+        async with self.database.read() as connection:
+            run_id = await lookups.find_id(connection, prefix)
+            (found,) = await lookups.find_infos(connection, [run_id], now or SystemClock().now())
+            return found
 
     async def find(self, prefix: str) -> str:
         """The id of a run."""

@@ -36,6 +36,13 @@ async def take_in(
     return len(records), refused
 
 
+def torn_line(path: str, found: Segment) -> str:
+    """What to say of a segment that is not whole and will not be."""
+    return (
+        f"{path}: what comes after {found.good_bytes:,} bytes is torn or damaged; it is passed over"
+    )
+
+
 async def read_segment(blobs: BlobStore, path: str, place: Place, cursor: Cursor) -> Segment:
     """What a segment has after the cursor. Raises CrownError for what is no segment, or not this one."""
     header = encode_header(place.run, place.attempt, place.segment)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from crown_exp.config.nearest import did_you_mean, known_names
 from crown_exp.config.units import parse_interval
@@ -22,7 +22,6 @@ from crown_exp.outcome import State
 from crown_exp.registry.base import Condition, Filter, Operator, Statistic, Wanted
 
 FIELDS = ("experiment", "state", "tag", "user", "sweep", "name", "compute", "signature")
-OPERATORS: tuple[Operator, ...] = get_args(Operator)
 STATISTICS: tuple[Statistic, ...] = ("last", "min", "max")
 
 _TERM = re.compile(

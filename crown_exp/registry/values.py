@@ -26,16 +26,18 @@ class Value(NamedTuple):
 
 def flatten(tree: object) -> dict[str, Value]:
     """Every value of a tree of mappings by its dotted name; a list, or an empty mapping, is one value."""
-    return dict(_walk(tree, "")) if isinstance(tree, Mapping) and tree else {ALONE: value_of(tree)}
+    found = leaves(tree) if isinstance(tree, Mapping) and tree else [(ALONE, tree)]
+    return {name: value_of(item) for name, item in found}
 
 
-def _walk(tree: Mapping[Any, Any], above: str) -> Iterator[tuple[str, Value]]:
+def leaves(tree: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a tree as it is, with its dotted name; a list, or an empty mapping, is one value."""
     for key, item in tree.items():
         name = f"{above}{key}"
         if isinstance(item, Mapping) and item:
-            yield from _walk(item, f"{name}.")
+            yield from leaves(item, f"{name}.")
         else:
-            yield name, value_of(item)
+            yield name, item
 
 
 def value_of(item: object) -> Value:

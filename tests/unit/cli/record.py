@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from crown_exp.__main__ import guarded
+from crown_exp.registry.opening import VERSION_TABLE
 from crown_exp.storage import BlobStore, Portal, open_blobs
 
 
@@ -75,3 +77,16 @@ def world(
     monkeypatch.setenv("CROWN_USER", "ada")
     with Portal() as portal:
         yield World(root, open_blobs(str(root / "store")), portal, capture)
+
+
+def newer(path: Path) -> None:
+    """A registry becomes one of a newer version."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+
+
+def foreign(path: Path) -> None:
+    """A registry becomes the database of another program."""
+    path.unlink()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE theirs (x)")

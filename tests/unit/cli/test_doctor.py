@@ -18,8 +18,7 @@ from crown_exp.launch.doctor.examine import all_checks, examine, look_around
 from crown_exp.launch.doctor.machine import unmet
 from crown_exp.launch.doctor.probe import answer
 from crown_exp.launch.doctor.record import clock
-from crown_exp.registry.opening import VERSION_TABLE
-from tests.unit.cli.record import World, world
+from tests.unit.cli.record import World, foreign, newer, world
 from tests.unit.registry.folders import complete_run
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -284,17 +283,6 @@ def test_the_registry_is_looked_at_and_not_changed(here: World) -> None:
     assert finding.status == "ok"
     assert ", runs: 1, tables " in finding.found and finding.found.endswith("journal wal, sound")
     assert here.database.read_bytes() == before
-
-
-def newer(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
-
-
-def foreign(path: Path) -> None:
-    path.unlink()
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE theirs (x)")
 
 
 def damaged(path: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crown_exp.registry.opening import VERSION_TABLE
-from tests.unit.cli.record import World, world
+from tests.unit.cli.record import World, foreign, newer, world
 from tests.unit.registry.folders import complete_run, make_run
 
 
@@ -24,17 +23,6 @@ def here(
 def garbage(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"no database" * 1000)
-
-
-def newer(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
-
-
-def foreign(path: Path) -> None:
-    path.unlink()
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE theirs (x)")
 
 
 def test_the_index_is_made_anew(here: World) -> None:

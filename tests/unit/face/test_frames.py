@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from crown_exp.face.frames import differences, flat, results
+from crown_exp.face.frames import differences, results
+from crown_exp.registry.values import leaves
 
 
 def test_a_tree_by_dotted_names() -> None:
     tree = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "empty": {}, "none": None}
-    assert flat(tree) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "empty": {}, "none": None}
+    assert dict(leaves(tree)) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "empty": {}, "none": None}
 
 
 def test_only_what_differs() -> None:

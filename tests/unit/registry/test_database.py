@@ -165,8 +165,8 @@ def test_another_url_is_refused_without_its_password(url: str) -> None:
 
 
 MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
-30 22 0:40 / /home/ada rw,relatime shared:1 - nfs4 server:/home rw
-31 30 0:41 / /home/ada/local\040disk rw - xfs /dev/sdb rw
+30 22 0:40 / /srv/ada rw,relatime shared:1 - nfs4 server:/srv rw
+31 30 0:41 / /srv/ada/local\040disk rw - xfs /dev/sdb rw
 32 22 0:42 / /mnt/cloud rw - fuse.sshfs host: rw
 33 22 0:43 / /mnt/fuse-ext rw - fuseblk /dev/sdc rw
 nonsense
@@ -177,9 +177,9 @@ nonsense
     ("place", "shared"),
     [
         ("/var/x", False),
-        ("/home/ada/registry.db", True),
-        ("/home/adam/registry.db", False),
-        ("/home/ada/local disk/registry.db", False),
+        ("/srv/ada/registry.db", True),
+        ("/srv/adam/registry.db", False),
+        ("/srv/ada/local disk/registry.db", False),
         ("/mnt/cloud/deep/below", True),
         ("/mnt/fuse-ext/x", False),
     ],
