@@ -31,7 +31,7 @@ MOST_EVENTS = 5
 NOTE = 600
 """Characters of a note, or another text, that are shown."""
 
-TOLD_ELSEWHERE = frozenset({"artifact", "beat"})
+TOLD_ELSEWHERE = frozenset({"artifact", "beat", "memory"})
 """Events of which another section tells."""
 
 OPEN = frozenset({State.PLANNED, State.QUEUED, State.RUNNING})
@@ -175,11 +175,12 @@ class RunPage:
                 age(it.started, self.now) if it.started else "?",
                 attempt_took(it, self.now),
                 numerics_text(it.numerics),
+                memory_text(self.details.events, it.attempt),
                 ended_text(it),
             ]
             for it in shown
         ]
-        headers = ["#", "host", "started", "took", "device", "ended"]
+        headers = ["#", "host", "started", "took", "device", "memory", "ended"]
         left = len(self.details.attempts) - len(shown)
         yield from (
             self.table(headers, rows, f"and {left:,} earlier" if left else "") if rows else ()
@@ -288,6 +289,13 @@ def numerics_text(numerics: Mapping[str, Any] | None) -> str:
     """The device and the precision of an attempt."""
     known = numerics or {}
     return " ".join(str(known[name]) for name in ("device", "precision") if name in known)
+
+
+def memory_text(events: Sequence[EventInfo], attempt: int) -> str:
+    """The most memory that an attempt took: of its process, and of a GPU's own."""
+    peaks = [it.data for it in events if it.kind == "memory" and it.attempt == attempt]
+    found = peaks[-1] if peaks and isinstance(peaks[-1], Mapping) else {}
+    return " + ".join(size(count) for count in found.values() if isinstance(count, int))
 
 
 def ended_text(attempt: AttemptInfo) -> str:

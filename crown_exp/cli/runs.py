@@ -63,7 +63,7 @@ def command(
       "age<7d"               made in the last seven days; also >
       "lr<0.01"              by a value: a result, a key of the config, the
       "min(loss)<=0.2"       last value of a metric, or its min or max
-      name~text              that contain a text
+      key~text               whose value contains a text
     The shell takes < and > for itself outside of quotes.
     """
     from crown_exp.cli.refreshed import refreshed_index

@@ -120,6 +120,12 @@ class Device:
     workers: Annotated[int, Ge(0)] = option(
         0, "processes that load batches; cannot change the result", unit="processes"
     )
+    worker_timeout: Annotated[float, Gt(0)] | None = option(
+        600.0, "how long a batch from workers is waited for; null: for ever", unit="seconds"
+    )
+    compile: bool | Literal["auto"] = option(
+        False, "torch.compile what run.build makes; auto: on cuda, in loops that repay it"
+    )
 
 
 @dataclass
@@ -166,7 +172,10 @@ class Schema:
         "seeds python, numpy, torch and the order of samples; null draws one and records it",
         decides=True,
     )
-    debug: bool = option(False, "a few turns, no workers, post-mortem on error", planned=True)
+    debug: bool = option(
+        False,
+        "a few turns in a throw-away store, without workers, compiling or tracker; post-mortem on error",
+    )
     reuse: Literal["code", "signature", "never"] = option(
         "code", "when a sweep takes the result of an equal finished run", planned=True
     )

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from crown_exp.data.batches import Batches
     from crown_exp.data.move import leading, move_to, split
     from crown_exp.data.order import mix
+    from crown_exp.data.stream import Stream, is_stream
+    from crown_exp.data.zipped import Zipped
 
-__all__ = ["Batches", "leading", "mix", "move_to", "split"]
+__all__ = ["Batches", "Stream", "Zipped", "is_stream", "leading", "mix", "move_to", "split"]
 
 _HOME = {
     "Batches": "batches",
+    "Stream": "stream",
+    "Zipped": "zipped",
+    "is_stream": "stream",
     "leading": "move",
     "mix": "order",
     "move_to": "move",

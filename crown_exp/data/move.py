@@ -7,15 +7,32 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections import UserDict, deque
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import pairwise
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crown_exp.errors import TaskError
+
+WIDE = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+"""What MPS has no kernels for, and what it has instead."""
+
+DEEP = 4
+"""Objects within objects that are looked into for a tensor that would stay behind."""
+
+
+PLAIN = (str, bytes, int, float, type, ModuleType, FunctionType, BuiltinFunctionType)
+"""What is not looked into."""
+
+
+class _Unfit(Exception):
+    """A part of a batch that cannot be handled, and why; `_walk` finds where it is."""
 
 
 def move_to(device: torch.device | str, dtype: torch.dtype | None = None) -> Callable[[Any], Any]:
@@ -23,20 +40,34 @@ def move_to(device: torch.device | str, dtype: torch.dtype | None = None) -> Cal
 
     Objects with a method `to` (packed sequences, graph batches) move themselves, without `dtype`.
     Whatever holds no tensor (text, numbers, None, arrays) passes through as it is; an object that
-    holds one and cannot be moved is a TaskError. The batch given is not changed; tensors which are
-    already there are shared with it.
+    holds one and cannot be moved is a TaskError that says where in the batch it is, and so is what
+    can be read once (a generator), and float64 for mps. The batch given is not changed; tensors which
+    are already there are shared with it.
     """
     target = torch.device(device)
     # To CUDA only: from the device a copy that is not awaited hands over unfinished memory.
     ahead = target.type == "cuda"
+    narrow = target.type == "mps" and dtype is None
 
     def move(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
+            if narrow and leaf.dtype in WIDE:
+                raise _Unfit(leaf, f"is {_name(leaf.dtype)}, which mps does not compute in; make it "
+                                   f"{_name(WIDE[leaf.dtype])} in the dataset")  # fmt: skip
             cast = dtype if leaf.is_floating_point() else None
             return leaf.to(target, cast, non_blocking=ahead)
         return leaf.to(target)
 
     return lambda batch: _walk(batch, move, movable=True)
+
+
+def pin(batch: Any) -> Any:
+    """A batch with every tensor in page-locked memory, and whatever has a method `pin_memory`."""
+
+    def pinned(leaf: Any) -> Any:
+        return leaf.pin_memory() if hasattr(leaf, "pin_memory") else leaf
+
+    return _walk(batch, pinned, movable=True)
 
 
 def split(batch: Any, parts: int) -> list[Any]:
@@ -97,14 +128,46 @@ def _walk(
             return _with_items(item, walk)
         if dataclasses.is_dataclass(item) and not isinstance(item, type):
             return _with_fields(item, walk)
+        if isinstance(item, Iterator):
+            raise _Unfit(item, f"is a {type(item).__name__}, which is read once; make it a list")
         if _holds_tensor(item):
-            raise TaskError(
-                f"{type(item).__name__} holds tensors that cannot be reached; "
-                "make it a dict or a dataclass, or give it a method to(device)"
+            raise _Unfit(
+                item,
+                f": {type(item).__name__} holds tensors that cannot be reached; make it a dict or a "
+                "dataclass, or give it a method to(device)",
             )
         return item
 
-    return walk(value)
+    try:
+        return walk(value)
+    except _Unfit as error:
+        part, why = error.args
+        gap = "" if why.startswith(":") else " "
+        raise TaskError(f"{_path(value, part)}{gap}{why}") from None
+
+
+def _path(value: Any, part: Any, path: str = "batch") -> str:
+    """Where a part is: `batch["image"][0]`; "" if not within `value`."""
+    if value is part:
+        return path
+    inside: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, list | tuple):
+        names = getattr(value, "_fields", None)
+        inside = ((f".{names[at]}" if names else f"[{at}]", item) for at, item in enumerate(value))
+    elif isinstance(value, dict | UserDict):
+        inside = (
+            (f"[{json.dumps(key) if isinstance(key, str) else repr(key)}]", item)
+            for key, item in value.items()
+        )
+    elif dataclasses.is_dataclass(value):
+        inside = (
+            (f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value)
+        )
+    return next((found for step, item in inside if (found := _path(item, part, path + step))), "")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _rebuilt(old: Any, items: Iterator[Any]) -> Any:
@@ -127,19 +190,26 @@ def _with_fields(old: Any, walk: Callable[[Any], Any]) -> Any:
 
 
 def _holds_tensor(value: Any) -> bool:
-    """Among the attributes and elements of an object that is not walked."""
-    inside = list(getattr(value, "__dict__", {}).values())
-    inside += [getattr(value, slot, None) for slot in getattr(type(value), "__slots__", ())]
-    if isinstance(value, Mapping):
-        inside += value.values()
-    elif isinstance(value, Set | deque):
-        inside += value
+    """Among the attributes and elements of an object that is not walked, and of those in it."""
+    seen: set[int] = set()
+    inside = [(value, 0)]
     while inside:
-        item = inside.pop()
+        item, depth = inside.pop()
         if isinstance(item, Tensor):
             return True
-        if isinstance(item, list | tuple | set | frozenset):
-            inside += item
-        elif isinstance(item, dict):
-            inside += item.values()
+        if depth <= DEEP and id(item) not in seen and not isinstance(item, PLAIN):
+            seen.add(id(item))
+            inside += [(part, depth + 1) for part in _parts(item)]
     return False
+
+
+def _parts(item: Any) -> Iterator[Any]:
+    if isinstance(item, Mapping):
+        yield from item.values()
+    elif isinstance(item, list | tuple | Set | deque):
+        yield from item
+    elif isinstance(item, np.ndarray):
+        yield from item.flat if item.dtype == object else ()
+    yield from getattr(item, "__dict__", {}).values()
+    for slot in getattr(type(item), "__slots__", ()):
+        yield getattr(item, slot, None)

@@ -11,8 +11,9 @@ from crown_exp.config.compose import Composition, new_loader
 from crown_exp.config.diagnose import sound
 from crown_exp.config.layers import conf_layers, layered
 from crown_exp.config.project import Project, find_project
+from crown_exp.errors import CrownError
 from crown_exp.launch.collect import RunFailed
-from crown_exp.launch.session import open_session
+from crown_exp.launch.session import Session, for_debugging, open_session
 from crown_exp.launch.submit import Order
 from crown_exp.outcome import ExitCode
 from crown_exp.runner import run_attempt
@@ -21,12 +22,19 @@ from crown_exp.runner.process import importable
 
 @dataclass(frozen=True)
 class Started:
-    """A run that `start` saw through. folder: in the store, a path if the store is on this machine."""
+    """A run that `start` saw through. kept: its folder; None of a debug run, which leaves none."""
 
     id: str
     name: str
     result: Any
-    folder: Path | str
+    kept: Path | str | None
+
+    @property
+    def folder(self) -> Path | str:
+        """In the store; a path if that is on this machine. Raises CrownError after a debug run."""
+        if self.kept is None:
+            raise CrownError(f"{self.id} was a debug run: its folder is gone")
+        return self.kept
 
 
 def compose(*overrides: str) -> dict[str, Any]:
@@ -45,21 +53,30 @@ def start(*overrides: str) -> Started:
     reason; the task's own traceback is printed.
     """
     project = find_project(Path.cwd())
-    with importable(project.root if project else Path.cwd()), open_session(project) as session:
+    with importable(project.root if project else Path.cwd()):
         order = Order(*checked(project, overrides))
-        record = session.make(order)
-        ending = run_attempt(
-            session.portal, session.blobs, record.id,
-            home=session.settings.home, root=session.root, database=session.database,
-        )  # fmt: skip
-        if ending.exit_code == ExitCode.INTERRUPTED:
-            raise KeyboardInterrupt
-        if ending.exit_code != ExitCode.OK:
-            raise RunFailed(f"{record.id}: {ending.error}", ending.exit_code)
-        folder = session.blobs.local_path(f"runs/{record.id}")
-        return Started(
-            record.id, record.name, ending.result, folder or f"{session.blobs.url}/runs/{record.id}"
-        )
+        debug = order.composition.config["debug"]
+        with open_session(project, debug=debug) as session:
+            if debug:
+                order = for_debugging(order)
+            return carried_out(session, order)
+
+
+def carried_out(session: Session, order: Order) -> Started:
+    """Make the run and see it through. Raises as `start`."""
+    record = session.make(order)
+    ending = run_attempt(
+        session.portal, session.blobs, record.id,
+        home=session.home, root=session.root, database=session.database,
+    )  # fmt: skip
+    if ending.exit_code == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if ending.exit_code != ExitCode.OK:
+        raise RunFailed(f"{record.id}: {ending.error}", ending.exit_code)
+    place = f"runs/{record.id}"
+    folder = session.blobs.local_path(place) or f"{session.blobs.url}/{place}"
+    kept = folder if session.keeps else None
+    return Started(record.id, record.name, ending.result, kept)
 
 
 def checked(project: Project | None, overrides: tuple[str, ...]) -> tuple[Composition, Checked]:

@@ -37,7 +37,7 @@ def carry_out(config: DictConfig) -> Any:
         record = session.make(order)
         ending = run_attempt(
             session.portal, session.blobs, record.id,
-            home=session.settings.home, root=session.root, database=session.database,
+            home=session.home, root=session.root, database=session.database,
         )  # fmt: skip
     if invocation := current():  # a launcher that stays in the process of the command
         ended = Ended(

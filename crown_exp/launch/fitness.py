@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crown_exp.config.settings import rank_environment
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.storage import BlobStore
 
@@ -15,16 +16,23 @@ def unfit(config: Mapping[str, Any]) -> list[Problem]:
     if compute["executor"] != "local":
         what = f"{compute['executor']} is not available in this version; compute=local runs here"
         return [Problem("compute.executor", what)]
-    if device["kind"] in ("auto", "cpu") and device["precision"] in ("auto", "fp32"):
+    processes = rank_environment().world
+    if is_plain(device) and processes == 1:
         return []  # every machine can
     from crown_exp.devices import choose
-    from crown_exp.devices.precision import TorchProbe
+    from crown_exp.devices.probe import TorchProbe
 
     try:
-        choose(device, TorchProbe())
+        choose(device, TorchProbe(), processes)
     except ConfigError as error:
         return list(error.problems)
     return []
+
+
+def is_plain(device: Mapping[str, Any]) -> bool:
+    """Whether it asks for nothing that a machine may lack."""
+    kind, precision, compiled = device["kind"], device["precision"], device["compile"]
+    return kind in ("auto", "cpu") and precision in ("auto", "fp32") and compiled is not True
 
 
 def is_lost(blobs: BlobStore) -> bool:

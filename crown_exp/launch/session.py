@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import CodeSnapshot, snapshot
+from crown_exp.config.debugging import debugged
 from crown_exp.config.places import display
 from crown_exp.config.project import Project
 from crown_exp.config.secrets import guard
 from crown_exp.config.settings import known_secrets, load_settings, variables
-from crown_exp.errors import ConfigError
+from crown_exp.errors import ConfigError, Problem, StoreError
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.fitness import unfit
-from crown_exp.launch.signals import held_back, told
+from crown_exp.launch.signals import handle, handling, held_back, told
 from crown_exp.launch.submit import Order, submit
 from crown_exp.registry import check_url, chosen_url
 from crown_exp.storage import BlobStore, Portal, StorageManager
+from crown_exp.tracking.run_log import to_stderr
 
 if TYPE_CHECKING:
     from crown_exp.config.settings_model import Settings
@@ -30,7 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """Open while a command makes and starts runs. made: the newest of them."""
+    """Open while a command makes and starts runs.
+
+    home: where this machine's own files lie. keeps: False for a debug run, whose store and home are gone
+    when the session closes. made: the newest of the runs.
+    """
 
     settings: Settings
     project: Project | None
@@ -38,6 +48,8 @@ class Session:
     blobs: BlobStore
     secrets: dict[str, str]
     clock: Clock
+    home: Path
+    keeps: bool = True
     made: RunRecord | None = None
 
     @property
@@ -46,9 +58,9 @@ class Session:
         return self.project.root if self.project else Path.cwd()
 
     @property
-    def database(self) -> str:
-        """The URL of the registry."""
-        return chosen_url(self.settings)
+    def database(self) -> str | None:
+        """The URL of the registry; None if no run of this session is to be in one."""
+        return chosen_url(self.settings) if self.keeps else None
 
     @cached_property
     def code(self) -> CodeSnapshot:
@@ -63,10 +75,17 @@ class Session:
             for problem in (
                 *guard(order.composition.config, self.secrets),
                 *unfit(order.composition.config),
+                *self.kept_in_vain(order),
             )
         ]
         if problems:
             raise ConfigError(problems)
+
+    def kept_in_vain(self, order: Order) -> list[Problem]:
+        """The problem of a debug run that a launcher which knows of none would keep."""
+        if self.keeps and order.composition.config["debug"]:
+            return [Problem("debug=true", "needs hydra/launcher=crown, the default")]
+        return []
 
     def make(self, order: Order) -> RunRecord:
         """A new run in the store. Raises ConfigError as `approve`, and if the code holds a secret.
@@ -97,7 +116,7 @@ class Session:
 
     def not_begun(self) -> str:
         """A line about a run that was made and waits; nothing once its first attempt has begun."""
-        if self.made is None:
+        if self.made is None or not self.keeps:
             return ""
         first = self.blobs.local_path(RunPaths(self.made.id).attempt(1))
         if first is None or first.exists():
@@ -110,12 +129,62 @@ class Session:
 
 
 @contextmanager
-def open_session(project: Project | None, clock: Clock | None = None) -> Iterator[Session]:
-    """Read the settings and open the store. Raises SettingsError or StoreError with one line."""
+def open_session(
+    project: Project | None, clock: Clock | None = None, *, debug: bool = False
+) -> Iterator[Session]:
+    """Read the settings and open the store. Raises SettingsError or StoreError with one line.
+
+    debug: a store and a home that are gone at the end; the user's own are not touched.
+    """
     settings = load_settings(project)
     check_url(chosen_url(settings))
-    with Portal() as portal, portal.enter(StorageManager(settings.storage.root)) as storage:
+    with (
+        Portal() as portal,
+        placed(settings, debug) as (root, home),
+        portal.enter(StorageManager(root)) as storage,
+    ):
         yield Session(
-            settings=settings, project=project, portal=portal, blobs=storage.blobs,
-            secrets=known_secrets(variables(project)), clock=clock or SystemClock(),
+            settings=settings, project=project, portal=portal, blobs=storage.blobs, home=home,
+            secrets=known_secrets(variables(project)), clock=clock or SystemClock(), keeps=not debug,
         )  # fmt: skip
+
+
+@contextmanager
+def placed(settings: Settings, debug: bool) -> Iterator[tuple[str, Path]]:
+    """The store's root and the home: the user's, or throw-away ones."""
+    if not debug:
+        yield settings.storage.root, settings.home
+        return
+    with throw_away_folder() as folder:
+        yield str(folder / "store"), folder / "home"
+
+
+@contextmanager
+def throw_away_folder() -> Iterator[Path]:
+    """A folder in the system's temporary directory (TMPDIR), gone at the end, also when a signal is the end.
+
+    Raises StoreError if there is no such directory.
+    """
+    try:
+        made = TemporaryDirectory(prefix="crown-debug-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StoreError(
+            f"debug=true: no folder to throw away: {error.strerror}; set TMPDIR"
+        ) from None
+
+    def clear(number: int, frame: FrameType | None) -> None:
+        """Whoever handles the signal may end the process without a word to us."""
+        if before[number] is not signal.SIG_IGN:
+            rmtree(made.name, ignore_errors=True)
+        handle(before[number], number, frame)
+
+    with made as folder, handling(clear) as before:
+        yield Path(folder).resolve()
+
+
+def for_debugging(order: Order) -> Order:
+    """The order as a debug run carries it out; a line says what is other than it was composed."""
+    composition = order.composition
+    made = debugged(composition.config, composition.overrides)
+    to_stderr(made.line)
+    return replace(order, composition=replace(composition, config=made.config))

@@ -59,6 +59,7 @@ class Artifacts:
         self.lost: dict[str, str] = {}  # what lies nowhere, and why
         self.failing = False
         self.step, self.names, self.said = -1, set[str](), set[str]()
+        self.stored: dict[str, str] | None = None  # the newest path by name, once asked for
 
     # --- the task's side ------------------------------------------------------------------------------
 
@@ -72,9 +73,39 @@ class Artifacts:
         local = self.put(path, data)
         if local is None:
             return
+        if self.stored is not None:
+            self.stored[name] = path
         self.event("artifact", file=path.removeprefix(self.paths.files), bytes=len(data))
         if self.tell:
             self.tell(Artifact(name, step, local, kind_of(name)))
+
+    def kept(self, name: str) -> Path | None:
+        """Where the newest file of a name lies on this machine, of any attempt; None if there is none.
+
+        Raises StoreError if the store cannot be read.
+        """
+        if self.stored is None:
+            entries = self.portal.call(self.blobs.list, self.paths.files)
+            newest_last = sorted((entry.path for entry in entries), key=self.step_of)
+            self.stored = {self.name_of(path): path for path in newest_last}
+        path = self.stored.get(name)
+        if path is None:
+            return None
+        there = self.blobs.local_path(path)
+        if there is not None and there.exists():
+            return there
+        if path not in self.spooled:
+            self.portal.call(self.spool.put, path, self.portal.call(self.blobs.get, path))
+            self.spooled.add(path)
+        return self.spool.local_path(path)
+
+    def step_of(self, path: str) -> int:
+        """The turn that a path's file was stored in."""
+        return int(path.removeprefix(self.paths.files).partition("/")[0])
+
+    def name_of(self, path: str) -> str:
+        """The name that a path's file was stored under."""
+        return path.removeprefix(self.paths.files).partition("/")[2]
 
     def path_of(self, name: Any, step: int) -> str:
         """The path of a file. Raises TaskError for a name that is none, or clashes with one of its turn."""

@@ -16,6 +16,8 @@ import yaml
 from crown_exp import __version__
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import code_hash, imported_files
+from crown_exp.devices import Choice
+from crown_exp.devices.memory import free_memory, peak_memory
 from crown_exp.errors import StoreError
 from crown_exp.folder import (
     AttemptRecord,
@@ -31,10 +33,17 @@ from crown_exp.outcome import FINAL, ExitCode
 from crown_exp.runner.artifacts import Artifacts
 from crown_exp.runner.context import Run
 from crown_exp.runner.device import DeviceOnDemand
-from crown_exp.runner.ending import Ending, completed, ended_by, stopped
+from crown_exp.runner.ending import (
+    Ending,
+    after_out_of_memory,
+    completed,
+    ended_by,
+    stopped,
+)
 from crown_exp.runner.heart import Heart, superseded
 from crown_exp.runner.imports import when_imported
 from crown_exp.runner.indexing import Indexing
+from crown_exp.runner.parts import Found, Parts, used_before
 from crown_exp.runner.process import imported_at_rest, process_globals, seed_again
 from crown_exp.runner.report import Report
 from crown_exp.runner.stopping import StopRequest, stop_signals
@@ -69,7 +78,7 @@ class Options(TypedDict, total=False):
 def run_attempt(
     portal: Portal, blobs: BlobStore, run_id: str, **options: Unpack[Options]
 ) -> Ending:
-    """See one attempt of a run through, in this process and thread.
+    """See a run through, in this process and thread: one attempt, or more if memory runs out.
 
     What the task does wrong is told in the Ending and on the stream, as is a store that does not take the
     end. A run that is completed or failed is not run again. Raises Superseded if another attempt holds the
@@ -84,7 +93,11 @@ def run_attempt(
         ending = final_ending(facts)
         attempt.report.already(ending)
         return ending
-    return attempt.run()
+    ending = attempt.run(used_before(facts.attempts))
+    while ending.parts is not None:
+        free_memory()
+        ending = Attempt(portal, blobs, facts.run, paths, config, **options).run(ending.parts)
+    return ending
 
 
 def read_config(data: bytes, path: str) -> dict[str, Any]:
@@ -133,30 +146,49 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.report = Report(self.stream, self.record, self.config["tracker"])
+        self.memory: dict[str, int] = {}
 
-    def run(self) -> Ending:
-        """Load the task, take the fence, call the task, write how it ended."""
+    def run(self, parts: int) -> Ending:
+        """Load the task, take the fence, call the task, write how it ended.
+
+        parts: into how many batches are cut at least, as earlier attempts found out.
+        """
         with ExitStack() as undo:
             environment = undo.enter_context(process_globals(self.root, self.record.seed))
             device = DeviceOnDemand(self.config["device"], self.record.seed, environment, undo)
             undo.enter_context(when_imported("torch", device.torch_came))
             wake_collector = undo.enter_context(imported_at_rest())
             task = self.loaded()
-            numerics = device.numerics()
+            self.parts = self.cut_into(parts, device)
+            numerics = device.numerics(self.parts.count)
             wake_collector()
             code = imported_files(self.root)
             undo.enter_context(stop_signals(self.stop))
             attempt = self.claim(numerics, device.versions())
-            self.report.begin(attempt, device.choice)
+            self.report.begin(attempt, device.choice, self.parts)
             indexing = self.indexing()
             ending, release = self.carry_out(task, attempt, device)
             self.report.stop_clock()
+            if ending.parts is not None:
+                self.fitting(device).write(ending.parts)
             ending = self.write(attempt, ending, imported_files(self.root) | code)
             if indexing is not None:
                 indexing.finish()
             release(ending)
-            self.report.end(ending, self.folder)
+            kept = None if self.config["debug"] else self.folder
+            self.report.end(ending, kept, self.memory)
         return ending
+
+    def cut_into(self, parts: int, device: DeviceOnDemand) -> Parts:
+        """How batches are cut: as asked, or as was found to fit."""
+        asked = self.config["device"]["accumulate"]
+        if device.choice is not None:
+            parts = max(parts, self.fitting(device).read())
+        return Parts(asked, max(asked, parts))
+
+    def fitting(self, device: DeviceOnDemand) -> Found:
+        """What was found to fit on this machine's device."""
+        return Found(self.home, self.config, device.numerics(self.config["device"]["accumulate"]))
 
     @property
     def folder(self) -> Path | str:
@@ -221,6 +253,7 @@ class Attempt:
         log = RunLog(
             segment, self.record.id, attempt.attempt, sinks, beat_seconds=self.beat_seconds
         )
+        device.on_choice(lambda choice: self.chosen(choice, log))
         artifacts = Artifacts(
             self.portal, self.blobs, self.paths, self.home / "spool",
             event=log.event, tell=feed.artifact if feed else None,
@@ -228,9 +261,11 @@ class Attempt:
         run = Run(
             id=self.record.id, name=self.record.name, config=self.config, attempt=attempt.attempt,
             folder=self.local(self.paths.root), precision=device.ask, log=log,
-            console=self.report.console, stop=self.stop, artifacts=artifacts,
+            console=self.report.console, stop=self.stop, artifacts=artifacts, parts=self.parts,
         )  # fmt: skip
         ending = self.call(task, run)
+        self.memory = peak_memory(device.choice.device if device.choice else "cpu")
+        log.event("memory", **self.memory)
         log.close()
         ending = replace(ending, unwritten=(*unwritten(log, heart), *artifacts.finish()))
 
@@ -242,6 +277,11 @@ class Attempt:
 
         return ending, release
 
+    def chosen(self, choice: Choice, log: RunLog) -> None:
+        """Print and record the device and why it is that one."""
+        self.report.device(choice)
+        log.event("device", device=choice.device, name=choice.name, reason=choice.reason)
+
     def call(self, task: Callable[..., Any] | Exception, run: Run) -> Ending:
         """From the task's start to its end, in whatever way."""
         try:
@@ -251,9 +291,23 @@ class Attempt:
                 seed_again(self.record.seed)
                 return completed(call_task(task, run, self.record.bound), run.done)
         except BaseException as error:
-            if self.stop.raised:  # what a library made of the stop is still the stop
-                return stopped(self.stop.why, self.stop.code or ExitCode.INTERRUPTED, run.done)
-            return ended_by(error, run.done)
+            return self.ended(error, run)
+
+    def ended(self, error: BaseException, run: Run) -> Ending:
+        """What an error that left the task makes of the attempt."""
+        if self.stop.raised:  # what a library made of the stop is still the stop
+            return stopped(self.stop.why, self.stop.code or ExitCode.INTERRUPTED, run.done)
+        ending = ended_by(error, run.done)
+        if ending.exit_code == ExitCode.OUT_OF_MEMORY:
+            ending = after_out_of_memory(ending, self.parts)
+        if ending.parts is not None and self.stop.code is not None:
+            return stopped(self.stop.why, self.stop.code, run.done)
+        if self.config["debug"] and ending.failure is not None:
+            from crown_exp.runner.post_mortem import post_mortem
+
+            self.report.console.end()
+            ending = post_mortem(error, ending)
+        return ending
 
     def write(self, attempt: AttemptRecord, ending: Ending, files: Mapping[str, str]) -> Ending:
         """The result, then the end, unless a later attempt has taken over; how it ended after all."""

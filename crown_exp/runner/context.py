@@ -5,32 +5,38 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crown_exp.config.units import Interval, parse_interval
 from crown_exp.errors import TaskError
 from crown_exp.runner.build import build
-from crown_exp.runner.divergence import LossWatch
+from crown_exp.runner.divergence import GRADIENT, LOSS, FiniteWatch
 from crown_exp.runner.handle import Config, handle
 from crown_exp.runner.loop import turns, turns_of
 from crown_exp.runner.metrics import loggable
+from crown_exp.runner.parts import Parts
 from crown_exp.runner.state import State
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.tracking import Loop
 from crown_exp.tracking.console import Console
-from crown_exp.tracking.run_log import RunLog
+from crown_exp.tracking.run_log import RunLog, to_stderr
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from crown_exp.data.batches import Batches
+    from crown_exp.data import Batches, Stream
     from crown_exp.data.order import OrderKind
     from crown_exp.devices.precision import Precision
     from crown_exp.runner.artifacts import Artifacts
+    from crown_exp.runner.rehearsal import Rehearsal
 
 T = TypeVar("T")
+
+COMPILE_FROM_TURNS = 1000
+"""Compiling takes a minute or so, and saves tens of milliseconds of a turn that is worth it."""
 
 
 class Run:
@@ -55,6 +61,7 @@ class Run:
         console: Console,
         stop: StopRequest,
         artifacts: Artifacts,
+        parts: Parts,
     ) -> None:
         self.id, self.name, self.config = id, name, config
         self.attempt, self.folder, self.resumed = attempt, folder, False
@@ -62,7 +69,7 @@ class Run:
         self._device_config: Mapping[str, Any] = config["device"]
         self._limit: int | None = config["limits"]["steps"]
         self._choose_precision, self._log = precision, log
-        self._console, self._stop, self._artifacts = console, stop, artifacts
+        self._console, self._stop, self._artifacts, self._parts = console, stop, artifacts, parts
         self._chosen: Precision | None = None
         self._loops: dict[str, Loop] = {}
         self._loop: Loop | None = None
@@ -72,7 +79,8 @@ class Run:
         self._intervals: dict[str, Interval] = {}
         self._fired: dict[str, tuple[float, int]] = {}
         self._share: float | None = None
-        self._losses = LossWatch()
+        self._watch = FiniteWatch(self._tracked)
+        self._rehearsal = rehearsal_of(self._tracked) if config["debug"] else None
 
     # --- what there is --------------------------------------------------------------------------------
 
@@ -97,11 +105,19 @@ class Run:
             self._chosen = self._choose_precision()
         return self._chosen
 
-    def build(self, config: Config[T] | Mapping[str, Any], **arguments: Any) -> T:
+    def build(
+        self,
+        config: Config[T] | Mapping[str, Any],
+        *,
+        weights: Path | None = None,
+        **arguments: Any,
+    ) -> T:
         """Build what a group describes; `arguments` are added to those of the config.
 
-        A module is created on the run's device and computes in the run's precision. Raises TaskError if
-        the group names nothing to build, or its target does not take the arguments.
+        A module is created on the run's device, without a second copy of it anywhere, and computes in the
+        run's precision; what it returns is float32. weights: a .safetensors file, or what torch.save wrote
+        of a state_dict, to fill it from. Raises TaskError if the group names nothing to build, its target
+        does not take the arguments, or the file is another module's.
         """
         group = handle(config, "config")
         if group is None or not group.target:
@@ -109,10 +125,12 @@ class Run:
             raise TaskError(f"{name} names no _target_; choose an option of that group")
         import torch
 
-        with self.device:
-            built = build(group.values, **arguments)
+        from crown_exp.devices.building import build_on
+
+        built = build_on(lambda: build(group.values, **arguments), self.device, weights)
         if isinstance(built, torch.nn.Module):
-            built = self._precision.wrap(built.to(self.device))
+            compiled = self._precision.choice.compile is True
+            built = self._precision.placement.place(built, compile=compiled)
             self._built.append(built)
         return built  # type: ignore[no-any-return]
 
@@ -120,23 +138,25 @@ class Run:
         self,
         dataset: Any,
         *,
-        batch_size: int,
+        batch_size: int | None,
         train: bool = True,
         split: str | None = None,
         order: OrderKind | None = None,
         epochs: int | None = None,
         collate: Callable[[list[Any]], Any] | None = None,
         workers: int | None = None,
-    ) -> Batches:
+    ) -> Batches | Stream:
         """Batches of a dataset on the run's device, the same on any number of workers.
 
-        dataset: a group of the config (built with `split=` if given) or a map-style dataset.
+        dataset: a group of the config (built with `split=` if given), a map-style dataset, or one that can
+        only be iterated (docs/data.md), which has an order of its own. batch_size: None if a stream yields
+        batches already.
         train: shuffled, whole batches only, over as many epochs as the loop asks for; else in order, once,
         with the last batch as short as it is. order: `shuffled`, `sequential` or a function
         (epoch, samples, seed) → indices. collate: a list of samples → a batch. workers: default
         `device.workers`. Raises TaskError for an empty dataset or one smaller than a batch.
         """
-        from crown_exp.data import Batches, mix, move_to
+        from crown_exp.data import Batches, Stream, is_stream, mix, move_to
 
         group = handle(dataset, "dataset")
         name = group.name if group else type(dataset).__name__
@@ -148,10 +168,12 @@ class Run:
             )
         name = name if split is None else f"{name}:{split}"
         self._streams += 1  # two streams of one run share neither order nor noise
-        return Batches(
+        kind = Stream if is_stream(dataset) else Batches
+        return kind(
             dataset, batch_size=batch_size, seed=mix(self.seed, self._streams), order=order,
             epochs=epochs, train=train, collate=collate,
             workers=self._device_config["workers"] if workers is None else workers,
+            timeout=self._device_config["worker_timeout"],
             pin=self.device.type == "cuda", move=move_to(self.device), name=name,
         )  # fmt: skip
 
@@ -194,15 +216,32 @@ class Run:
             )
         self._refuse_untracked()
         items, count = turns_of(source, total, self._limit)
+        self._compile_for(count)
         loop = Loop("" if name == "main" else name, count, before=self.done)
         self._loops[name] = self._loop = loop
         self._fired.clear()
-        return turns(loop, items, self._console, self._stop, self._loop_left, self._losses.read)
+        between = partial(self._rehearsal.boundary, loop, source) if self._rehearsal else None
+        return turns(loop, items, self._console, self._stop, self._loop_left, self._settle, between)
+
+    def _compile_for(self, turns: int | None) -> None:
+        """With `device.compile=auto`, compile what was built if the loop is long enough to repay it."""
+        if not self._built or self._precision.choice.compile != "auto":
+            return
+        if turns is None or turns >= COMPILE_FROM_TURNS:
+            for module in self._built:
+                self._precision.placement.place(module, compile=True)
+            self._log.event("compiled", modules=len(self._built), turns=turns)
+            long = "no end" if turns is None else f"{turns:,} turns"
+            to_stderr(f"compiled: this loop has {long}")
 
     def _loop_left(self) -> None:
         """However it ended: what it logged is written and shown."""
         self._log.drain()
         self._console.end()
+
+    def _settle(self) -> None:
+        """Raises Diverged if what was computed is not finite."""
+        self._watch.settle(self.step)
 
     def _refuse_untracked(self) -> None:
         kept = {
@@ -242,15 +281,18 @@ class Run:
         """The parts of a batch, `device.accumulate` of them: call `backward` once for each.
 
         Each part's loss must be a mean over its samples; `backward` weighs it by its share of the batch.
+        When memory runs out on a part, the run begins again by itself with smaller ones.
         """
         from crown_exp.data.move import leading, split
 
-        parts = self._device_config["accumulate"]
         whole = leading(batch)
         try:
-            for part in split(batch, parts):
-                self._share = leading(part) / whole
+            for part in split(batch, self._parts.of(whole)):
+                self._share, self._parts.inside = leading(part) / whole, True
                 yield part
+                self._parts.inside = (
+                    False  # not in `finally`, which an error passes before it is told
+                )
         finally:
             self._share = None
 
@@ -262,22 +304,28 @@ class Run:
         """Gradients of a loss; scaled and weighed as precision and accumulation ask.
 
         Raises Diverged (exit code 79) if the loss is not finite: on the CPU before any weight changes, on
-        a GPU, where reading one waits for the device, within 64 losses.
+        a GPU, where reading one waits for the device, within 64 losses. So does `update` for the gradient's
+        norm, if it clips, and the end of a loop for tracked weights.
         """
-        parts = self._device_config["accumulate"]
-        if self._share is None and parts > 1:
+        if self._share is None and self._parts.asked > 1:
             raise TaskError(
-                f"device.accumulate={parts} needs the loop to go over the parts: "
+                f"device.accumulate={self._parts.asked} needs the loop to go over the parts: "
                 "for part in run.split(batch): run.backward(loss(part))"
             )
         if not hasattr(loss, "backward"):
             raise TaskError(f"run.backward: expected a loss, a tensor, got {type(loss).__name__}")
-        self._losses.see(self.step, loss)
+        self._watch.see(self.step, LOSS, loss)
         self._precision.backward(loss if self._share in (None, 1.0) else loss * self._share)
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> Tensor | None:
         """Unscale, clip the gradient's norm to `clip`, step, zero. Returns the norm before clipping."""
-        return self._precision.update(optimizer, clip)
+        self._parts.inside, self._watch.updated = False, True
+        norm = self._precision.update(optimizer, clip)
+        if (
+            norm is not None and not self._precision.scaler.is_enabled()
+        ):  # a scaler skips such steps
+            self._watch.see(self.step, GRADIENT, norm)
+        return norm
 
     def log(self, **values: Any) -> None:
         """Record values of this turn: numbers or tensors of one element. Never waits for the device."""
@@ -298,3 +346,17 @@ class Run:
         Raises TaskError for a name or value that is none.
         """
         self._artifacts.keep(name, value, self.step)
+
+    def kept(self, name: str) -> Path | None:
+        """The newest file that this run stored under a name, in this attempt or an earlier one; None if none.
+
+        A path on this machine, to be read: a pipeline that goes on skips what it has stored already.
+        """
+        return self._artifacts.kept(name)
+
+
+def rehearsal_of(tracked: Mapping[str, Any]) -> Rehearsal:
+    """What tries a save and a resume in a debug run; only that imports it."""
+    from crown_exp.runner.rehearsal import Rehearsal
+
+    return Rehearsal(tracked)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crown_exp.errors import CrownError, Stopped
 from crown_exp.folder.records import Failure
 from crown_exp.outcome import ExitCode
+from crown_exp.runner.parts import Parts, in_parts
 from crown_exp.runner.task import storable
 from crown_exp.runner.tracebacks import last_line, last_place, own_traceback, words_of
 
@@ -21,6 +22,7 @@ class Ending:
 
     error: one line, "" if it completed. step: the last turn that was done. failure: the exception, if the
     task raised one. told: what to print of it. unwritten: what the store did not take, and why.
+    parts: to be tried again at once, with batches cut into so many; None: that is all.
     """
 
     exit_code: int
@@ -30,6 +32,7 @@ class Ending:
     failure: Failure | None = None
     told: str = ""
     unwritten: tuple[str, ...] = ()
+    parts: int | None = None
 
 
 def completed(result: Any, step: int) -> Ending:
@@ -60,8 +63,28 @@ def ended_by(error: BaseException, step: int) -> Ending:
         line, told = str(error), "\n".join(filter(None, [str(error), last_place(error)]))
     elif is_out_of_memory(error):
         code = ExitCode.OUT_OF_MEMORY
-        line = f"out of memory: {line}; a larger device.accumulate makes the parts smaller"
     return Ending(int(code), step, error=line, failure=failure, told=told)
+
+
+def after_out_of_memory(ending: Ending, parts: Parts) -> Ending:
+    """How an attempt ends that ran out of memory: to be tried again with smaller parts, or for good."""
+    more = parts.more()
+    if more is not None:
+        why = f"out of memory with {in_parts(parts.count)}; tried again with {more}"
+        return replace(
+            ending, exit_code=int(ExitCode.PREEMPTED), error=why, failure=None, told="", parts=more
+        )
+    if parts.inside:
+        advice = "that was one sample at a time: make the model or the samples smaller"
+    elif parts.whole:
+        advice = "it was outside of run.split, where smaller parts do not help: use smaller batches there"
+    else:
+        advice = (
+            "go over the parts, for part in run.split(batch), and they become smaller by themselves"
+        )
+    line = f"out of memory: {ending.error}; {advice}"
+    told = f"{ending.told.rstrip()}\n{line}"
+    return replace(ending, error=line, told=told)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

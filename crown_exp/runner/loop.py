@@ -14,7 +14,7 @@ from crown_exp.tracking import Loop
 from crown_exp.tracking.console import Console
 
 if TYPE_CHECKING:
-    from crown_exp.data.batches import Batches
+    from crown_exp.data import Batches, Stream, Zipped
 
 
 def turns_of(source: Any, total: Any, limit: int | None) -> tuple[Iterable[Any], int | None]:
@@ -29,7 +29,10 @@ def turns_of(source: Any, total: Any, limit: int | None) -> tuple[Iterable[Any],
             f"run.steps: a {kind} cannot be iterated; expected a count, batches or an iterable"
         )
     asked = None if total is None else count(total, "total=")
-    known = [turns for turns in (asked, limit, own_length(items, asked)) if turns is not None]
+    own = own_length(items, asked)
+    if own is None and asked is None and is_batches(items) and items.train and not items.epochs:
+        items = items.epoch()  # type: ignore[union-attr]  # of a stream: Batches know their length
+    known = [turns for turns in (asked, limit, own) if turns is not None]
     return items, min(known, default=None)
 
 
@@ -42,19 +45,20 @@ def count(value: Any, where: str) -> int:
 
 def own_length(source: Iterable[Any], total: int | None) -> int | None:
     """How many turns a source makes by itself; None if it does not end or cannot say."""
+    epochs: int | None = 1
     if is_batches(source) and source.train:
         epochs = source.epochs or (None if total is not None else 1)
-        return None if epochs is None else epochs * len(source)
     try:
-        return len(source) if isinstance(source, Sized) else None
+        return epochs * len(source) if epochs and isinstance(source, Sized) else None
     except TypeError:  # a DataLoader of an IterableDataset has a length that it cannot tell
         return None
 
 
-def is_batches(source: Iterable[Any]) -> TypeGuard[Batches]:
+def is_batches(source: Iterable[Any]) -> TypeGuard[Batches | Stream | Zipped]:
     """Whether these are `run.batches(…)`; asked without importing torch, which other sources need not."""
-    module = sys.modules.get("crown_exp.data.batches")
-    return module is not None and isinstance(source, module.Batches)
+    homes = {"batches": "Batches", "stream": "Stream", "zipped": "Zipped"}
+    modules = ((sys.modules.get(f"crown_exp.data.{home}"), name) for home, name in homes.items())
+    return any(module and isinstance(source, getattr(module, name)) for module, name in modules)
 
 
 def turns(
@@ -64,10 +68,12 @@ def turns(
     stop: StopRequest,
     left: Callable[[], None],
     settle: Callable[[], None],
+    between: Callable[[], None] | None = None,
 ) -> Iterator[Any]:
     """Yield the items of a loop. Between two turns: count, draw, and stop if that was asked for.
 
-    left: called when the loop is left, in whatever way. settle: called when it came to its end.
+    left: called when the loop is left, in whatever way. settle: called when it came to its end. between:
+    called after every turn.
     """
     console.begin(loop)
     loop.in_turn = stop.in_turn = True
@@ -75,6 +81,8 @@ def turns(
         for item in islice(items, loop.total):
             yield item
             loop.done += 1
+            if between is not None:
+                between()
             if console.due:
                 console.draw()
             if stop.code is not None:

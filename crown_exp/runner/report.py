@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from crown_exp.devices import Choice
 from crown_exp.folder import AttemptRecord, RunRecord
 from crown_exp.outcome import STATE_OF_EXIT, STOPS, ExitCode
 from crown_exp.runner.ending import Ending
+from crown_exp.runner.parts import Parts, in_parts
 from crown_exp.tracking.console import Console, Mode, duration
 
 
@@ -24,22 +26,38 @@ class Report:
         self.stream, self.record = stream, record
         self.console = Console(stream, mode_of(tracker["progress"], stream))
         self.started = self.took = 0.0
+        self.told_of: Choice | None = None
 
-    def begin(self, attempt: AttemptRecord, choice: Choice | None) -> None:
-        """Who runs, where and why there."""
+    def begin(self, attempt: AttemptRecord, choice: Choice | None, parts: Parts) -> None:
+        """Who runs, where and why there (now or when it is chosen), and how batches are cut if not as asked."""
         self.started = time.monotonic()
         sweep = self.record.sweep
         place = f"  run {sweep['number']} of {sweep['of'] or '?'}" if sweep else ""
+        self.told_of = choice
         device = f"  {choice.device} ({choice.reason})" if choice else ""
         again = f"  attempt {attempt.attempt}, from the start" if attempt.attempt > 1 else ""
         self.line(f"{self.record.name}  {self.record.id}{place}{again}{device}")
+        if parts.count > parts.asked:
+            self.line(f"{in_parts(parts.count)}, since memory ran out before with fewer")
+
+    def device(self, choice: Choice) -> None:
+        """The device, if it was chosen only now."""
+        if self.told_of is None:
+            self.line(f"device  {choice.device} ({choice.reason})")
+        self.told_of = choice
 
     def stop_clock(self) -> None:
         """The task has ended; what comes is not its time."""
         self.took = time.monotonic() - self.started
 
-    def end(self, ending: Ending, folder: Path | str) -> None:
-        """How it ended, with the result, the folder, and what to type next."""
+    def end(self, ending: Ending, folder: Path | str | None, memory: Mapping[str, int]) -> None:
+        """How it ended, with the result, the folder, and what to type next.
+
+        folder: None of a debug run, which leaves none. memory: its peaks, in bytes.
+        """
+        if ending.parts is not None:
+            self.line(f"{ending.error}, from the start")
+            return
         if ending.told:
             self.line(ending.told.rstrip("\n"))
         state = STATE_OF_EXIT.get(ExitCode(ending.exit_code), "ended")
@@ -47,11 +65,13 @@ class Report:
         took = duration(self.took)
         steps = f"{ending.step} step{'' if ending.step == 1 else 's'}"
         why = f": {ending.error}" if ending.error and not ending.told else ""
-        self.line(f"{self.record.id} {state} after {steps} in {took}{why}")
+        peaks = " + ".join(f"{count / 1e6:,.0f} MB" for count in memory.values())
+        self.line(f"{self.record.id} {state} after {steps} in {took}{peaks and f', {peaks}'}{why}")
         self.result(ending.result)
         for what in ending.unwritten:
             self.line(f"not written: {what}")
-        self.line(f"folder  {display(folder) if isinstance(folder, Path) else folder}")
+        if folder is not None:
+            self.line(f"folder  {display(folder) if isinstance(folder, Path) else folder}")
         if self.record.sweep is None:
             self.line(f"next    {next_words(self.record, ending, folder)}")
 
@@ -86,13 +106,20 @@ def named(result: Any) -> dict[str, str]:
     if result is None:
         return {}
     items = result.items() if isinstance(result, dict) else [("result", result)]
-    return {
-        name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in items
-    }
+    return {name: short(value) for name, value in items}
 
 
-def next_words(record: RunRecord, ending: Ending, folder: Path | str) -> str:
-    """The command that makes most sense after this end."""
+def short(value: Any) -> str:
+    """A value as `show` tells it, too."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+
+
+def next_words(record: RunRecord, ending: Ending, folder: Path | str | None) -> str:
+    """The command that makes most sense after this end; after a debug run (no folder) the same without it."""
+    if folder is None:
+        return after_debugging(record, ending)
     if ending.exit_code == ExitCode.OK:
         kept = [item for item in record.overrides if not item.startswith("seed=")]
         return f"python -m crown_exp -m {shlex.join([*kept, 'seed=1,2,3'])}"
@@ -100,3 +127,10 @@ def next_words(record: RunRecord, ending: Ending, folder: Path | str) -> str:
         place = display(folder) if isinstance(folder, Path) else folder
         return f"python -m crown_exp run {shlex.quote(place)}   # again, from the start"
     return f"crown-exp show {record.id}"
+
+
+def after_debugging(record: RunRecord, ending: Ending) -> str:
+    """The command in earnest if it went well, else once more."""
+    typed = [item for item in record.overrides if not item.lstrip("+").startswith("debug=")]
+    again = [] if ending.exit_code == ExitCode.OK else ["debug=true"]
+    return f"python -m crown_exp {shlex.join([*typed, *again])}"

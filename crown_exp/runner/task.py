@@ -44,7 +44,7 @@ def call_task(task: Callable[..., Any], run: Run, bound: Sequence[str]) -> Any:
             result = task(run, OmegaConf.create(dict(run.config)))
         else:
             result = task(run, **arguments(run.config, bound))
-        run._losses.read()
+        run._settle()
         return result
     except SystemExit as end:
         if end.code in (None, 0):

@@ -6,6 +6,7 @@ change for users. `python tests/architecture/test_config_snapshot.py` writes the
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from crown_exp.config.diagnose import sound
 from crown_exp.config.kinds import kind_of_type
 from crown_exp.config.project import builtin_conf
 from crown_exp.config.values import shown
+from crown_exp.errors import ConfigError
 
 CONF = builtin_conf()
 SNAPSHOT = Path(__file__).with_name("config_keys.txt")
@@ -65,9 +67,14 @@ def test_every_preset_is_sound(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
 @pytest.mark.parametrize("group", ["device", "tracker", "optimizer", "model"])
 def test_every_preset_goes_with_every_option_of_a_group(path: Path, group: str) -> None:
+    """Of a group that its task does not take, with none: a choice that goes nowhere is a mistake."""
     loader = new_loader()
+    preset = f"+experiment={path.stem}"
+    _, checked = sound(loader, [preset])
+    foreign = group in schema.TARGET_GROUPS and group not in {"task", *checked.bound}
     for option in loader.repository.get_group_options(group):
-        sound(loader, [f"+experiment={path.stem}", f"{group}={option}"])
+        with pytest.raises(ConfigError, match="does not take") if foreign else nullcontext():
+            sound(loader, [preset, f"{group}={option}"])
 
 
 if __name__ == "__main__":

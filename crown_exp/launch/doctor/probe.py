@@ -40,9 +40,9 @@ def device() -> dict[str, Any]:
     import torch
 
     from crown_exp.devices import choose
-    from crown_exp.devices.precision import TorchProbe
+    from crown_exp.devices.probe import TorchProbe
 
-    wish = {"kind": "auto", "precision": "auto", "deterministic": False}
+    wish = {"kind": "auto", "precision": "auto", "deterministic": False, "compile": False}
     choice = choose(wish, TorchProbe())
     count = torch.cuda.device_count() if choice.device == "cuda" else 0
     return {

@@ -21,7 +21,7 @@ from crown_exp.launch.collect import RunFailed, collect
 from crown_exp.launch.equal import equal_run
 from crown_exp.launch.fitness import approve_shared, is_lost
 from crown_exp.launch.invocation import Ended, Invocation
-from crown_exp.launch.session import Session, open_session
+from crown_exp.launch.session import Session, for_debugging, open_session
 from crown_exp.launch.submit import NotMade, Order, sweep_id
 from crown_exp.outcome import ExitCode
 from crown_exp.runner import run_attempt
@@ -43,8 +43,11 @@ def launch(
     orders = batch.orders(jobs, job_overrides)
     returns: list[JobReturn] = []
     apart = any(order.sweep for order in orders)
+    debug = any(order.composition.config["debug"] for order in orders)
+    if debug and apart:
+        raise ConfigError.of("debug=true", "is for one run; leave out -m")
     with (
-        open_session(invocation.project) as session,
+        open_session(invocation.project, debug=debug) as session,
         invocation.attending() if apart else nullcontext(),
     ):
         if apart:
@@ -125,11 +128,14 @@ class Batch:
     def here(self, session: Session, order: Order) -> Ended:
         """A run in this process and thread."""
         with session.announcing():
+            if not session.keeps:
+                order = for_debugging(order)
             record = session.make(order)
-            announce(record, session)
+            if session.database is not None:
+                announce(record, session, session.database)
             ending = run_attempt(
                 session.portal, session.blobs, record.id,
-                home=session.settings.home, root=session.root, database=session.database,
+                home=session.home, root=session.root, database=session.database,
             )  # fmt: skip
         typed = order.composition.overrides
         return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, typed)
@@ -144,10 +150,10 @@ class Batch:
         return session.portal.call(collect, session.blobs, record, status)
 
 
-def announce(record: RunRecord, session: Session) -> None:
+def announce(record: RunRecord, session: Session, database: str) -> None:
     """Tell the id of a run that is recorded, before its imports, which take a while; and of an equal one."""
     gone = " in memory: gone when this process ends" if is_lost(session.blobs) else ""
-    equal = equal_run(session.database, record.signature, but=record.id)
+    equal = equal_run(database, record.signature, but=record.id)
     with suppress(OSError, ValueError):  # nobody reads
         sys.stderr.write(f"{record.id} recorded{gone}\n" + (f"{equal}\n" if equal else ""))
         sys.stderr.flush()

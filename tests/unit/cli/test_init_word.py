@@ -148,11 +148,14 @@ def test_what_an_experiment_imports_and_this_environment_lacks_is_named() -> Non
     assert missing_modules(project_files("digits_cnn", "x")) == []
 
 
+PRESETS = "digits_cnn, ppo_cartpole, tiny_gpt, tokenize_corpus"
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
         ([""], 'init: expected a directory, got ""; this one is typed .\n'),
-        (["--from="], "--from: names no experiment; known: digits_cnn\n"),
+        (["--from="], f"--from: names no experiment; known: {PRESETS}\n"),
     ],
 )
 def test_an_empty_word_is_not_taken_for_here(

@@ -139,8 +139,8 @@ def test_resume_reads_no_sample_that_it_does_not_deliver() -> None:
     data = batches(1000, 10)
     data.load_state_dict({"position": 170, "samples": 1000, "batch_size": 10, "world": 1})
     (batch,) = take(data, 1)
-    assert data._builder.dataset.read[:10] == batch
-    assert len(data._builder.dataset.read) <= 20
+    assert data.dataset.read[:10] == batch
+    assert len(data.dataset.read) <= 20
 
 
 def test_ranks_that_evaluate_see_every_sample_once() -> None:
@@ -269,6 +269,61 @@ def test_a_state_of_other_data_is_refused(options: dict[str, int], said: str) ->
     assert data.position == 0
 
 
+@pytest.mark.parametrize(("now", "train"), [(8, True), (12, True), (8, False)])
+def test_a_dataset_that_changes_its_length_is_noticed_at_the_next_epoch(
+    now: int, train: bool
+) -> None:
+    data = batches(10, 3, train=train)
+    take(data, 2)
+    data.dataset.n = now
+    said = f"data: the dataset had 10 samples when its batches were made and has {now} now"
+    with pytest.raises(TaskError, match=said):
+        take(data, 4)
+    with pytest.raises(TaskError, match=said):
+        data.load_state_dict({"position": 1, "samples": 10, "batch_size": 3, "world": 1})
+
+
+class Shrunken(Numbers):
+    def __getitem__(self, i: int) -> int:
+        return list(range(self.n))[i]
+
+
+def test_an_index_that_is_gone_tells_that_the_dataset_shrank() -> None:
+    data = Batches(Shrunken(9), batch_size=3, seed=0, train=False, collate=list)
+    found = iter(data)
+    next(found)
+    data.dataset.n = 4
+    with pytest.raises(TaskError, match="had 9 samples when its batches were made and has 4 now"):
+        next(found)
+
+
+def test_an_index_error_of_the_dataset_s_own_stays_that() -> None:
+    class Off(Numbers):
+        def __getitem__(self, i: int) -> int:
+            return [0][i]
+
+    with pytest.raises(IndexError) as caught:
+        list(Batches(Off(3), batch_size=3, seed=0, train=False))
+    assert "data: while reading sample 1" in caught.value.__notes__
+
+
+def test_samples_that_differ_in_shape_are_named() -> None:
+    images = [(torch.zeros(3, 8, 8), 1), (torch.zeros(3, 8, 8), 2), (torch.zeros(1, 8, 8), 3)]
+    with pytest.raises(RuntimeError) as caught:
+        list(Batches(images, batch_size=3, seed=0, train=False, name="mine"))
+    assert caught.value.__notes__ == [
+        "mine: sample 0 is (float32 [3, 8, 8], int), sample 2 is (float32 [1, 8, 8], int); make them "
+        "alike in the dataset, or pass collate=",
+        "mine: while building batch 0 of epoch 0: samples [0, 1, 2]",
+    ]
+
+
+def test_a_collate_that_fails_over_equal_samples_is_noted_by_its_batch_alone() -> None:
+    with pytest.raises(TypeError) as caught:
+        list(Batches([{"x": object}] * 2, batch_size=2, seed=0, train=False))
+    assert caught.value.__notes__ == ["data: while building batch 0 of epoch 0: samples [0, 1]"]
+
+
 class Stream(IterableDataset):
     def __iter__(self) -> Any:
         return iter(range(3))
@@ -280,12 +335,14 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize(
     ("dataset", "options", "said"),
     [
-        (iter([1, 2]), {}, "list_iterator has no __len__ and __getitem__.*pass it to run.steps"),
-        (Stream(), {}, "Stream has no .*pass it to run.steps"),
+        (iter([1, 2]), {}, "list_iterator has no __len__ and __getitem__.*makes a Stream"),
+        (Stream(), {}, "Stream has no .*makes a Stream"),
         (7, {}, "int has no __len__ and __getitem__ to make batches from$"),
         ([], {}, "list holds no samples"),
         ([1, 2], {"batch_size": 0}, "batch_size=0 must be at least 1"),
         ([1, 2], {"workers": -1}, "workers=-1 must be at least 0"),
+        ([1, 2], {"batch_size": 2.0}, "batch_size=2.0 must be a whole number"),
+        ([1, 2], {"batch_size": None}, "batch_size=None is for streams of batches"),
         ([1, 2], {"epochs": 0}, "epochs=0 must be at least 1"),
         ([1, 2], {"epochs": 2, "train": False}, "epochs=2 goes with train=True only"),
         ([1, 2], {"batch_size": 3}, "needs 3 samples a turn, the dataset has 2; use batch_size=2"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import OrderedDict, UserDict, defaultdict, deque
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from crown_exp.data.move import leading, move_to, split
+from crown_exp.data.move import leading, move_to, pin, split
 from crown_exp.errors import TaskError
 
 META = torch.device("meta")  # a device every machine has
@@ -100,11 +101,75 @@ def test_tensors_that_are_there_are_not_copied() -> None:
         {ones()},
         deque([ones()]),
         MappingProxyType({"x": ones()}),
+        Holder(x=Holder(y=[{1: Holder(z=ones())}])),
+        np.array([ones(), None], dtype=object),
     ],
 )
 def test_a_hidden_tensor_is_an_error(hidden) -> None:
-    with pytest.raises(TaskError, match=f"{type(hidden).__name__} holds tensors"):
-        move_to("cpu")([hidden])
+    said = f'batch["image"][1]: {type(hidden).__name__} holds tensors'
+    with pytest.raises(TaskError, match=re.escape(said)):
+        move_to("cpu")({"image": [0, hidden]})
+
+
+def test_objects_that_hold_each_other_are_looked_into_once() -> None:
+    one = Holder(x=1)
+    one.other = Holder(back=one, more=[one])
+    assert move_to("cpu")([one])[0] is one
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (
+            (tensor for tensor in [ones()]),
+            "batch is a generator, which is read once; make it a list",
+        ),
+        (Pair(1, map(str, "ab")), "batch.right is a map, which is read once"),
+        (
+            Sample(ones(), iter("ab")),
+            "batch.label is a str_ascii_iterator|batch.label is a str_iterator",
+        ),
+    ],
+)
+def test_what_can_be_read_once_is_an_error(batch, said) -> None:
+    with pytest.raises(TaskError, match=said):
+        move_to("cpu")(batch)
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (ones().double(), "batch is float64, which mps does not compute in; make it float32"),
+        ({"x": {3: [ones().double()]}}, r'batch\["x"\]\[3\]\[0\] is float64'),
+        (Sample(ones().to(torch.complex128), ""), "batch.image is complex128.* make it complex64"),
+        (UserDict(x=ones().double()), r'batch\["x"\] is float64'),
+    ],
+)
+def test_numbers_that_mps_does_not_have(batch, said) -> None:
+    """No such hardware: torch itself would fail over its absence, later."""
+    with pytest.raises(TaskError, match=said):
+        move_to("mps")(batch)
+
+
+def test_a_cast_makes_them_fit() -> None:
+    (moved,) = move_to("meta", torch.float32)([ones().double()])
+    assert moved.dtype == torch.float32
+
+
+def test_pinning_reaches_what_has_it() -> None:
+    class Pinnable:
+        def __init__(self) -> None:
+            self.pinned = False
+
+        def to(self, device: object) -> None: ...
+
+        def pin_memory(self) -> Pinnable:
+            self.pinned = True
+            return self
+
+    moved = pin({"x": [Pinnable(), "text"]})
+    assert moved["x"][0].pinned
+    assert moved["x"][1] == "text"
 
 
 def test_split_cuts_nearly_equal_parts_in_order() -> None:
@@ -121,6 +186,21 @@ def test_split_cuts_texts_with_their_samples() -> None:
     first, second = split((ones(3), ["a", "b", "c"], ["of", "all"], ("x", "y", "z")), 2)
     assert first[1:] == (["a", "b"], ["of", "all"], ("x", "y"))
     assert second[1:] == (["c"], ["of", "all"], ("z",))
+
+
+@dataclass
+class Nested:
+    pair: Pair
+    batch: UserDict[str, torch.Tensor]
+
+
+def test_split_cuts_every_structure() -> None:
+    x = torch.arange(3)
+    first, second = split(Nested(Pair(x, ({"x": x},)), UserDict(x=x)), 2)
+    assert type(first.batch) is UserDict and type(first.pair) is Pair
+    for part, expected in ((first, [0, 1]), (second, [2])):
+        found = (part.pair.left, part.pair.right[0]["x"], part.batch["x"])
+        assert [tensor.tolist() for tensor in found] == [expected] * 3
 
 
 def test_one_part_is_the_batch() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import pytest
 
 from crown_exp.devices import choose
-from crown_exp.devices.precision import TorchProbe
 from crown_exp.errors import ConfigError
 
 
@@ -16,12 +16,29 @@ from crown_exp.errors import ConfigError
 class Machine:
     capability: tuple[int, int] | None = None
     macos: int | None = None
+    obstacle: str = ""
+    scaler: bool = True
 
     def cuda(self) -> tuple[int, int] | None:
         return self.capability
 
     def mps(self) -> int | None:
         return self.macos
+
+    def mixes(self, device: str) -> bool:
+        return device != "mps" or self.scaler
+
+    def compiles(self, device: str) -> str:
+        return "torch.compile does not know mps" if device == "mps" else self.obstacle
+
+    def name(self, device: str) -> str:
+        return {"cuda": "NVIDIA X", "mps": "Apple Y", "cpu": "a CPU"}[device]
+
+
+def wish(**asked: Any) -> dict[str, Any]:
+    return {
+        "kind": "auto", "precision": "auto", "deterministic": False, "compile": False, **asked
+    }  # fmt: skip
 
 
 CPU = Machine()
@@ -44,10 +61,10 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 def test_every_wish_is_met_or_refused_with_the_choices(name: str) -> None:
     machine, devices, precisions = HAS[name]
     for kind, precision, deterministic in product(KINDS, PRECISIONS, (False, True)):
-        wish = {"kind": kind, "precision": precision, "deterministic": deterministic}
+        asked = wish(kind=kind, precision=precision, deterministic=deterministic)
         if kind not in ("auto", *devices):
             with pytest.raises(ConfigError, match=f"device: {kind} is not available") as caught:
-                choose(wish, machine)
+                choose(asked, machine)
             assert str(caught.value).endswith(f"expected auto, {', '.join(devices)}")
             continue
         device = devices[0] if kind == "auto" else kind
@@ -55,12 +72,12 @@ def test_every_wish_is_met_or_refused_with_the_choices(name: str) -> None:
             with pytest.raises(
                 ConfigError, match=rf"device\.precision: {precision} is not"
             ) as caught:
-                choose(wish, machine)
+                choose(asked, machine)
             told = str(caught.value).partition("expected ")[2].split(", ")
             assert told[0] == "auto"
             assert set(told[1:]) == precisions[device]
             continue
-        choice = choose(wish, machine)
+        choice = choose(asked, machine)
         assert choice.device == device
         assert choice.precision in precisions[device]
         assert precision in ("auto", choice.precision)
@@ -81,7 +98,7 @@ def test_every_wish_is_met_or_refused_with_the_choices(name: str) -> None:
     ],
 )
 def test_what_auto_takes(machine: Machine, kind: str, device: str, precision: str) -> None:
-    choice = choose({"kind": kind, "precision": "auto", "deterministic": False}, machine)
+    choice = choose(wish(kind=kind), machine)
     assert (choice.device, choice.precision) == (device, precision)
 
 
@@ -98,22 +115,80 @@ def test_what_auto_takes(machine: Machine, kind: str, device: str, precision: st
     ],
 )
 def test_tf32(machine: Machine, precision: str, deterministic: bool, tf32: bool) -> None:
-    wish = {"kind": "auto", "precision": precision, "deterministic": deterministic}
-    choice = choose(wish, machine)
+    choice = choose(wish(precision=precision, deterministic=deterministic), machine)
     assert choice.tf32 == choice.numerics()["tf32"] == tf32
 
 
 def test_the_reason_says_why() -> None:
-    wish = {"kind": "auto", "precision": "auto", "deterministic": False}
-    assert choose(wish, CPU).reason == "auto: no GPU here; fp32: the default on cpu"
-    assert choose(wish, AMPERE).reason == "auto: cuda is here; bf16: the default on cuda"
-    wish |= {"kind": "cpu", "precision": "bf16"}
-    assert choose(wish, AMPERE).reason == "device=cpu; bf16: device.precision=bf16"
+    assert choose(wish(), CPU).reason == "auto: no GPU here; fp32: the default on cpu"
+    told = "auto: cuda is here; bf16: the default on cuda; NVIDIA X"
+    assert choose(wish(), AMPERE).reason == told
+    asked = wish(kind="cpu", precision="bf16")
+    assert choose(asked, AMPERE).reason == "device=cpu; bf16: device.precision=bf16"
+    asked = wish(compile="auto")
+    assert choose(asked, AMPERE).reason == f"{told}; compile: auto"
+    assert choose(asked, CPU).reason.endswith("; not compiled: auto compiles on cuda only")
+    lacking = Machine((8, 0), obstacle="Triton is not installed")
+    assert choose(asked, lacking).reason == f"{told}; not compiled: Triton is not installed"
+    assert choose(wish(compile=True), CPU).reason.endswith("; compiled: device.compile=true")
 
 
-def test_what_torch_tells_of_this_machine() -> None:
-    import torch
+@pytest.mark.parametrize(
+    ("machine", "compiled"),
+    [(AMPERE, "auto"), (Machine((8, 0), obstacle="no"), False), (CPU, False), (SONOMA, False)],
+)
+def test_what_auto_compiles(machine: Machine, compiled: bool | str) -> None:
+    choice = choose(wish(compile="auto"), machine)
+    assert choice.compile == choice.numerics()["compile"] == compiled
+    assert choose(wish(), machine).compile is False
 
-    probe = TorchProbe()
-    assert (probe.cuda() is not None) == torch.cuda.is_available()
-    assert (probe.mps() is not None) == torch.backends.mps.is_available()
+
+@pytest.mark.parametrize(
+    ("machine", "line"),
+    [
+        (
+            Machine(obstacle="no C++ compiler (g++) is installed"),
+            "device.compile: true is not possible on this cpu: no C++ compiler (g++) is installed; "
+            "expected false",
+        ),
+        (
+            SONOMA,
+            "device.compile: true is not possible on this mps: torch.compile does not know mps; "
+            "expected false",
+        ),
+    ],
+)
+def test_compiling_where_it_cannot_be_done(machine: Machine, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose(wish(compile=True), machine)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("machine", "says"),
+    [
+        (SONOMA, "mps runs one process, 2 were started"),
+        (CPU, "a run on several is not supported yet, 2 were started"),
+        (AMPERE, "a run on several is not supported yet, 2 were started"),
+    ],
+)
+def test_two_processes(machine: Machine, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose(wish(), machine, processes=2)
+    (line,) = str(caught.value).splitlines()
+    assert line == f"device: {says}; start one, without torchrun: python -m crown_exp …"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mps_of_a_torch_without_a_scaler_for_it(precision: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{precision} is not available on this mps; expected auto, fp32$"
+    ):
+        choose(wish(precision=precision), Machine(macos=15, scaler=False))
+
+
+def test_numerics_name_the_device() -> None:
+    assert choose(wish(kind="cpu"), AMPERE).numerics() == {
+        "device": "cpu", "device_name": "a CPU", "precision": "fp32", "tf32": False,
+        "deterministic": False, "compile": False,
+    }  # fmt: skip

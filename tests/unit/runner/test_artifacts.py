@@ -239,3 +239,52 @@ def test_a_mistake_ends_the_task_with_one_line(portal: Portal, tmp_path: Path) -
     assert ended.code == 1
     assert "run.artifact: '../a.txt' cannot be a file's name" in ended.said
     assert "Traceback" not in ended.said
+
+
+# --- read again -------------------------------------------------------------------------------------
+
+
+def test_what_was_stored_is_found_again_by_name(desk: Desk) -> None:
+    assert desk.artifacts.kept("a.txt") is None
+    desk.artifacts.keep("a.txt", "first", 9)
+    desk.artifacts.keep("deep/b.txt", "b", 9)
+    desk.artifacts.keep("a.txt", "second", 1_000_000)
+    for name, text in {"a.txt": "second", "deep/b.txt": "b"}.items():
+        found = desk.artifacts.kept(name)
+        assert found is not None and found.read_text() == text
+    assert desk.artifacts.kept("b.txt") is None
+
+
+@pytest.mark.parametrize("store", ["file", "memory"])
+def test_the_next_attempt_finds_it_on_its_machine(
+    store: str, portal: Portal, tmp_path: Path
+) -> None:
+    blobs = open_blobs(str(tmp_path / "store")) if store == "file" else MemoryStore()
+    first = Desk(portal, blobs, tmp_path / "spool").artifacts
+    first.keep("a.txt", "old", 999_999)
+    first.keep("a.txt", "new", 1_000_000)
+    assert not first.finish()
+    first.clear()
+    second = Desk(portal, blobs, tmp_path / "elsewhere")
+    found = second.artifacts.kept("a.txt")
+    assert found is not None and found.read_text() == "new"
+    second.artifacts.clear()
+    assert second.spooled() == []  # nothing is left on that machine
+    assert second.stored().keys() == {"999999/a.txt", "1000000/a.txt"}
+
+
+def test_a_task_goes_on_after_what_it_stored(lab: Lab) -> None:
+    made = []
+
+    def task(run: Run) -> None:
+        for shard in run.steps(3):
+            if run.kept(f"{shard}.txt") is None:
+                made.append(shard)
+                run.artifact(f"{shard}.txt", f"shard {shard}")
+                if shard == 1 and run.attempt == 1:
+                    raise KeyboardInterrupt
+
+    run = lab.make(task)
+    assert lab.attempt(run).code == 130
+    assert lab.attempt(run).code == 0
+    assert made == [0, 1, 2]

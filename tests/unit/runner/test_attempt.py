@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ def test_the_records_of_a_run(lab: Lab) -> None:
     assert (ended.code, ended.state, ended.ending.error) == (0, "completed", "")
     (attempt,), (end,), result = ended.facts.attempts, ended.facts.ends, ended.facts.result
     assert (attempt.attempt, attempt.pid, attempt.job) == (1, os.getpid(), None)
+    assert attempt.numerics.pop("device_name")
     assert attempt.numerics == {
         "device": "cpu", "precision": "fp32", "tf32": False, "deterministic": False,
-        "accumulate": 1, "threads": 1, "ranks": 1,
+        "compile": False, "accumulate": 1, "threads": 1, "ranks": 1,
     }  # fmt: skip
     assert attempt.versions["torch"] == torch.__version__
     assert attempt.versions["crown_exp"] == crown_exp.__version__
@@ -47,12 +49,20 @@ def test_what_is_said_of_it(lab: Lab) -> None:
     assert first == "test  r261124-000001  cpu (auto: no GPU here; fp32: the default on cpu)"
     assert progress.startswith("3/3 steps  ")
     assert progress.endswith("  loss 0.3333")
+    assert re.fullmatch(r"r261124-000001 completed after 3 steps in 0:00, [\d,]+ MB", rest.pop(0))
     assert rest == [
-        "r261124-000001 completed after 3 steps in 0:00",
         "  loss             0.333333",
         f"folder  {folder}",
         "next    python -m crown_exp -m task=x seed=1,2,3",
     ]
+
+
+def test_the_device_its_reason_and_the_memory_it_took_are_recorded(lab: Lab) -> None:
+    events = {record[2]: record[3] for record in lab.run(train).records if record[0] == "e"}
+    reason = "auto: no GPU here; fp32: the default on cpu"
+    assert events["device"].pop("name")
+    assert events["device"] == {"device": "cpu", "reason": reason}
+    assert 50e6 < events["memory"]["host"] < 50e9 and "device" not in events["memory"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +72,7 @@ def test_what_is_said_of_it(lab: Lab) -> None:
         (0.25, ["  result           0.25"]),
         ({"a": True, "b": [1, 2], "c": None, "d": {"e": 1}},
          ["  a                True", "  b                [1, 2]", "  c                None",
-          "  d                {'e': 1}"]),
+          '  d                {"e": 1}']),
         ([1.0, 2.0], ["  result           [1.0, 2.0]"]),
     ],
 )  # fmt: skip

@@ -427,7 +427,7 @@ def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32(lab: Lab) -> Non
 
     ended = lab.run(task, NET | {"device": {"precision": "bf16"}}, ("model",))
     assert ended.ending.result == [
-        "torch.bfloat16", "torch.float32", "torch.bfloat16", "torch.float32", 0.0, ["weight", "bias"],
+        "torch.float32", "torch.float32", "torch.bfloat16", "torch.float32", 0.0, ["weight", "bias"],
     ]  # fmt: skip
     (attempt,) = ended.facts.attempts
     assert attempt.numerics["precision"] == "bf16"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crown_exp import Run
-from crown_exp.data import Batches
+from crown_exp.data import Batches, Stream
 from tests.running import Lab
 
 
@@ -89,6 +89,57 @@ def test_batches(lab: Lab, options: dict[str, Any], total: int | None, turns_mad
     ended = lab.run(task)
     assert ended.ending.result == turns_made, ended.said
     assert f"{turns_made}/{turns_made} steps" in ended.said
+
+
+class Flow:
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(10))
+
+
+@pytest.mark.parametrize(
+    ("options", "total", "limit", "turns_made"),
+    [
+        ({}, None, None, 3),  # one epoch of whole batches
+        ({}, None, 2, 2),
+        ({}, 7, None, 7),  # over epochs
+        ({"epochs": 2}, None, None, 6),
+        ({"epochs": 2}, 100, None, 6),
+        ({"epochs": 2}, 5, None, 5),
+        ({"train": False}, None, None, 4),  # the ragged last one too
+        ({"train": False}, 100, None, 4),
+    ],
+)
+@pytest.mark.parametrize("zipped", ["", "first", "second"])
+def test_streams_and_what_is_zipped(
+    lab: Lab,
+    options: dict[str, Any],
+    total: int | None,
+    limit: int | None,
+    turns_made: int,
+    zipped: str,
+) -> None:
+    def task(run: Run) -> int:
+        source: Any = Stream(Flow(), batch_size=3, seed=0, **options)
+        own = {key: value for key, value in options.items() if key == "train"}
+        if zipped == "first":
+            source = source.zip(Batches(Numbers(), batch_size=3, seed=0, **own))
+        elif zipped:
+            flow = Stream(Flow(), batch_size=3, seed=0, **own)
+            source = Batches(Numbers(), batch_size=3, seed=0, **options).zip(flow)
+        return sum(1 for _ in run.steps(source, total))
+
+    ended = lab.run(task, {"limits": {"steps": limit}})
+    assert ended.ending.result == turns_made, ended.said
+
+
+def test_one_epoch_after_another_of_a_stream(lab: Lab) -> None:
+    def task(run: Run) -> list[int]:
+        stream = Stream(Flow(), batch_size=5, seed=0)
+        first = [int(batch[0]) for batch in run.steps(stream)]
+        first += [int(batch[0]) for batch in run.steps(stream, 1, name="b")]
+        return first + [int(batch[0]) for batch in run.steps(stream, name="c")]
+
+    assert lab.run(task).ending.result == [0, 5, 0, 5]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -44,7 +45,7 @@ def test_a_turn_is_finished_first(
     assert (ended.code, ended.state, ended.ending.step) == (code, state, 4)
     (end,) = ended.facts.ends
     assert (end.exit_code, end.step, end.reason, end.error) == (code, 4, why, None)
-    assert f"{state} after 4 steps in 0:00: {why}" in ended.said
+    assert re.search(rf"{state} after 4 steps in 0:00, \d+ MB: {re.escape(why)}", ended.said)
     assert "next    python -m crown_exp run " in ended.said
     assert "Traceback" not in ended.said
     said = capsys.readouterr().err
