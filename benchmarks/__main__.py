@@ -27,6 +27,8 @@ MEASUREMENTS = {
     "tracking": "logging 3 values, and points until they are durable",
     "step_overhead": "a step of a small training, over the bare loop",
     "registry_words": "words over 10,000 runs",
+    "building": "building a module of 250 million parameters",
+    "experiments": "the four experiments, over a plain loop",
 }
 HEADER = ("", "median", "min to max", "target", "")
 

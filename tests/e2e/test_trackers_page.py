@@ -10,23 +10,22 @@ from pathlib import Path
 
 import pytest
 
-import crown_exp
 from tests.e2e.conftest import CommandLine
+from tests.pages import ROOT, blocks_of
 
 pytest.importorskip("wandb", reason="W&B is not installed")
 
-ROOT = Path(crown_exp.__file__).parents[1]
-PAGE = (ROOT / "docs" / "trackers.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGE = ROOT / "docs" / "trackers.md"
+BLOCKS = blocks_of(PAGE)
 
 
-def blocks(kind: str) -> list[str]:
-    return [text for found, text in BLOCK.findall(PAGE) if found == kind]
+def blocks(language: str) -> list[str]:
+    return [block.text for block in BLOCKS if block.language == language]
 
 
 def named_files() -> list[str]:
     """The files that the page says its blocks of python and yaml are, in order."""
-    return re.findall(r"`((?:conf/)?[\w/]+\.(?:py|yaml))`", PAGE)
+    return re.findall(r"`((?:conf/)?[\w/]+\.(?:py|yaml))`", PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def lab(crown: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_every_block_is_of_a_kind_that_is_carried_out_here() -> None:
-    assert {kind for kind, _ in BLOCK.findall(PAGE)} == {"sh", "python", "yaml"}
+    assert {block.language for block in BLOCKS} == {"sh", "python", "yaml"}
     assert named_files() == ["trackers.py", "conf/tracker/lines.yaml", "test_trackers.py"]
 
 
