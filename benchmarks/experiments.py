@@ -24,7 +24,7 @@ from benchmarks.plain import PlainRun
 SHORT = {
     "digits_cnn": ["task.steps=300"],
     "tiny_gpt": ["task.steps=60"],
-    "ppo_cartpole": ["task.iterations=20"],
+    "ppo_cartpole": ["task.steps=20"],
     "tokenize_corpus": [],
 }
 """The presets, and as much of each as takes seconds."""

@@ -46,7 +46,8 @@ class PlainRun:
         import torch
         from torch.utils.data import DataLoader
 
-        data = self.build(dataset, **({} if split is None else {"split": split}))
+        is_group = hasattr(dataset, "values")
+        data = self.build(dataset, **({"split": split} if split else {})) if is_group else dataset
         generator = torch.Generator().manual_seed(self.seed)
         loader = DataLoader(data, batch_size, shuffle=train, drop_last=train, generator=generator)
         return (batch for _ in count() for batch in loader) if train else loader

@@ -44,7 +44,8 @@ class Order:
         if given:
             return str(given)
         base = self.experiment or self.checked.target.name.rpartition(".")[2]
-        return " ".join([base, *(short_override(item) for item in self.swept)])
+        told = (short_override(item) for item in self.swept if item != f"+experiment={base}")
+        return " ".join([base, *told])
 
 
 def sweep_id(composition: Composition, checked: Checked, swept: Sequence[str]) -> str:

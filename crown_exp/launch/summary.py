@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TextIO
 
 from crown_exp.launch.invocation import Ended, Invocation
@@ -79,11 +80,12 @@ def results(run: Ended) -> dict[str, str]:
 
 
 def result_names(ended: Sequence[Ended]) -> list[str]:
-    """The names of the results, in the order the runs first gave them, as many as have room."""
+    """The names of the results, the first of each run before any second, as many as have room."""
     shown = [results(run) for run in ended]
+    ranked = (name for rank in zip_longest(*shown) for name in rank if name is not None)
     found: list[str] = []
     room = ROOM
-    for name in dict.fromkeys(name for run in shown for name in run):
+    for name in dict.fromkeys(ranked):
         room -= 1 + max(len(name), *(len(run.get(name, "")) for run in shown))
         if room < 0 and found:
             break

@@ -44,6 +44,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
 def test_a_run_is_named_after_its_preset_and_what_is_swept() -> None:
     assert order().name == "digits"
     assert order("++optimizer.lr=0.1", "seed=3").name == "digits lr=0.1 seed=3"
+    assert order("+experiment=digits", "seed=3").name == "digits seed=3"
     assert order("seed=3", name="mine").name == "mine"
     bare = order()
     bare = replace(bare, composition=replace(bare.composition, choices={}))

@@ -46,6 +46,15 @@ def test_results_that_are_no_mapping_or_differ_between_runs() -> None:
     assert header[-2:] == ["result", "loss"]
 
 
+def test_every_kind_of_run_shows_its_first_result() -> None:
+    one = {"accuracy": 0.5, "best_accuracy": 0.6, "another_accuracy": 0.7}
+    lines = shown(
+        ended(1, result=one), ended(2, result={"loss": 2}), ended(3, result={"tokens": 3})
+    )
+    header = next(line.split() for line in lines if " run " in line)
+    assert header[4:7] == ["accuracy", "loss", "tokens"]
+
+
 def test_it_fits_into_eighty_columns() -> None:
     result = {f"a_rather_long_metric_{number}": 1234.5678 for number in range(9)}
     lines = shown(
