@@ -110,5 +110,6 @@ class PlainRun:
         path.write_bytes(contents(name, value, print))
 
     def kept(self, name: str) -> Path | None:
-        """Nothing was there before."""
-        return None
+        """The file."""
+        path = self.folder / name
+        return path if path.exists() else None
