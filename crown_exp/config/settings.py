@@ -146,6 +146,11 @@ def rank_environment(environ: Mapping[str, str] = os.environ) -> Ranks:
     return Ranks(rank, local_rank, world)
 
 
+def compiler(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What names the C++ compiler that torch.compile calls, if anything does."""
+    return {name: value for name, value in environ.items() if name == "CXX"}
+
+
 def executor_job(environ: Mapping[str, str] = os.environ) -> str | None:
     """The id of the job that holds this process, stable over its recoveries; None if none does."""
     return next((environ[name] for name in _JOBS if environ.get(name)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crown_exp.config.settings import rank_environment
+from crown_exp.config.settings import compiler, rank_environment
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.storage import BlobStore
 
@@ -23,7 +23,7 @@ def unfit(config: Mapping[str, Any]) -> list[Problem]:
     from crown_exp.devices.probe import TorchProbe
 
     try:
-        choose(device, TorchProbe(), processes)
+        choose(device, TorchProbe(compiler()), processes)
     except ConfigError as error:
         return list(error.problems)
     return []

@@ -132,6 +132,25 @@ def test_what_this_machine_or_the_schema_does_not_allow(
     assert project.runs == []
 
 
+@pytest.mark.parametrize(
+    ("environment", "overrides", "words"),
+    [
+        ({"CXX": "/nowhere/g++"}, ("device.compile=true",), "no C++ compiler (/nowhere/g++) is installed"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, (), "2 were started; start one, without torchrun"),
+    ],
+)  # fmt: skip
+def test_what_the_environment_does_not_allow(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str], overrides: tuple[str, ...], words: str,
+) -> None:  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    said, lines = refused(capfd, 2, "task=imported", *overrides)
+    assert words in said
+    assert len(lines) == 1
+    assert project.runs == []
+
+
 # --- in the run: one line and its place, an end -----------------------------------------------------
 
 FEW = ("task=train", "dataset=few")
