@@ -11,8 +11,8 @@ from crown_exp.clock import isoformat
 from crown_exp.folder import AttemptRecord, EndRecord
 
 BEGAN, ENDED, POINT, TEXT = "began", "ended", "point", "text"
-HIDDEN = ("beat",)
-"""Events that only show that the run lives."""
+HIDDEN = ("beat", "memory")
+"""Events that say nothing of what a run did: that it lives, and what memory it took (`show` tells that)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def test_a_model_of_one_s_own_runs_by_either_name_and_from_any_directory(project
 
 def test_the_tests_of_the_project_take_the_model_along(project: Shell) -> None:
     ran = project.run("python", "-m", "pytest", "-v", "-p", "no:cacheprovider")
-    assert "[mine] PASSED" in ran.stdout
+    assert "[model=mine] PASSED" in ran.stdout
     assert "3 passed" in ran.stdout
 
 
