@@ -169,8 +169,8 @@ class Attempt:
             indexing = self.indexing()
             ending, release = self.carry_out(task, attempt, device)
             self.report.stop_clock()
-            if ending.parts is not None:
-                self.fitting(device).write(ending.parts)
+            if ending.exit_code == ExitCode.OK and self.parts.count > self.parts.asked:
+                self.fitting(device).write(self.parts.count)
             ending = self.write(attempt, ending, imported_files(self.root) | code)
             if indexing is not None:
                 indexing.finish()
@@ -299,7 +299,7 @@ class Attempt:
             return stopped(self.stop.why, self.stop.code or ExitCode.INTERRUPTED, run.done)
         ending = ended_by(error, run.done)
         if ending.exit_code == ExitCode.OUT_OF_MEMORY:
-            ending = after_out_of_memory(ending, self.parts)
+            ending = after_out_of_memory(ending, self.parts, run.step)
         if ending.parts is not None and self.stop.code is not None:
             return stopped(self.stop.why, self.stop.code, run.done)
         if self.config["debug"] and ending.failure is not None:

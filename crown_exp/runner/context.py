@@ -217,7 +217,7 @@ class Run:
         self._refuse_untracked()
         items, count = turns_of(source, total, self._limit)
         self._compile_for(count)
-        loop = Loop("" if name == "main" else name, count, before=self.done)
+        loop = Loop("" if name == "main" else name, count, before=self.step)
         self._loops[name] = self._loop = loop
         self._fired.clear()
         between = partial(self._rehearsal.boundary, loop, source) if self._rehearsal else None
@@ -288,11 +288,10 @@ class Run:
         whole = leading(batch)
         try:
             for part in split(batch, self._parts.of(whole)):
-                self._share, self._parts.inside = leading(part) / whole, True
+                self._share, self._parts.in_turn = leading(part) / whole, self.step
                 yield part
-                self._parts.inside = (
-                    False  # not in `finally`, which an error passes before it is told
-                )
+                # Not in `finally`, which an error passes before it is told.
+                self._parts.in_turn = None
         finally:
             self._share = None
 
@@ -319,7 +318,7 @@ class Run:
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> Tensor | None:
         """Unscale, clip the gradient's norm to `clip`, step, zero. Returns the norm before clipping."""
-        self._parts.inside, self._watch.updated = False, True
+        self._parts.in_turn, self._watch.updated = None, True
         norm = self._precision.update(optimizer, clip)
         if (
             norm is not None and not self._precision.scaler.is_enabled()

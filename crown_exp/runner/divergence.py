@@ -52,10 +52,10 @@ class FiniteWatch:
     def settle(self, step: int) -> None:
         """A loop came to its end after turn `step`. Raises Diverged, too, for a weight that is not finite."""
         self.read()
-        if self.updated:
-            self.updated = False
-            if name := first_not_finite(self.tracked):
-                raise Diverged(f"{name} is not finite after turn {step}, the last one")
+        training = self.updated or any(hasattr(it, "param_groups") for it in self.tracked.values())
+        if training and (name := first_not_finite(self.tracked)):
+            when = f"after turn {step}, the last one" if step else "at the end of the task"
+            raise Diverged(f"{name} is not finite {when}")
 
 
 def first_not_finite(tracked: Mapping[str, Any]) -> str | None:

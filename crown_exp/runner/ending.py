@@ -66,15 +66,15 @@ def ended_by(error: BaseException, step: int) -> Ending:
     return Ending(int(code), step, error=line, failure=failure, told=told)
 
 
-def after_out_of_memory(ending: Ending, parts: Parts) -> Ending:
+def after_out_of_memory(ending: Ending, parts: Parts, turn: int) -> Ending:
     """How an attempt ends that ran out of memory: to be tried again with smaller parts, or for good."""
-    more = parts.more()
+    more = parts.more(turn)
     if more is not None:
         why = f"out of memory with {in_parts(parts.count)}; tried again with {more}"
         return replace(
             ending, exit_code=int(ExitCode.PREEMPTED), error=why, failure=None, told="", parts=more
         )
-    if parts.inside:
+    if parts.in_turn == turn:
         advice = "that was one sample at a time: make the model or the samples smaller"
     elif parts.whole:
         advice = "it was outside of run.split, where smaller parts do not help: use smaller batches there"

@@ -87,6 +87,9 @@ def turns(
                 console.draw()
             if stop.code is not None:
                 stop.raise_if_asked()
+    except GeneratorExit:
+        loop.broken = True
+        raise
     finally:
         loop.in_turn = stop.in_turn = False
         left()

@@ -22,22 +22,22 @@ class Parts:
     """How batches are cut.
 
     asked: `device.accumulate`. count: parts now, more than asked once memory ran out. whole: samples of the
-    largest batch that was cut. inside: a part is being worked on.
+    largest batch that was cut. in_turn: the turn in which a part is worked on, or was when the loop was left.
     """
 
     asked: int
     count: int
     whole: int = 0
-    inside: bool = False
+    in_turn: int | None = None
 
     def of(self, samples: int) -> int:
         """The parts of a batch of so many samples; never more than it has, unless more were asked for."""
         self.whole = max(self.whole, samples)
         return self.count if self.count == self.asked else min(self.count, samples)
 
-    def more(self) -> int | None:
-        """The parts to try next; None if smaller ones would not help or there are none."""
-        if not self.inside or self.count >= self.whole:
+    def more(self, turn: int) -> int | None:
+        """The parts to try next, in place of those of a turn; None if smaller ones would not help."""
+        if self.in_turn != turn or self.count >= self.whole:
             return None
         return min(2 * self.count, self.whole)
 

@@ -68,7 +68,8 @@ def last_place(error: BaseException) -> str:
     outside = [frame for frame in frames if not is_ours(frame.filename)]
     if not outside:
         return ""
-    frame = outside[-1]
+    own = [frame for frame in outside if "site-packages" not in frame.filename]
+    frame = (own or outside)[-1]
     return f"  at {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
 
 

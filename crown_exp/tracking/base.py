@@ -35,7 +35,7 @@ class Loop:
 
     name: "" for a task's only one. total: how many turns it will make, None if that is not known.
     before: the turns of the loops before it. done: its turns that are complete. in_turn: whether one is
-    in progress.
+    in progress. broken: whether one was left by `break` or an error; its number is not given again.
     """
 
     name: str
@@ -43,11 +43,12 @@ class Loop:
     before: int = 0
     done: int = 0
     in_turn: bool = False
+    broken: bool = False
 
     @property
     def step(self) -> int:
-        """The turn in progress, else the last one that is done; counted from 1 over all loops."""
-        return self.before + self.done + self.in_turn
+        """The turn in progress, else the last one that was begun; counted from 1 over all loops."""
+        return self.before + self.done + (self.in_turn or self.broken)
 
 
 @dataclass(frozen=True)

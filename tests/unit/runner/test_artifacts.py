@@ -288,3 +288,25 @@ def test_a_task_goes_on_after_what_it_stored(lab: Lab) -> None:
     assert lab.attempt(run).code == 130
     assert lab.attempt(run).code == 0
     assert made == [0, 1, 2]
+
+
+def test_a_turn_that_was_left_keeps_its_number_and_its_files(lab: Lab) -> None:
+    def task(run: Run) -> int:
+        for turn in run.steps(10):
+            run.log(loss=1.0)
+            run.artifact("a.txt", "first")
+            if turn == 3:
+                break
+        after = run.step
+        for _ in run.steps(2, name="two"):
+            run.log(loss=2.0)
+            run.artifact("a.txt", "second")
+        return after
+
+    ended = lab.run(task)
+    assert ended.ending.result == 4
+    assert [step for step, _ in ended.points] == [1, 2, 3, 4, 5, 6]
+    files = lab.blobs.local_path(f"runs/{ended.id}/files")
+    assert files is not None
+    assert (files / "000004/a.txt").read_text() == "first"
+    assert (files / "000005/a.txt").read_text() == "second"

@@ -102,3 +102,14 @@ def test_a_gradient_that_is_not_finite(lab: Lab) -> None:
     ended = lab.run(task, NET, ("model",))
     assert (ended.code, ended.ending.step) == (79, 2)
     assert ended.ending.error == "the gradient's norm is inf in turn 3; the last good step is 2"
+
+
+def test_a_weight_that_a_plain_step_left_is_noticed(lab: Lab) -> None:
+    def task(run: Run, model: Config[nn.Module]) -> None:
+        net, opt = learning(run, model)
+        for _ in run.steps(2):
+            net(torch.ones(1, 4)).sum().backward()
+            opt.step()
+            spoil(net)
+
+    assert lab.run(task, NET, ("model",)).code == 79

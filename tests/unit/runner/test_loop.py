@@ -209,7 +209,7 @@ def test_no_loop_within_a_turn(lab: Lab) -> None:
     assert "within a turn of another" in ended.said
 
 
-def test_a_turn_that_was_left_is_not_done(lab: Lab) -> None:
+def test_a_turn_that_was_left_is_not_done_and_keeps_its_number(lab: Lab) -> None:
     def task(run: Run) -> int:
         for turn in run.steps(10):
             run.log(turn=turn)
@@ -218,7 +218,7 @@ def test_a_turn_that_was_left_is_not_done(lab: Lab) -> None:
         return run.step
 
     ended = lab.run(task)
-    assert (ended.code, ended.ending.step, ended.ending.result) == (0, 3, 3)
+    assert (ended.code, ended.ending.step, ended.ending.result) == (0, 3, 4)
 
 
 def test_a_turn_that_raised_is_not_done(lab: Lab) -> None:
