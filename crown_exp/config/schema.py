@@ -39,12 +39,13 @@ class Limits:
 
     attempt: str | None = option(
         None,
-        "stop and save an attempt after this long",
+        "stop and save an attempt after this long (exit code 75: call me again)",
         unit="duration, e.g. 4 hours",
-        planned=True,
     )
     run: str | None = option(
-        None, "end the run after this long, all attempts together", unit="duration", planned=True
+        None,
+        "save and end the run after this long, all attempts together (exit code 77)",
+        unit="duration",
     )
     steps: Annotated[int, Gt(0)] | None = option(
         None,
@@ -78,7 +79,7 @@ class Identity:
 
     ignore: list[str] = option([], "keys that do not decide the result, e.g. [task.log_every]")
     code: Literal["warn", "refuse"] = option(
-        "warn", "what to do when a run is resumed with changed code", planned=True
+        "warn", "what to do when a run is resumed with changed code"
     )
 
 
@@ -155,7 +156,20 @@ class Checkpoint:
         "auto",
         "how often; auto weighs the time of a save against the work it protects",
         unit="'10 steps', '5 minutes' or auto",
-        planned=True,
+    )
+    keep_last: Annotated[int, Ge(1)] = option(
+        2, "how many of the newest checkpoints are kept", unit="checkpoints"
+    )
+    keep_every: str | None = option(
+        None, "keep those at these steps for good", unit="e.g. '1000 steps'"
+    )
+    keep_best: str | None = option(
+        None, "keep the best by a metric that is logged", unit="e.g. 'max accuracy', 'min loss'"
+    )
+    deadline: str = option(
+        "1 hour",
+        "end (exit code 80: call me again) when nothing could be saved for this long",
+        unit="duration",
     )
 
 
@@ -179,7 +193,9 @@ class Schema:
     reuse: Literal["code", "signature", "never"] = option(
         "code", "when a sweep takes the result of an equal finished run", planned=True
     )
-    resume: str | None = option(None, "the id of a run to continue, or latest", planned=True)
+    resume: str | None = option(
+        None, "the id of a run to continue, or latest: the newest with this signature"
+    )
     limits: Limits = section(Limits)
     budget: Budget = section(Budget)
     identity: Identity = section(Identity)

@@ -123,6 +123,7 @@ class AttemptRecord:
     process_started: start of process `pid` as its kernel counts it (any unit, only compared).
     boot_id: one boot of one machine and one table of processes: equal ids share their pids.
     job: the executor's id of the job that started it, as in JobRecord.
+    changes: what this and earlier resumes changed against the run's config: values by dotted key or group.
     """
 
     format: ClassVar[int] = 1
@@ -137,11 +138,16 @@ class AttemptRecord:
     job: str | None
     numerics: dict[str, Any]
     versions: dict[str, Any]
+    changes: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EndRecord:
-    """attempts/NNNNNN.end.json: how an attempt ended. `step` is the last step that was done."""
+    """attempts/NNNNNN.end.json: how an attempt ended. `step` is the last step that was done.
+
+    saved: the step of the run's newest checkpoint then; None if it has none. again: the next attempt began at
+    once, with smaller parts.
+    """
 
     format: ClassVar[int] = 1
 
@@ -153,6 +159,8 @@ class EndRecord:
     reason: str
     error: Failure | None
     code: CodeHash | None
+    saved: int | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
