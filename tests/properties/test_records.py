@@ -38,7 +38,7 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(2199, 1, 1), timezones=zon
 KNOWN = {
     **dict.fromkeys(("created", "started", "ended"), moments),
     **dict.fromkeys(("numerics", "versions"), json_objects),
-    "lineage": st.none() | json_objects,
+    **dict.fromkeys(("lineage", "changes"), st.none() | json_objects),
     "result": json_values,
     "process_started": st.none() | st.floats(allow_nan=False),
 }
@@ -86,7 +86,7 @@ def test_unknown_keys_are_ignored(record: Record, more: dict[str, Any]) -> None:
 @given(records, st.data())
 def test_a_missing_field_is_named(record: Record, data: st.DataObject) -> None:
     tree = json.loads(encode(record))
-    required = [name for name in tree if name != "pruned"]
+    required = [name for name in tree if name not in ("pruned", "changes", "saved", "again")]
     del tree[name := data.draw(st.sampled_from(required))]
     with pytest.raises(CrownError, match=rf"^runs/r1/x\.json: damaged, {name} is missing$"):
         decode(type(record), json.dumps(tree).encode(), "runs/r1/x.json")
@@ -135,3 +135,18 @@ def test_a_result_of_before_pruning_was_known_is_read() -> None:
     tree = {"format": 1, "run": "r1", "attempt": 1, "step": 2, "result": None}
     tree["ended"] = "2026-11-22T00:00:00Z"
     assert decode(ResultRecord, json.dumps(tree).encode(), "x.json").pruned is False
+
+
+def test_an_end_of_before_checkpoints_is_read() -> None:
+    tree = {
+        "format": 1,
+        "run": "r1",
+        "attempt": 1,
+        "step": 2,
+        "exit_code": 75,
+        "reason": "",
+        "error": None,
+    }
+    tree |= {"ended": "2026-11-22T00:00:00Z", "code": None}
+    end = decode(EndRecord, json.dumps(tree).encode(), "x.json")
+    assert (end.saved, end.again) == (None, False)
