@@ -1,4 +1,4 @@
-"""How people write intervals: `10 steps`, `5 minutes`, `90 s`."""
+"""How people write intervals (`10 steps`, `5 minutes`, `90 s`), and what is best (`max accuracy`)."""
 
 from __future__ import annotations
 
@@ -32,3 +32,48 @@ def parse_interval(text: str, where: str) -> Interval:
     if unit in SECONDS and number > 0:
         return Interval(seconds=number * SECONDS[unit])
     raise ConfigError.of(where, f"expected something like '500 steps' or '5 minutes', got {text!r}")
+
+
+def parse_cadence(text: str, where: str) -> Interval | None:
+    """As `parse_interval`; None for `auto`."""
+    if text.strip().lower() == "auto":
+        return None
+    try:
+        return parse_interval(text, where)
+    except ConfigError:
+        what = f"expected '10 steps', '5 minutes' or auto, got {text!r}"
+        raise ConfigError.of(where, what) from None
+
+
+def parse_steps(text: str, where: str) -> int:
+    """`500 steps`. Raises ConfigError for anything else, times too."""
+    steps = _interval(text).steps
+    if steps is None:
+        raise ConfigError.of(where, f"expected something like '1000 steps', got {text!r}")
+    return steps
+
+
+def parse_duration(text: str, where: str) -> float:
+    """`5 minutes` in seconds. Raises ConfigError for anything else, steps too."""
+    seconds = _interval(text).seconds
+    if seconds is None:
+        what = f"expected a time such as '5 minutes' or '4 hours', got {text!r}"
+        raise ConfigError.of(where, what)
+    return seconds
+
+
+def _interval(text: str) -> Interval:
+    """An empty one for what is none."""
+    try:
+        return parse_interval(text, "")
+    except ConfigError:
+        return Interval()
+
+
+def parse_best(text: str, where: str) -> tuple[str, bool]:
+    """`max accuracy` as the metric and whether its greatest value is the best. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(max|min)\s+(\S+)\s*", text)
+    if match is None:
+        what = f"expected max or min and a metric, such as 'max accuracy', got {text!r}"
+        raise ConfigError.of(where, what)
+    return match[2], match[1] == "max"

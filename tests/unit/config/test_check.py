@@ -42,7 +42,32 @@ def found(config: dict[str, Any], groups: tuple[str, ...] = (), **choices: str) 
         ("tracker.progress=loud", "tracker.progress: expected 'auto' | 'bar' | 'lines' | 'none', got 'loud'"),
         ("limits={steps:1,stepz:2}", "limits.stepz: no such key; did you mean steps? ("),
         ("limits=3", "limits: expected keys (attempt, run, steps), got 3"),
-        ("limits.attempt=4h", "limits.attempt: not available in this version; leave it at null"),
+        (
+            "limits.attempt=soon",
+            "limits.attempt: expected a time such as '5 minutes' or '4 hours', got 'soon'",
+        ),
+        (
+            "limits.run='10 steps'",
+            "limits.run: expected a time such as '5 minutes' or '4 hours', got '10 steps'",
+        ),
+        (
+            "checkpoint.deadline='0 s'",
+            "checkpoint.deadline: expected a time such as '5 minutes' or '4 hours', got '0 s'",
+        ),
+        (
+            "checkpoint.every=often",
+            "checkpoint.every: expected '10 steps', '5 minutes' or auto, got 'often'",
+        ),
+        ("checkpoint.every=10", "checkpoint.every: expected a str, got 10"),
+        (
+            "checkpoint.keep_every='5 minutes'",
+            "checkpoint.keep_every: expected something like '1000 steps', got '5 minutes'",
+        ),
+        (
+            "checkpoint.keep_best=accuracy",
+            "checkpoint.keep_best: expected max or min and a metric, such as 'max accuracy', got "
+            "'accuracy'",
+        ),
         ("sweep.search=tpe", "sweep.search: not available in this version; leave it at 'grid'"),
         ("identity.ignore=[task.gian]", "identity.ignore: no key 'task.gian'; did you mean gain?"),
         ("identity.ignore=task.gain", "identity.ignore: expected a list of str, got 'task.gain'"),
@@ -88,6 +113,10 @@ def test_a_framework_key_that_is_missing_has_its_default(project: Any) -> None:
         ["seed=null", "name=null"],
         ["~model"],
         ["device=cpu", "tracker=none"],
+        ["limits.attempt=4h", "limits.run='2 days'", "checkpoint.deadline='90 s'"],
+        ["checkpoint.every='10 steps'", "checkpoint.keep_every='1000 steps'"],
+        ["checkpoint.every='5 minutes'", "checkpoint.keep_best='min loss'"],
+        ["checkpoint.every=auto", "checkpoint.keep_every=null"],
     ],
 )
 def test_what_a_signature_takes_is_sound(project: Any, overrides: list[str]) -> None:
@@ -265,7 +294,7 @@ def test_a_group_nobody_takes_may_be_there_if_it_serves_or_was_not_typed(
     [
         ("env._target_=", "env._target_: names nothing: type package.module.function or a class"),
         ("env._target_=null", "env._target_: names nothing: type package.module.function or a class"),
-        ("limits.run=3", "limits.run: not available in this version; leave it at null"),
+        ("limits.run=3", "limits.run: expected a str or null, got 3"),
         ("env.size=${oc.env:NO_SUCH}", "env.size: Environment variable 'NO_SUCH' not found"),
         ("identity.ignore=[seed.x]", "identity.ignore: no key 'seed.x'; nothing is below it"),
     ],
