@@ -116,7 +116,7 @@ def push(
 ) -> Pushed:
     """Send a run. Raises Unsent."""
     from crown_exp.cli.screen import complain
-    from crown_exp.launch.replay import missing, read_points
+    from crown_exp.tracking.replay import missing, read_points
     from crown_exp.tracking.apart import Failed
 
     run_id = details.run.id

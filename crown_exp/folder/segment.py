@@ -33,6 +33,9 @@ from crown_exp.errors import CrownError
 MAGIC = b"CRWN"
 FORMAT = 1
 
+RESUMED = "resumed"
+"""The kind of an event with {"step": n}: the attempt went on from the state after step n."""
+
 Record = Sequence[Any]
 """A point or an event, as above. Kinds that a reader does not know are to be passed over."""
 

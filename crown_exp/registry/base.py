@@ -144,7 +144,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class AttemptInfo:
-    """One process life of a run; what is None has not happened or is not known."""
+    """One process life of a run; what is None has not happened or is not known.
+
+    changes: what it and earlier ones changed against the run's config, by dotted key. saved: the step of the
+    run's newest checkpoint when it ended.
+    """
 
     attempt: int
     started: datetime | None
@@ -158,6 +162,8 @@ class AttemptInfo:
     reason: str | None
     error: Failure | None
     code_hash: str | None
+    changes: Mapping[str, Any] | None = None
+    saved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from crown_exp.storage.database.columns import Json, Moment, Name
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision in crown_exp/registry/migrations; a test keeps the two together."""
 
 metadata = MetaData(
@@ -121,6 +121,9 @@ attempts = Table(
     Column("reason", Text),
     Column("error", Json),
     Column("code_hash", Text),
+    Column("changes", Json),
+    Column("saved", BigInteger),
+    Column("again", Boolean),  # NULL in rows of registries that did not have it
 )
 
 jobs = Table(

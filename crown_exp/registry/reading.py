@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from crown_exp.folder.segment import RESUMED as RESUMED
 from crown_exp.folder.segment import Record
 from crown_exp.storage.database.columns import tagged
 
 BEAT = "beat"
 """The kind of an event that only shows that the run lives; it is not kept."""
-
-RESUMED = "resumed"
-"""The kind of an event with {"step": n}: the attempt went on from the state after step n."""
 
 _LARGEST = 2**63
 

@@ -116,6 +116,9 @@ def attempt_rows(facts: Facts) -> Iterator[Row]:
             "reason": end and end.reason,
             "error": end and end.error,
             "code_hash": end and end.code and end.code["hash"],
+            "changes": attempt and attempt.changes,
+            "saved": end and end.saved,
+            "again": end and end.again,
         }
 
 

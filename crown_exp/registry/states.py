@@ -103,7 +103,9 @@ def facts_of(
         jobs=[_record(JobRecord, item, run=row["id"]) for item in jobs],
         attempts=[_record(AttemptRecord, item, run=row["id"]) for item in known if item["started"]],
         ends=[
-            _record(EndRecord, item, run=row["id"], code=None) for item in known if item["ended"]
+            _record(EndRecord, item, run=row["id"], code=None, again=bool(item["again"]))
+            for item in known
+            if item["ended"]
         ],
         result=_result_of(row),
         last_beat=row["last_beat"],

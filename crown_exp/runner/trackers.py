@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from crown_exp.config import schema
 from crown_exp.folder import RunRecord
 from crown_exp.runner.build import build
-from crown_exp.tracking import TrackedRun
+from crown_exp.tracking import Point, TrackedRun
 from crown_exp.tracking.feed import Feed
 
 OURS = frozenset(item.name for item in fields(schema.Tracker))
@@ -18,15 +18,25 @@ OURS = frozenset(item.name for item in fields(schema.Tracker))
 
 
 def open_feed(
-    config: Mapping[str, Any], record: RunRecord, attempt: int, home: Path
+    config: Mapping[str, Any],
+    record: RunRecord,
+    attempt: int,
+    home: Path,
+    *,
+    resumed: int | None = None,
+    earlier: Callable[[], Sequence[Point]] = tuple,
 ) -> Feed | None:
-    """The feed of `tracker._target_`, already running; None if the config names none."""
+    """The feed of `tracker._target_`, already running; None if the config names none.
+
+    resumed, earlier: as in TrackedRun. `earlier` is called on the feed's thread, if at all; for a run in a
+    store it is `crown_exp.tracking.replay.earlier_points`, carried out by the portal.
+    """
     group = {key: value for key, value in config["tracker"].items() if key not in OURS}
     if not group.get("_target_"):
         return None
     run = TrackedRun(
         id=record.id, name=record.name, experiment=record.experiment,
         sweep=record.sweep["id"] if record.sweep else None, tags=tuple(record.tags),
-        user=record.user, config=config, attempt=attempt, home=home,
+        user=record.user, config=config, attempt=attempt, home=home, resumed=resumed, earlier=earlier,
     )  # fmt: skip
     return Feed(lambda: build(group), str(group["_target_"]).rpartition(".")[2], run)

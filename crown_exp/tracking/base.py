@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -58,6 +58,9 @@ class TrackedRun:
     id: stable over all attempts, so that they can share one curve. attempt: this one's number, from 1.
     sweep: the id of the sweep it belongs to. config: resolved, as plain values; it holds no secrets.
     home: a directory of this machine where the tracker may keep files of its own.
+    resumed: the step after which this attempt goes on (0: from the start); None for a run's first attempt.
+    What it logs after that step an earlier attempt may have logged, too, with the same values.
+    earlier: gives the points up to that step which the run's log has; read when it is called.
     """
 
     id: str
@@ -69,6 +72,8 @@ class TrackedRun:
     config: Mapping[str, Any]
     attempt: int
     home: Path
+    resumed: int | None = None
+    earlier: Callable[[], Sequence[Point]] = tuple
 
 
 class Artifact(NamedTuple):

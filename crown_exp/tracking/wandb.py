@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -96,7 +95,10 @@ class WandB:
         options = {
             "project": self.project, "entity": self.entity, "mode": mode, "seconds": self.start_seconds
         }  # fmt: skip
-        told = asdict(run) | {"home": str(run.home), "config": jsonable(run.config)}
+        told = {
+            "id": run.id, "name": run.name, "sweep": run.sweep, "tags": run.tags, "home": str(run.home),
+            "config": jsonable(run.config),
+        }  # fmt: skip
         answer = self.child.call("start", told, options, seconds=self.start_seconds + SPAWN_SECONDS)
         self.resumed, self.url, self.folder = answer["resumed"], answer["url"], answer["folder"]
         if mode == "online":
@@ -228,7 +230,7 @@ class Session:
     """What talks to wandb, within its process; plain values in, plain values out."""
 
     def start(self, told: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        """`wandb.init`. told: a TrackedRun as plain values. options: project, entity, mode, seconds."""
+        """`wandb.init`. told: of a TrackedRun, as plain values. options: project, entity, mode, seconds."""
         import wandb
 
         settings: dict[str, Any] = {

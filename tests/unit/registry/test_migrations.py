@@ -9,12 +9,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from crown_exp.registry import Registry, open_registry, reindex
-from crown_exp.registry.models import OF_A_RUN, REVISION, metadata
+from crown_exp.registry.models import OF_A_RUN, REVISION, attempts, metadata
 from crown_exp.registry.opening import VERSION_TABLE, NewerRegistry, NotOurs, alembic_config
 from crown_exp.storage import open_blobs
 from crown_exp.storage.database import Damaged
@@ -160,3 +160,13 @@ async def test_what_is_no_database_is_refused_and_left_alone(url: str) -> None:
             pass
     assert "\n" not in str(caught.value)
     assert path_of(url).read_bytes().startswith(b"This is a letter")
+
+
+async def test_a_registry_of_before_is_brought_up_to_date_with_what_it_knows(url: str) -> None:
+    async with open_registry(url) as registry:
+        await registry.database.write(lambda it: command.downgrade(alembic_config(it), "0001"))
+    execute(path_of(url), "INSERT INTO attempts (run_id, attempt, exit_code) VALUES ('r1', 1, 75)")
+    async with open_registry(url) as again, again.database.read() as connection:
+        rows = await connection.execute(select(attempts))
+        (row,) = rows.mappings()
+    assert (row["exit_code"], row["changes"], row["saved"]) == (75, None, None)

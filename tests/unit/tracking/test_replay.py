@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
-from crown_exp.launch.replay import counting, missing, read_points
+from crown_exp.tracking.replay import counting, missing, read_points
 from crown_exp.storage import open_blobs
 from crown_exp.tracking import Point
 
