@@ -5,7 +5,8 @@ runs/<id>/ run.json  config.yaml  result.json
            jobs/0001.json
            attempts/000001.json  attempts/000001.end.json
            log/<attempt>-<n>.seg     text/<attempt>-rank<r>.log
-           checkpoints/<attempt>-<step>.json     packs/<sha256>     files/
+           checkpoints/<attempt>-<step>.json     checkpoints/<attempt>-<step>.damaged
+           packs/<sha256>     files/
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _JOB = re.compile(r"jobs/(\d{4,})\.json")
 _ATTEMPT = re.compile(r"attempts/(\d{6,})\.json")
 _END = re.compile(r"attempts/(\d{6,})\.end\.json")
+_CHECKPOINT = re.compile(r"checkpoints/(\d{6,})-(\d{12,})\.json")
+_DAMAGED = re.compile(r"checkpoints/(\d{6,})-(\d{12,})\.damaged")
 _SEGMENT = re.compile(r"log/(\d{6,})-(\d{6,})\.seg")
 
 
@@ -138,8 +141,15 @@ class RunPaths:
         return f"{self.text}{attempt:06}-rank{rank}.log"
 
     def checkpoint(self, attempt: int, step: int) -> str:
-        """The manifest of the checkpoint that an attempt committed after `step` steps."""
-        return f"{self.checkpoints}{attempt:06}-{step:012}.json"
+        """The manifest of the checkpoint that an attempt committed after `step` steps.
+
+        Attempt 0 is what the run began with: a fork has the state of another run there.
+        """
+        return f"{self.checkpoints}{checkpoint_name(attempt, step)}.json"
+
+    def damaged(self, attempt: int, step: int) -> str:
+        """The marker, a line of text, that this checkpoint did not verify and is not to be used."""
+        return f"{self.checkpoints}{checkpoint_name(attempt, step)}.damaged"
 
     def pack(self, sha256: str) -> str:
         """The pack with this digest (hexadecimal)."""
@@ -159,8 +169,15 @@ class RunPaths:
 
     def segment_number(self, path: str) -> tuple[int, int] | None:
         """(attempt, number) of the log segment that `path` is; None if it is none of this run's."""
-        match = _SEGMENT.fullmatch(self._inside(path))
-        return (int(match[1]), int(match[2])) if match else None
+        return _numbers(_SEGMENT, self._inside(path))
+
+    def checkpoint_number(self, path: str) -> tuple[int, int] | None:
+        """(attempt, step) of the manifest that `path` is; None if it is none of this run's."""
+        return _numbers(_CHECKPOINT, self._inside(path))
+
+    def damaged_number(self, path: str) -> tuple[int, int] | None:
+        """(attempt, step) of the checkpoint whose marker `path` is; None if it is none of this run's."""
+        return _numbers(_DAMAGED, self._inside(path))
 
     def _inside(self, path: str) -> str:
         return path.removeprefix(f"{self.root}/") if path.startswith(f"{self.root}/") else ""
@@ -169,3 +186,13 @@ class RunPaths:
 def _number(pattern: re.Pattern[str], inside: str) -> int | None:
     match = pattern.fullmatch(inside)
     return int(match[1]) if match else None
+
+
+def _numbers(pattern: re.Pattern[str], inside: str) -> tuple[int, int] | None:
+    match = pattern.fullmatch(inside)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def checkpoint_name(attempt: int, step: int) -> str:
+    """What a checkpoint is called: `000001-000000000060`."""
+    return f"{attempt:06}-{step:012}"

@@ -15,11 +15,11 @@ from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any, NoReturn
 
+from crown_exp.checkpoints.tree import copied, difference, flatten, is_tensor
 from crown_exp.errors import TaskError
 from crown_exp.runner.carried import carried
 from crown_exp.runner.ending import is_out_of_memory
 from crown_exp.runner.post_mortem import is_own
-from crown_exp.runner.state_tree import copied, difference, flatten, is_tensor
 from crown_exp.runner.tracebacks import last_line
 from crown_exp.tracking import Loop
 from crown_exp.tracking.run_log import to_stderr

@@ -3,7 +3,7 @@
 Runs in a store are `crown_exp.storage.runs`, this machine's own facts `crown_exp.storage.machine`.
 """
 
-from crown_exp.storage.base import AlreadyExists, BlobStore, Entry, NotFound
+from crown_exp.storage.base import AlreadyExists, BlobStore, Entry, NotFound, WrongSize
 from crown_exp.storage.manager import StorageManager
 from crown_exp.storage.portal import Portal
 from crown_exp.storage.urls import open_blobs
@@ -15,5 +15,6 @@ __all__ = [
     "NotFound",
     "Portal",
     "StorageManager",
+    "WrongSize",
     "open_blobs",
 ]

@@ -25,6 +25,10 @@ class AlreadyExists(StoreError):
     """There is a blob at the path, and the write was create-only."""
 
 
+class WrongSize(StoreError):
+    """The blob has another size than was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A blob as it is listed: its path, its size in bytes, when it was last written (UTC)."""
@@ -61,6 +65,19 @@ class BlobStore(Protocol):
 
     async def get(self, path: str) -> bytes:
         """The bytes of a blob. Raises NotFound."""
+
+    async def get_into(self, path: str, buffer: memoryview) -> None:
+        """Read a blob into `buffer`, which it must fill. Raises NotFound; WrongSize if it does not.
+
+        buffer: writable, of bytes. What is in it after an error is not defined.
+        """
+
+    async def copy(self, source: str, target: str) -> None:
+        """Make `target` the bytes that `source` has, as `put` would, without reading them here.
+
+        Raises NotFound if there is no `source`. On a file system both may become one file: only for
+        blobs that are replaced as a whole, never appended to.
+        """
 
     async def list(self, prefix: str) -> Entries:
         """All blobs whose path begins with `prefix` (the string: `a/b` finds `a/bc/d`), by path."""

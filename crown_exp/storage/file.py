@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,7 @@ from crown_exp.storage.base import (
     Entry,
     Names,
     NotFound,
+    WrongSize,
     checked,
     checked_folder,
     checked_prefix,
@@ -39,6 +42,7 @@ LITTER_AGE_S = 24 * 3600.0
 """A temporary file of this age was left by a writer that was killed, and is removed when met."""
 
 FOLDER_TRIES = 20
+COPY_BYTES = 2**20
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -80,6 +84,14 @@ class FileStore:
         """See BlobStore.get."""
         return await _in_thread(self._get, path)
 
+    async def get_into(self, path: str, buffer: memoryview) -> None:
+        """See BlobStore.get_into."""
+        await _in_thread(self._get_into, path, buffer)
+
+    async def copy(self, source: str, target: str) -> None:
+        """See BlobStore.copy: a hard link, or where there are none, a copy."""
+        await _in_thread(self._copy, source, target)
+
     async def list(self, prefix: str) -> Entries:
         """See BlobStore.list."""
         return await _in_thread(self._list, prefix)
@@ -107,11 +119,22 @@ class FileStore:
         return self.root / checked(path)
 
     def _put(self, path: str, data: bytes | memoryview, create: bool) -> None:
+        self._publish(path, lambda temporary: _write(temporary, data), create)
+
+    def _copy(self, source: str, target: str) -> None:
+        original = self.local_path(source)
+        with self._explained("read", source):
+            if not stat.S_ISREG(original.stat().st_mode):
+                raise IsADirectoryError
+        self._publish(target, lambda temporary: _link_or_copy(original, temporary), create=False)
+
+    def _publish(self, path: str, make: Callable[[Path], None], create: bool) -> None:
+        """Let `make` make a file beside the blob's place, and give it that place."""
         target = self.local_path(path)
         temporary = target.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
         with self._explained("write", path):
             try:
-                _write_in_folder(temporary, data)
+                _make_in_folder(temporary, make)
                 if create:
                     _publish_new(temporary, target)
                 else:
@@ -124,6 +147,18 @@ class FileStore:
     def _get(self, path: str) -> bytes:
         with self._explained("read", path):
             return self.local_path(path).read_bytes()
+
+    def _get_into(self, path: str, buffer: memoryview) -> None:
+        with self._explained("read", path), self.local_path(path).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            done = 0
+            while size == len(buffer) and done < size:
+                count = file.readinto(buffer[done:])
+                if not count:  # cut while it was read
+                    size = done
+                done += count or 0
+        if size != len(buffer):
+            raise WrongSize(f"{path} in {self.root} has {size} bytes, not {len(buffer)}")
 
     def _stat(self, path: str) -> Entry:
         with self._explained("read", path):
@@ -212,12 +247,12 @@ async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
     return await to_thread.run_sync(partial(work, *args, **kwargs))
 
 
-def _write_in_folder(target: Path, data: bytes | memoryview) -> None:
-    """Write a new file in its folder, which is made again if another removes it while it is empty."""
+def _make_in_folder(target: Path, make: Callable[[Path], None]) -> None:
+    """Make a new file in its folder, which is made again if another removes it while it is empty."""
     for tried in range(FOLDER_TRIES):
         try:
             _make_folder(target.parent)
-            _write(target, data)
+            make(target)
         except FileNotFoundError:
             if tried + 1 == FOLDER_TRIES:
                 raise
@@ -226,10 +261,23 @@ def _write_in_folder(target: Path, data: bytes | memoryview) -> None:
 
 
 def _write(target: Path, data: bytes | memoryview) -> None:
-    with target.open("xb") as file:
-        file.write(data)
-        file.flush()
+    rest = memoryview(data)
+    with target.open("xb", buffering=0) as file:  # straight from the caller's memory
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS | {errno.EXDEV, errno.EMLINK}:
+            raise
+        with source.open("rb") as original, target.open("xb") as file:
+            shutil.copyfileobj(original, file, COPY_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _publish_new(temporary: Path, target: Path) -> None:

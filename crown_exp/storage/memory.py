@@ -13,6 +13,7 @@ from crown_exp.storage.base import (
     Entry,
     Names,
     NotFound,
+    WrongSize,
     checked,
     checked_folder,
     checked_prefix,
@@ -44,6 +45,20 @@ class MemoryStore:
     async def get(self, path: str) -> bytes:
         """See BlobStore.get."""
         return self._find(path)[0]
+
+    async def get_into(self, path: str, buffer: memoryview) -> None:
+        """See BlobStore.get_into."""
+        data = self._find(path)[0]
+        if len(data) != len(buffer):
+            raise WrongSize(f"{path} in {self.url} has {len(data)} bytes, not {len(buffer)}")
+        buffer[:] = data
+
+    async def copy(self, source: str, target: str) -> None:
+        """See BlobStore.copy."""
+        checked(target)
+        data = self._find(source)[0]
+        with _LOCK:
+            self._blobs[target] = (data, self._clock.now())
 
     async def list(self, prefix: str) -> Entries:
         """See BlobStore.list."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -12,9 +12,11 @@ from contextlib import (
 )
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from anyio.from_thread import BlockingPortal
 
 P = ParamSpec("P")
@@ -74,3 +76,14 @@ class Portal:
         if self._portal is None:
             raise RuntimeError("a Portal works within its `with` block")
         return self._portal.call(partial(work, *args, **kwargs))
+
+    def start(
+        self, work: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Run `await work(*args, **kwargs)` in the loop behind the caller: what it returns or raises.
+
+        The end of the `with` block waits for it. Raises RuntimeError outside the `with` block.
+        """
+        if self._portal is None:
+            raise RuntimeError("a Portal works within its `with` block")
+        return self._portal.start_task_soon(partial(work, *args, **kwargs))

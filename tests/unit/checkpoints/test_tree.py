@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crown_exp.checkpoints.tree import copied, difference, flatten
 from crown_exp.errors import TaskError
-from crown_exp.runner.state_tree import copied, difference, flatten
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
 TREES = st.recursive(
