@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select
 from crown_exp.folder.segment import Record
 from crown_exp.registry.keys import key_id, key_row
 from crown_exp.registry.models import events, keys, metric_points, segments
-from crown_exp.registry.reading import Logged, Points, read_records
+from crown_exp.registry.reading import RESUMED, Logged, Points, read_records
 from crown_exp.registry.summaries import summarise
 from crown_exp.storage.database.columns import storable
 from crown_exp.storage.database.statements import put_rows, upsert
@@ -58,13 +58,14 @@ def absorb(connection: Connection, place: Place, span: Span, records: Sequence[R
     """
     logged = read_records(records, span.first)
     cursor = _cursor(connection, place)
-    dropped = _drop_superseded(connection, place, logged, cursor)
+    first = _went_on_from(connection, place, logged, cursor)
+    dropped = _drop_superseded(connection, place, first, cursor)
     points = _still_valid(connection, place, logged.points)
     _write_points(connection, place, points)
     by_key = {key_id("metric", name): found for name, found in points.items()}
     summarise(connection, place.run, by_key, anew=dropped)
     _write_events(connection, place, logged)
-    _move_on(connection, place, span, len(records), logged, cursor)
+    _move_on(connection, place, span, len(records), first, cursor)
     return logged.refused
 
 
@@ -78,9 +79,28 @@ def _cursor(connection: Connection, place: Place) -> Cursor:
     return Cursor() if row is None else Cursor(*row)
 
 
-def _drop_superseded(connection: Connection, place: Place, logged: Logged, cursor: Cursor) -> bool:
+def _went_on_from(
+    connection: Connection, place: Place, logged: Logged, cursor: Cursor
+) -> int | None:
+    """From which step the attempt went on: as it says, else the least of which it has logged something.
+
+    What it says counts for good: code before its loop logs at step 0, and supersedes nothing after it.
+    """
+    if logged.resumed is not None:
+        return logged.resumed
+    c = events.c
+    says = (c.run_id == place.run, c.attempt == place.attempt, c.kind == RESUMED)
+    if place.attempt > 1 and connection.scalar(select(c.number).where(*says).limit(1)) is not None:
+        return cursor.first_step
+    firsts = [step for step in (cursor.first_step, logged.first_step) if step is not None]
+    return min(firsts, default=None)
+
+
+def _drop_superseded(
+    connection: Connection, place: Place, first: int | None, cursor: Cursor
+) -> bool:
     """Delete what older attempts logged after the step from which this one went on; whether there was any."""
-    first, known = logged.first_step, cursor.first_step
+    known = cursor.first_step
     if place.attempt <= 1 or first is None or (known is not None and first >= known):
         return False
     c = metric_points.c
@@ -142,18 +162,17 @@ def _move_on(
     place: Place,
     span: Span,
     records: int,
-    logged: Logged,
+    first: int | None,
     cursor: Cursor,
 ) -> None:
     """Note how far it is, if these records follow on what was taken in: no gap is ever passed over."""
     moves = span.end is not None and span.start <= cursor.good_bytes <= span.end
-    firsts = [step for step in (cursor.first_step, logged.first_step) if step is not None]
     row = (
         place.run,
         place.attempt,
         place.segment,
         span.end if moves else cursor.good_bytes,
         span.first + records if moves else cursor.records,
-        min(firsts, default=None),
+        first,
     )
     put_rows(connection, segments, [row], replace=("good_bytes", "records", "first_step"))

@@ -25,19 +25,15 @@ class Logged:
     """What records hold.
 
     points: by name of the metric; the last of several of one step. events: (number of the record, time,
-    kind, data). first_step: the least step of a point or of `resumed`. refused: records that are none, or
-    hold what is no number.
+    kind, data). resumed: the step of that event; first_step: the least step of a point. refused: records that
+    are none, or hold what is no number.
     """
 
     points: dict[str, Points] = field(default_factory=dict)
     events: list[tuple[int, float, str, Any]] = field(default_factory=list)
+    resumed: int | None = None
     first_step: int | None = None
     refused: int = 0
-
-    def begin_at(self, step: int) -> None:
-        """Note that the attempt knows of this step."""
-        if self.first_step is None or step < self.first_step:
-            self.first_step = step
 
 
 def read_records(records: Sequence[Record], first: int) -> Logged:
@@ -60,7 +56,8 @@ def _take_point(logged: Logged, record: Record) -> None:
         raise TypeError("no values")
     step, time, points = _integer(step), _moment(time), logged.points
     numbers = {name: _number(value) for name, value in values.items()}
-    logged.begin_at(step)
+    if logged.first_step is None or step < logged.first_step:
+        logged.first_step = step
     for name, value in numbers.items():
         found = points.get(name)
         if found is None:
@@ -71,7 +68,7 @@ def _take_point(logged: Logged, record: Record) -> None:
 def _take_event(logged: Logged, number: int, record: Record) -> None:
     _, time, kind, data = record
     if kind == RESUMED:
-        logged.begin_at(_integer(data["step"]))
+        logged.resumed = _integer(data["step"])
     if kind != BEAT:
         logged.events.append((number, _moment(time), str(kind), tagged(data)))
 

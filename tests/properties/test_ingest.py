@@ -15,6 +15,7 @@ from sqlalchemy import Connection, create_engine, event, select
 
 from crown_exp.folder import Facts, state
 from crown_exp.folder.segment import Record, point
+from crown_exp.folder.segment import event as happened
 from crown_exp.outcome import FINAL, State
 from crown_exp.registry.findings import write_findings
 from crown_exp.registry.keys import key_id
@@ -43,8 +44,14 @@ numbers = st.floats(width=16) | st.just(math.nan)
 points = st.builds(
     point, st.integers(0, 12), st.floats(1, 2), st.dictionaries(st.sampled_from(NAMES), numbers)
 )
-logs = st.lists(st.lists(points, max_size=6), min_size=1, max_size=3)
-"""The records of each attempt, in order; the attempts are numbered from 1."""
+resumed = st.builds(lambda step: happened(1.0, "resumed", {"step": step}), st.integers(0, 12))
+logs = st.lists(
+    st.lists(points, max_size=6)
+    | st.builds(lambda first, rest: [first, *rest], resumed, st.lists(points, max_size=5)),
+    min_size=1,
+    max_size=3,
+)
+"""The records of each attempt, in order; the attempts are numbered from 1. Some say from where they go on."""
 
 
 @contextmanager
@@ -81,7 +88,9 @@ def model(written: list[list[Record]]) -> dict[str, dict[int, tuple[float, int]]
     """(value, attempt) by name and step: the newest attempt counts, and within one what came last."""
     found: dict[str, dict[int, tuple[float, int]]] = {}
     for attempt, records in enumerate(written, 1):
-        first = min((step for _, step, _, _ in records), default=math.inf)
+        said = [record[3]["step"] for record in records if record[0] == "e"]
+        records = [record for record in records if record[0] == "m"]
+        first = min(said or [step for _, step, _, _ in records], default=math.inf)
         for steps in found.values():
             for step in [step for step in steps if step > first]:
                 del steps[step]
