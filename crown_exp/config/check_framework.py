@@ -42,10 +42,10 @@ def framework_problems(node: Any, section: type, prefix: str = "") -> Iterator[P
         elif item.metadata["planned"] and value != only:
             what = f"not available in this version; leave it at {values.shown(only)}"
             yield Problem(path, what)
+        elif path in TEXTS and value is not None:
+            yield from text_problems(path, str(value))
         elif wrong := values.check(kinds.kind_of_type(types[item.name]), value):
             yield Problem(path, wrong)
-        else:
-            yield from text_problems(path, value)
 
 
 def extra_problems(
@@ -61,13 +61,10 @@ def extra_problems(
         yield unknown(f"{prefix}{key}", str(key), types, first)
 
 
-def text_problems(path: str, value: Any) -> Iterator[Problem]:
+def text_problems(path: str, text: str) -> Iterator[Problem]:
     """The problem of a text that whoever takes the key could not read."""
-    read = TEXTS.get(path)
-    if read is None or value is None:
-        return
     try:
-        read(value, path)
+        TEXTS[path](text, path)
     except ConfigError as error:
         yield from error.problems
 

@@ -58,7 +58,10 @@ def found(config: dict[str, Any], groups: tuple[str, ...] = (), **choices: str) 
             "checkpoint.every=often",
             "checkpoint.every: expected '10 steps', '5 minutes' or auto, got 'often'",
         ),
-        ("checkpoint.every=10", "checkpoint.every: expected a str, got 10"),
+        (
+            "checkpoint.every=10",
+            "checkpoint.every: expected '10 steps', '5 minutes' or auto, got '10'",
+        ),
         (
             "checkpoint.keep_every='5 minutes'",
             "checkpoint.keep_every: expected something like '1000 steps', got '5 minutes'",
@@ -294,7 +297,7 @@ def test_a_group_nobody_takes_may_be_there_if_it_serves_or_was_not_typed(
     [
         ("env._target_=", "env._target_: names nothing: type package.module.function or a class"),
         ("env._target_=null", "env._target_: names nothing: type package.module.function or a class"),
-        ("limits.run=3", "limits.run: expected a str or null, got 3"),
+        ("limits.run=3", "limits.run: expected a time such as '5 minutes' or '4 hours', got '3'"),
         ("env.size=${oc.env:NO_SUCH}", "env.size: Environment variable 'NO_SUCH' not found"),
         ("identity.ignore=[seed.x]", "identity.ignore: no key 'seed.x'; nothing is below it"),
     ],
