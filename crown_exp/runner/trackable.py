@@ -157,7 +157,7 @@ def set_seed(bits: Any, saved: Mapping[str, Any]) -> None:
 
 def whole(number: Any) -> Any:
     """An int, None, or a list of ints, of whatever kind they were."""
-    if isinstance(number, list | tuple) or getattr(number, "ndim", 0):
+    if isinstance(number, list | tuple) or getattr(number, "ndim", 0) > 0:
         return [whole(each) for each in number]
     return None if number is None else int(number)
 
