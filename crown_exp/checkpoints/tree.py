@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
@@ -130,13 +129,14 @@ def unlike(was: Any, now: Any) -> str:
 
 def bits(tensor: Any) -> Any:
     """The bytes of a tensor, on the CPU."""
-    return tensor.detach().cpu().contiguous().flatten().view(sys.modules["torch"].uint8)
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return plain.flatten().view(sys.modules["torch"].uint8)
 
 
 def same_value(was: Any, now: Any) -> bool:
     """Whether two plain leaves are the same; NaN is NaN, and a bool is no number."""
-    if isinstance(was, float) and isinstance(now, float) and math.isnan(was):
-        return math.isnan(now)
+    if isinstance(was, float) and isinstance(now, float):
+        return float(was).hex() == float(now).hex()
     if isinstance(was, bool) is not isinstance(now, bool):
         return False
     return bool(was == now)

@@ -1,0 +1,94 @@
+"""What the checkpoints room gives and takes: plain values, without torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from crown_exp.errors import ConfigError
+
+PARALLEL = 4
+"""How many packs are hashed, written or read at once."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which checkpoint is the best: that with the greatest, or the least, value of a metric."""
+
+    metric: str
+    greatest: bool
+
+
+def parse_best(text: str, where: str) -> Best:
+    """`max test_accuracy` or `min loss`. Raises ConfigError naming `where` for anything else."""
+    match = re.fullmatch(r"\s*(max|min)\s+(\S+)\s*", text)
+    if match is None:
+        expected = "expected something like 'max accuracy' or 'min loss'"
+        raise ConfigError.of(where, f"{expected}, got {text!r}")
+    return Best(match[2], greatest=match[1] == "max")
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints are kept: the newest `last`, those at multiples of `every` steps, the best.
+
+    The newest that is known to verify is always among them.
+    """
+
+    last: int = 2
+    every: int | None = None
+    best: Best | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is committed.
+
+    bytes: of all tensors. written: of the packs that were not there yet. seconds: from the call until it was
+    durable; the caller was held up for `stall` of them.
+    """
+
+    step: int
+    bytes: int
+    written: int
+    seconds: float
+    stall: float
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """A save that failed, and why, in one line. The checkpoints before it are untouched."""
+
+    step: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint that was read, and whose every byte is what was written.
+
+    state: the tree. Its tensors lie in one piece of memory; whoever keeps one keeps that alive.
+    damaged: a line for each newer checkpoint that was found damaged and passed over.
+    """
+
+    step: int
+    attempt: int
+    name: str
+    metrics: Mapping[str, float]
+    state: Any
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class Listed:
+    """A checkpoint that is there and not known to be damaged. bytes: of all its tensors."""
+
+    attempt: int
+    step: int
+    name: str
+    created: datetime = field(compare=False)
+    bytes: int = field(compare=False)
+    metrics: Mapping[str, float] = field(compare=False)

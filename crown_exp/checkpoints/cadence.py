@@ -1,0 +1,37 @@
+"""When to save next."""
+
+from __future__ import annotations
+
+import math
+
+from crown_exp.config.units import Interval, parse_interval
+
+MTBF_S = 2 * 3600.0
+"""The mean time between two deaths of a process that `auto` reckons with."""
+
+SHORTEST_S, LONGEST_S = 10.0, 30 * 60.0
+
+
+class Cadence:
+    """`10 steps`, `5 minutes` or `auto`. Raises ConfigError for anything else.
+
+    `auto` saves after 10 s, and then as often as costs least, between 10 s and 30 minutes: the time that saves
+    take against the work that a death takes (Young 1974, Daly 2006).
+    """
+
+    def __init__(self, every: str, where: str = "checkpoint.every") -> None:
+        self.auto = every.strip() == "auto"
+        self.interval = Interval(seconds=SHORTEST_S) if self.auto else parse_interval(every, where)
+
+    def due(self, turns_since_save: int, seconds_since_save: float) -> bool:
+        """Whether to save now, so many turns and seconds after the last save, or after the start."""
+        if self.interval.steps is not None:
+            return turns_since_save >= self.interval.steps
+        return turns_since_save > 0 and seconds_since_save >= (self.interval.seconds or 0.0)
+
+    def learn(self, stall: float, seconds: float) -> None:
+        """A save held the loop up for `stall` seconds and was durable after `seconds`."""
+        if self.auto:
+            cost = max(stall, seconds, 0.0)
+            best = math.sqrt(2 * cost * MTBF_S)
+            self.interval = Interval(seconds=min(max(best, SHORTEST_S), LONGEST_S))

@@ -1,0 +1,199 @@
+"""All checkpoints of one run, as one attempt reads and writes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any
+
+from crown_exp.checkpoints.base import Keep, Restored, Saved, Unsaved
+from crown_exp.checkpoints.buffer import Buffer
+from crown_exp.checkpoints.commit import commit, refuse_superseded, write_packs
+from crown_exp.checkpoints.format import Manifest, Parent
+from crown_exp.checkpoints.restore import Number, restore_newest
+from crown_exp.checkpoints.retention import Retention
+from crown_exp.checkpoints.skeleton import put_together
+from crown_exp.checkpoints.snapshot import Camera, Snapshot, over
+from crown_exp.clock import Clock, SystemClock
+from crown_exp.errors import CrownError, StoreError, Superseded
+from crown_exp.folder.paths import RunPaths
+from crown_exp.folder.records import Damaged
+from crown_exp.storage import BlobStore, Portal
+
+Outcome = Saved | Unsaved | Superseded
+
+
+def nothing() -> None:
+    """What has to be done before a commit, if nothing has."""
+
+
+class Checkpoints:
+    """Restores, saves behind the caller, keeps what is to be kept. One thread calls it.
+
+    keep: which stay. pin: whether the state is copied from a CUDA device. before_commit: called in a worker
+    thread once the packs are durable; what it raises keeps the checkpoint from being committed.
+    """
+
+    def __init__(
+        self,
+        portal: Portal,
+        blobs: BlobStore,
+        paths: RunPaths,
+        attempt: int,
+        *,
+        keep: Keep | None = None,
+        pin: bool = False,
+        before_commit: Callable[[], None] = nothing,
+        clock: Clock | None = None,
+    ) -> None:
+        self.portal, self.blobs, self.paths, self.attempt = portal, blobs, paths, attempt
+        self.before_commit = before_commit
+        self.clock = clock or SystemClock()
+        self.saved: int | None = None
+        self.parent: Parent | None = None
+        self.known: set[str] = set()
+        self.retention = Retention(blobs, paths, attempt, keep or Keep())
+        self.buffer = Buffer(pin)
+        self.camera = Camera(self.buffer)
+        self._flight: Future[None] | None = None
+        self._ended: list[Outcome] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a save is in flight."""
+        return self._flight is not None and not self._flight.done()
+
+    def restore(self) -> Restored | None:
+        """The newest checkpoint whose every byte verifies; None if the run has none.
+
+        Those that do not are marked as damaged and named in the answer. Raises Damaged if there are
+        checkpoints and none verifies, NewerFormat, StoreError if the store cannot be read.
+        """
+        self.wait()
+        found = self.portal.call(restore_newest, self.blobs, self.paths, self._room)
+        if found is None:
+            return None
+        manifest = found.manifest
+        tensors: list[Any] = []
+        if manifest.tensors:
+            whole = self.buffer.lend()
+            tensors = [over(whole, item) for item in manifest.tensors]
+        try:
+            state = put_together(manifest.tree, tensors)
+        except (ValueError, LookupError, TypeError) as error:
+            raise Damaged(
+                f"checkpoint {manifest.name} has no tree that can be read: {error}"
+            ) from None
+        self.saved, self.parent = manifest.step, found.parent
+        self.known.update(pack.sha256 for pack in manifest.packs)
+        return Restored(
+            manifest.step, manifest.attempt, manifest.name, manifest.metrics, state, found.damaged
+        )
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        frozen: Container[int] = (),
+    ) -> float:
+        """Copy the state after `step` steps and commit it behind the caller; the seconds this held it up.
+
+        Waits for the save in flight before. state: a tree of dicts with strings or whole numbers as keys,
+        lists, tuples, tensors, bools, numbers, strings and None. metrics: what tells which checkpoint is the
+        best. frozen: id() or data_ptr() of tensors that are not trained, and so need not be written again and
+        again. Raises TaskError naming the path of what cannot be stored.
+        """
+        start = time.perf_counter()
+        self.wait()
+        try:
+            snapshot = self.camera.take(state, frozen)
+        except (MemoryError, OSError) as error:
+            self.camera.forget()
+            self._ended.append(Unsaved(step, f"no memory for a copy of the state ({line(error)})"))
+            return time.perf_counter() - start
+        stall = time.perf_counter() - start
+        self._flight = self.portal.start(
+            self._save, step, snapshot, dict(metrics or {}), start, stall
+        )
+        return stall
+
+    def outcome(self) -> Outcome | None:
+        """How the last save that ended did end, once; None if it was told, or none has ended."""
+        told = self.outcomes()
+        return told[-1] if told else None
+
+    def outcomes(self) -> list[Outcome]:
+        """How all saves ended that ended since this, or `outcome`, was asked; in their order."""
+        told = []
+        while self._ended:
+            told.append(self._ended.pop(0))
+        return told
+
+    def wait(self) -> None:
+        """Until nothing is in flight. How it ended is for `outcome` to tell."""
+        if self._flight is not None:
+            wait([self._flight])
+
+    def _room(self, size: int) -> memoryview:
+        self.camera.forget()
+        if not size:
+            return memoryview(b"")
+        self.buffer.ready(size)
+        return self.buffer.bytes(size)
+
+    async def _save(
+        self, step: int, snapshot: Snapshot, metrics: dict[str, float], start: float, stall: float
+    ) -> None:
+        """Commit a snapshot, and remember how that ended."""
+        try:
+            written = await self._commit(step, snapshot, metrics)
+        except Superseded as error:
+            self._ended.append(error)
+            return
+        except BaseException as error:
+            self._ended.append(Unsaved(step, line(error)))
+            if not isinstance(error, Exception):  # the loop is being ended
+                raise
+            return
+        seconds = time.perf_counter() - start
+        self._ended.append(Saved(step, snapshot.layout.bytes, written, seconds, stall))
+        with suppress(StoreError):  # what could not be removed now goes after the next save
+            await self._retain((self.attempt, step))
+
+    async def _commit(self, step: int, snapshot: Snapshot, metrics: dict[str, float]) -> int:
+        """The bytes of packs that had to be written."""
+        await refuse_superseded(self.blobs, self.paths.run_id, self.attempt)
+        layout = snapshot.layout
+        stream = self.buffer.bytes(layout.bytes) if layout.bytes else memoryview(b"")
+        packs, written = await write_packs(self.blobs, self.paths, stream, layout.packs, self.known)
+        manifest = Manifest(
+            run=self.paths.run_id,
+            attempt=self.attempt,
+            step=step,
+            created=self.clock.now(),
+            parent=self.parent,
+            metrics=metrics,
+            packs=packs,
+            tensors=layout.tensors,
+            tree=snapshot.tree,
+        )
+        self.parent = await commit(self.blobs, self.paths, manifest, self.before_commit)
+        self.saved = step
+        return written
+
+    async def _retain(self, committed: Number) -> None:
+        """Remove what need not be kept. A pack that is about to go is not known any more, whatever happens."""
+        removed = await self.retention.retain(committed)
+        self.known -= removed
+
+
+def line(error: BaseException) -> str:
+    """What was wrong, in one line."""
+    if isinstance(error, CrownError):
+        return str(error)
+    text = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

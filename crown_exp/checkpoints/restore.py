@@ -1,0 +1,116 @@
+"""From the store to a state whose every byte is what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from crown_exp.checkpoints.commit import parts
+from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode
+from crown_exp.checkpoints.parallel import digest, each
+from crown_exp.folder.paths import RunPaths, checkpoint_name
+from crown_exp.folder.records import Damaged
+from crown_exp.storage.base import BlobStore, NotFound, WrongSize
+
+Number = tuple[int, int]
+"""(attempt, step) of a checkpoint: in this order newer ones are greater."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """The checkpoints that lie in a run's folder. damaged: those that are marked so."""
+
+    manifests: frozenset[Number]
+    damaged: frozenset[Number]
+
+    @property
+    def usable(self) -> list[Number]:
+        """Those not marked, newest first."""
+        return sorted(self.manifests - self.damaged, reverse=True)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A checkpoint whose bytes are in memory and right. damaged: newer ones that were not, a line each."""
+
+    manifest: Manifest
+    parent: Parent
+    damaged: tuple[str, ...]
+
+
+async def look(blobs: BlobStore, paths: RunPaths) -> Present:
+    """Which checkpoints there are: one listing."""
+    found = [entry.path for entry in await blobs.list(paths.checkpoints)]
+    return Present(
+        frozenset(filter(None, map(paths.checkpoint_number, found))),
+        frozenset(filter(None, map(paths.damaged_number, found))),
+    )
+
+
+async def read_manifest(
+    blobs: BlobStore, paths: RunPaths, number: Number
+) -> tuple[Manifest, Parent]:
+    """A manifest, and what names it as a parent. Raises NotFound, Damaged, NewerFormat."""
+    path = paths.checkpoint(*number)
+    data = await blobs.get(path)
+    manifest = decode(data, paths.run_id, *number, path)
+    return manifest, Parent(manifest.name, sha256(data).hexdigest())
+
+
+async def read_packs(
+    blobs: BlobStore, paths: RunPaths, manifest: Manifest, stream: memoryview
+) -> None:
+    """Read all packs into the stream and verify them. Raises Damaged naming the first that is not right."""
+
+    async def read(part: tuple[Pack, memoryview]) -> None:
+        pack, data = part
+        path = paths.pack(pack.sha256)
+        try:
+            await blobs.get_into(path, data)
+        except NotFound:
+            raise Damaged(f"{path} is gone") from None
+        except WrongSize as error:
+            raise Damaged(str(error)) from None
+        if await digest(data) != pack.sha256:
+            raise Damaged(f"{path} does not hold the bytes that were written")
+
+    pieces = parts(stream, [pack.size for pack in manifest.packs])
+    await each(read, zip(manifest.packs, pieces, strict=True))
+
+
+async def restore_newest(
+    blobs: BlobStore, paths: RunPaths, room: Callable[[int], memoryview]
+) -> Verified | None:
+    """Read the newest checkpoint that verifies; those that do not are marked. None if there is none at all.
+
+    room: gives memory of that many bytes. Raises Damaged if there are checkpoints and none verifies,
+    NewerFormat, StoreError if the store cannot be read: that says nothing of a checkpoint, and marks none.
+    """
+    present = await look(blobs, paths)
+    told: list[str] = []
+    for number in present.usable:
+        try:
+            manifest, parent = await read_manifest(blobs, paths, number)
+            await read_packs(blobs, paths, manifest, room(manifest.layout.bytes))
+        except Damaged as error:
+            line = f"checkpoint {checkpoint_name(*number)} is damaged: {error}"
+            await blobs.put(paths.damaged(*number), f"{line}\n".encode())
+            told.append(line)
+        except NotFound:  # removed between the listing and now
+            continue
+        else:
+            return Verified(manifest, parent, tuple(told))
+    if not present.manifests and not present.damaged:
+        return None
+    raise Damaged(_none_left(blobs, paths, present, told))
+
+
+def _none_left(blobs: BlobStore, paths: RunPaths, present: Present, told: list[str]) -> str:
+    count = len(present.manifests | present.damaged)
+    why = told[0] if told else "all were found damaged before"
+    return (
+        f"run {paths.run_id} has {count} checkpoint{'s'[: count > 1]} in {blobs.url} and none verifies "
+        f"({why}); bring back the files from a copy and remove the .damaged markers in {paths.checkpoints}, or "
+        "begin a new run"
+    )
