@@ -92,10 +92,15 @@ def plain(cfg: DictConfig, hydra: Any) -> tuple[Composition, list[Problem]]:
 
     What has no value, and interpolations that lead nowhere, are problems and left out of the tree.
     """
-    problems: list[Problem] = []
-    config = _filled(_resolved(cfg, "", problems), defaults())
+    config, problems = resolved(cfg)
     typed = tuple(map(strict, texts(hydra.overrides.task)))
     return Composition(config, dict(hydra.runtime.choices), typed), problems
+
+
+def resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
+    """A tree as plain values, with the schema's defaults, and what of it has no value."""
+    problems: list[Problem] = []
+    return _filled(_resolved(cfg, "", problems), defaults()), problems
 
 
 def texts(overrides: Any) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from crown_exp.config import schema
+from crown_exp.identity import canonical_json
 
 
 def deciding_parts(
@@ -29,6 +30,35 @@ def deciding_parts(
     for key in ignore:
         drop(parts, key)
     return parts
+
+
+def deciding_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], bound: Iterable[str]
+) -> dict[str, tuple[Any, Any]]:
+    """The keys that make the result of `new` another than that of `old`, with both values (None: it is absent).
+
+    bound: the groups that the task is handed. What the old ignores decides nothing in either.
+    """
+    bound, ignore = list(bound), lookup(old, "identity.ignore", [])
+    before, after = (
+        deciding_parts(config, [name for name in bound if name in config], ignore)
+        for config in (old, new)
+    )
+    keys = leaves_that_differ(before, after)
+    return {key: (lookup(old, key, None), lookup(new, key, None)) for key in keys}
+
+
+def leaves_that_differ(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """The dotted keys at which two trees differ; the whole of what only one of them has."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            inner = f"{path}.{key}" if path else str(key)
+            if key in old and key in new:
+                yield from leaves_that_differ(old[key], new[key], inner)
+            else:
+                yield inner
+    elif canonical_json(old) != canonical_json(new):
+        yield path
 
 
 def lookup(config: Mapping[str, Any], path: str, default: Any) -> Any:
