@@ -10,6 +10,7 @@ from crown_exp.checkpoints.base import (
     Listed,
     Restored,
     Saved,
+    Superseded,
     Unsaved,
     parse_best,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Listed",
     "Restored",
     "Saved",
+    "Superseded",
     "Unsaved",
     "parse_best",
 ]

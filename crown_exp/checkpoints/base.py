@@ -67,6 +67,13 @@ class Unsaved:
 
 
 @dataclass(frozen=True)
+class Superseded:
+    """A save that was not committed, as a later attempt has taken the run over."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Restored:
     """A checkpoint that was read, and whose every byte is what was written.
 

@@ -8,7 +8,8 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any
 
-from crown_exp.checkpoints.base import Keep, Restored, Saved, Unsaved
+from crown_exp import errors
+from crown_exp.checkpoints.base import Keep, Restored, Saved, Superseded, Unsaved
 from crown_exp.checkpoints.buffer import Buffer
 from crown_exp.checkpoints.commit import commit, refuse_superseded, write_packs
 from crown_exp.checkpoints.format import Manifest, Parent
@@ -17,7 +18,7 @@ from crown_exp.checkpoints.retention import Retention
 from crown_exp.checkpoints.skeleton import put_together
 from crown_exp.checkpoints.snapshot import Camera, Snapshot, over
 from crown_exp.clock import Clock, SystemClock
-from crown_exp.errors import CrownError, StoreError, Superseded
+from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged
 from crown_exp.storage import BlobStore, Portal
@@ -151,8 +152,8 @@ class Checkpoints:
         """Commit a snapshot, and remember how that ended."""
         try:
             written = await self._commit(step, snapshot, metrics)
-        except Superseded as error:
-            self._ended.append(error)
+        except errors.Superseded:
+            self._ended.append(Superseded(step))
             return
         except BaseException as error:
             self._ended.append(Unsaved(step, line(error)))

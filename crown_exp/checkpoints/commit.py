@@ -78,14 +78,21 @@ async def commit(
     data = await in_thread(lambda: encode(manifest))
     await in_thread(before_commit)
     await refuse_superseded(blobs, manifest.run, manifest.attempt)
+    return Parent(manifest.name, await put_manifest(blobs, paths, manifest, data))
+
+
+async def put_manifest(blobs: BlobStore, paths: RunPaths, manifest: Manifest, data: bytes) -> str:
+    """Put a manifest, whose bytes are `data`; the sha256 of the one that lies there then.
+
+    That one of the same state is there already is fine: an answer was lost, or the step is saved twice; only
+    this attempt writes under this name. Raises AlreadyExists if it is of another state.
+    """
     path = paths.checkpoint(manifest.attempt, manifest.step)
     try:
         await blobs.put(path, data, create=True)
     except AlreadyExists:
-        # An answer was lost, or the step is saved twice; only this attempt writes under this name.
-        there = await blobs.get(path)
-        held = decode(there, manifest.run, manifest.attempt, manifest.step, path)
+        data = await blobs.get(path)
+        held = decode(data, manifest.run, manifest.attempt, manifest.step, path)
         if not held.same_state(manifest):
             raise
-        data = there
-    return Parent(manifest.name, sha256(data).hexdigest())
+    return sha256(data).hexdigest()

@@ -1,0 +1,100 @@
+"""The checkpoints of a run as people ask for them: which there are, and one to begin another run with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crown_exp.checkpoints.base import Listed
+from crown_exp.checkpoints.commit import put_manifest
+from crown_exp.checkpoints.format import Manifest, Pack, Parent, encode
+from crown_exp.checkpoints.parallel import digest, each
+from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.errors import ConfigError
+from crown_exp.folder.paths import RunPaths
+from crown_exp.folder.records import Damaged
+from crown_exp.storage.base import BlobStore, NotFound
+
+BEGINNING = 0
+"""The attempt in the name of the checkpoint that a fork begins with."""
+
+
+async def steps_of(blobs: BlobStore, paths: RunPaths) -> list[Listed]:
+    """The checkpoints of a run that are not known to be damaged, newest first: by attempt, then by step.
+
+    Their manifests are read, their packs are not. Raises NewerFormat, StoreError.
+    """
+    found = []
+    for number in (await look(blobs, paths)).usable:
+        try:
+            manifest, _ = await read_manifest(blobs, paths, number)
+        except (Damaged, NotFound):
+            continue
+        found.append(
+            Listed(
+                *number,
+                manifest.name,
+                manifest.created,
+                manifest.layout.bytes,
+                manifest.metrics,
+            )
+        )
+    return found
+
+
+async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int | None) -> Manifest:
+    """Make a checkpoint of the run `source` what the run `target` begins with; its manifest there.
+
+    step: of the checkpoint; None is the newest that verifies. Every byte is verified before it is copied,
+    which the store does on its side. Nothing of `source` changes. Doing it again is fine. Raises ConfigError
+    if there is no such checkpoint, Damaged if none of that step verifies, NewerFormat, StoreError.
+    """
+    numbers = (await look(blobs, source)).usable
+    wanted = [number for number in numbers if step is None or number[1] == step]
+    if not wanted:
+        raise _no_such(blobs, source, step, numbers)
+    why = ""
+    for number in wanted:
+        try:
+            manifest, parent = await read_manifest(blobs, source, number)
+            await _verify(blobs, source, manifest)
+        except (Damaged, NotFound) as error:
+            why = why or str(error)
+        else:
+            return await _copied(blobs, source, target, manifest, parent)
+    named = f"{source.run_id}@{wanted[0][1] if step is None else step}"
+    raise Damaged(f"{named}: the checkpoint is damaged ({why}); choose another step")
+
+
+async def _verify(blobs: BlobStore, paths: RunPaths, manifest: Manifest) -> None:
+    """Raises Damaged or NotFound if a pack is not what was written."""
+
+    async def verify(pack: Pack) -> None:
+        path = paths.pack(pack.sha256)
+        if await digest(await blobs.get(path)) != pack.sha256:
+            raise Damaged(f"{path} does not hold the bytes that were written")
+
+    await each(verify, manifest.packs)
+
+
+async def _copied(
+    blobs: BlobStore, source: RunPaths, target: RunPaths, manifest: Manifest, parent: Parent
+) -> Manifest:
+    async def copy(pack: Pack) -> None:
+        await blobs.copy(source.pack(pack.sha256), target.pack(pack.sha256))
+
+    await each(copy, manifest.packs)
+    origin = Parent(f"{source.run_id}/{parent.name}", parent.sha256)
+    made = replace(manifest, run=target.run_id, attempt=BEGINNING, parent=origin)
+    await put_manifest(blobs, target, made, encode(made))
+    return made
+
+
+def _no_such(
+    blobs: BlobStore, paths: RunPaths, step: int | None, numbers: list[Number]
+) -> ConfigError:
+    steps = ", ".join(map(str, sorted({number[1] for number in numbers})))
+    if not steps:
+        return ConfigError.of(paths.run_id, f"has no checkpoint in {blobs.url}")
+    return ConfigError.of(
+        f"{paths.run_id}@{step}", f"no checkpoint of this step; there are {steps}"
+    )
