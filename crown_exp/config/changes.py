@@ -55,3 +55,13 @@ def changed(config: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dic
             node[parent] = node = dict(inner) if isinstance(inner, Mapping) else {}
         node[last] = value
     return found
+
+
+def merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes upon changes as one: what lies below a key that is changed as a whole is gone."""
+    kept = {
+        path: value
+        for path, value in earlier.items()
+        if not any(path == key or path.startswith(f"{key}.") for key in later)
+    }
+    return {**kept, **later}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crown_exp.config.changes import changed, changes_of, same
+from crown_exp.config.changes import changed, changes_of, merged, same
 
 KEYS = st.sampled_from(["a", "b", "c", "d.e", ""])
 VALUES = st.recursive(
@@ -37,6 +37,7 @@ def test_changes_upon_changes(a: dict[str, Any], b: dict[str, Any], c: dict[str,
     later = changed(changed(a, changes_of(a, b)), changes_of(b, c))
     assert same(later, c)
     assert same(changed(a, changes_of(a, later)), c)
+    assert same(changed(a, merged(changes_of(a, b), changes_of(b, c))), c)
 
 
 @pytest.mark.parametrize(
