@@ -1,0 +1,175 @@
+"""What an attempt must know of those before it: did they get on, what changed, what has to be done again."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from crown_exp.config.changes import changed
+from crown_exp.folder import AttemptRecord, EndRecord, Facts, RunPaths
+from crown_exp.folder.segment import RESUMED, encode_header, frames
+from crown_exp.outcome import ExitCode
+from crown_exp.storage import BlobStore
+
+MOST_WITHOUT_PROGRESS = 3
+"""After so many ends in a row without progress, the next attempt ends the run for good."""
+
+CALL_AGAIN = (ExitCode.PREEMPTED, ExitCode.INFRASTRUCTURE)
+"""Ends after which an executor starts the next attempt by itself, however often."""
+
+TELLING = (RESUMED, "saved")
+"""Kinds of events that say up to which step the run had come."""
+
+
+# --- progress -----------------------------------------------------------------------------------------
+
+
+def without_progress(facts: Facts) -> int:
+    """How many of the newest attempts in a row only asked to be called again and saved nothing new.
+
+    An attempt without an end (it was killed) breaks the row, as does one whose successor began at once.
+    """
+    ends = {end.attempt: end for end in facts.ends}
+    count = 0
+    for attempt in range(_newest(facts), 0, -1):
+        end = ends.get(attempt)
+        if end is None or end.exit_code not in CALL_AGAIN or end.again:
+            break
+        if end.saved != _saved_before(attempt, ends):
+            break
+        count += 1
+    return count
+
+
+def _saved_before(attempt: int, ends: Mapping[int, EndRecord]) -> int | None:
+    """The run's newest checkpoint as the last end before an attempt knew it; None if none did."""
+    known = [number for number in ends if number < attempt]
+    return ends[max(known)].saved if known else None
+
+
+def _newest(facts: Facts) -> int:
+    return max((attempt.attempt for attempt in facts.attempts), default=0)
+
+
+def final_word(count: int) -> str:
+    """Why a run ends for good after so many ends without progress."""
+    return (
+        f"{count} attempts in a row were stopped, or lost their store, before they had saved anything new; "
+        "more would only cost time and money, so the run ends here: start it anew with a shorter "
+        "checkpoint.every, or where it may run for longer"
+    )
+
+
+# --- changes ------------------------------------------------------------------------------------------
+
+
+def changes_of(facts: Facts) -> dict[str, Any]:
+    """What the newest attempt ran with that is not in the run's config: values by dotted key or group."""
+    newest = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
+    return dict((newest.changes if newest else None) or {})
+
+
+def together(earlier: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """All changes as one: what was typed now replaces what stands at or below its keys."""
+
+    def replaced(key: str) -> bool:
+        return any(key == new or key.startswith(f"{new}.") for new in typed)
+
+    return {key: value for key, value in earlier.items() if not replaced(key)} | dict(typed)
+
+
+def applied(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with these changes, in the order given; shares nothing with what it is made of."""
+    return deepcopy(changed(config, changes))
+
+
+# --- numerics -----------------------------------------------------------------------------------------
+
+
+def numerics_changed(
+    old: AttemptRecord, numerics: Mapping[str, Any], versions: Mapping[str, Any]
+) -> dict[str, list[Any]]:
+    """What else decides the bits and is not what it was: [then, now] by name.
+
+    numerics, versions: of the attempt that goes on from what `old` saved. What only one tells is passed over.
+    """
+    then, now = _deciding(old.numerics, old.versions), _deciding(numerics, versions)
+    return {name: [then[name], now[name]] for name in now if then.get(name, now[name]) != now[name]}
+
+
+def _deciding(numerics: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**numerics, **versions}
+    if "device" in found:
+        found["device"] = str(found["device"]).partition(":")[
+            0
+        ]  # which of several alike says nothing
+    if "python" in found:
+        found["python"] = ".".join(str(found["python"]).split(".")[:2])
+    return found
+
+
+def not_bit_comparable(changed: Mapping[str, list[Any]], step: int) -> str:
+    """One line, for people, on what `numerics_changed` found."""
+    how = ", ".join(f"{name} {then} → {now}" for name, (then, now) in changed.items())
+    return f"not bit-comparable from step {step} on: {how}"
+
+
+# --- steps lost ---------------------------------------------------------------------------------------
+
+
+async def steps_lost(blobs: BlobStore, facts: Facts, step: int) -> int:
+    """How many steps have to be done again by an attempt that goes on from `step` (0: from the start).
+
+    What was lost before the newest attempt went on was told then, and is not counted again.
+    """
+    ends = {end.attempt: end for end in facts.ends}
+    paths = RunPaths(facts.run.id)
+    for attempt in range(_newest(facts), 0, -1):
+        end = ends.get(attempt)
+        reached = end.step if end else 0
+        if not reached:  # killed, or ended before its first turn
+            logged = await last_step(blobs, paths, attempt)
+            if logged is None:
+                continue
+            reached = logged
+        return max(0, reached - step)
+    return 0
+
+
+async def last_step(blobs: BlobStore, paths: RunPaths, attempt: int) -> int | None:
+    """The last step that an attempt's log tells of; None if it tells of none.
+
+    That of the newest points, else the one that it saved or went on from. Raises StoreError.
+    """
+    for entry in reversed(await blobs.list(paths.log_of(attempt))):
+        place = paths.segment_number(entry.path)
+        if place is None:
+            continue
+        data = await blobs.get(entry.path)
+        step = _last_step(data, encode_header(paths.run_id, *place))
+        if step is not None:
+            return step
+    return None
+
+
+def _last_step(data: bytes, header: bytes) -> int | None:
+    """The highest step in the last frame of a segment that tells of any: steps never go back in it."""
+    if not data.startswith(header):
+        return None
+    file = io.BytesIO(data)
+    file.seek(len(header))
+    found = [payload for _, payload in frames(file, len(header), len(data))]
+    each = (max(_steps(payload), default=None) for payload in reversed(found))
+    return next((step for step in each if step is not None), None)
+
+
+def _steps(payload: bytes) -> Iterator[int]:
+    for record in json.loads(payload):
+        match record:
+            case ["m", int(step), *_]:
+                yield step
+            case ["e", _, kind, {"step": int(step)}] if kind in TELLING:
+                yield step
