@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ def reachable_mode() -> str:
     """online or offline. Raises SettingsError if W&B would not even be asked."""
     from crown_exp.config.project import find_project
     from crown_exp.config.settings import variables
-    from crown_exp.tracking.wandb import chosen_mode, has_key
+    from crown_exp.tracking.wandb_mode import chosen_mode, has_key
 
     known = variables(find_project(Path.cwd()))
     mode = chosen_mode("auto", known)
@@ -116,8 +116,8 @@ def push(
 ) -> Pushed:
     """Send a run. Raises Unsent."""
     from crown_exp.cli.screen import complain
-    from crown_exp.tracking.replay import missing, read_points
     from crown_exp.tracking.apart import Failed
+    from crown_exp.tracking.replay import read_points
 
     run_id = details.run.id
     points, problems = index.call(read_points, index.blobs, run_id)
@@ -126,9 +126,7 @@ def push(
     tracker = opened(details, mode, project, entity)
     try:
         tracker.start(tracked(index, details))
-        there = tracker.rows() if tracker.resumed else []
-        fresh = missing(points, there)
-        send(tracker, run_id, fresh)
+        send(tracker, run_id, points)
         listed = tracker.files() if tracker.resumed and details.files else {}
         files = sum(send_file(tracker, index, run_id, file, listed) for file in details.files)
         tracker.finish(details.run.exit_code or 0, details.run.result)
@@ -139,7 +137,7 @@ def push(
         raise Unsent(f"{run_id}: {error.filename}: {error.strerror}; nothing was sent") from None
     return Pushed(
         run_id, mode, tracker.url, tracker.folder,
-        points=len(points), sent=len(fresh), files=len(details.files), files_sent=files,
+        points=len(points), sent=tracker.sent, files=len(details.files), files_sent=files,
     )  # fmt: skip
 
 
@@ -168,15 +166,16 @@ def tracked(index: Index, details: Details) -> Any:
 
 
 def send(tracker: WandB, run_id: str, points: Sequence[Point]) -> None:
-    """Points in pieces, with a bar for who watches."""
+    """What is not there of points, in pieces, with a bar for who watches."""
+    take: Callable[[Sequence[Point]], object] = tracker.log
+    if tracker.resumed:
+        tracker.hold(max((point.step for point in points), default=0))
+        take = tracker.catch_up
     pieces = [points[at : at + TOGETHER] for at in range(0, len(points), TOGETHER)]
-    if not sys.stderr.isatty():
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=len(points), label=run_id, file=sys.stderr, hidden=hidden) as bar:
         for piece in pieces:
-            tracker.log(piece)
-        return
-    with click.progressbar(length=len(points), label=run_id, file=sys.stderr) as bar:
-        for piece in pieces:
-            tracker.log(piece)
+            take(piece)
             bar.update(len(piece))
 
 

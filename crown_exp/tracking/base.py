@@ -97,8 +97,8 @@ class Tracker(Protocol):
     def start(self, run: TrackedRun) -> str | None:
         """Called once, before all else. Returns a line for the user: where the run can be seen, say."""
 
-    def log(self, points: Sequence[Point]) -> None:
-        """New points, in the order they were logged; at least one."""
+    def log(self, points: Sequence[Point]) -> str | None:
+        """New points, in the order they were logged; at least one. May return a line for the user."""
 
     def artifact(self, artifact: Artifact) -> None:
         """A file that was stored."""

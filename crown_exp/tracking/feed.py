@@ -125,12 +125,16 @@ class Feed:
             if isinstance(item, Point):
                 points.append(item)
                 continue
-            if points:
-                tracker.log(points)
+            self.log(tracker, points)
             tracker.artifact(item)
             points = []
-        if points:
-            tracker.log(points)
+        self.log(tracker, points)
+
+    def log(self, tracker: Tracker, points: Sequence[Point]) -> None:
+        """Points, if there are any, and what the tracker has to say of them."""
+        line = tracker.log(points) if points else None
+        if line and isinstance(line, str):
+            self.say(f"{self.name}: {line}")
 
     def leave_out(self, why: str) -> None:
         """Tell once why the tracker gets nothing more."""

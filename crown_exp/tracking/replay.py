@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from anyio import to_thread
@@ -112,21 +111,3 @@ def without(point: Point, again: set[tuple[int, str]]) -> Point:
         return point
     left = {name: it for name, it in point.values.items() if (point.step, name) not in again}
     return point._replace(values=left)
-
-
-def missing(points: Sequence[Point], there: Sequence[tuple[int, float]]) -> list[Point]:
-    """The points of which no row (step, time) is there. As many of equal ones as are there are left out."""
-    known = Counter(mark(step, time) for step, time in there)
-    left: list[Point] = []
-    for point in points:
-        its = mark(point.step, point.time)
-        if known[its] > 0:
-            known[its] -= 1
-        else:
-            left.append(point)
-    return left
-
-
-def mark(step: int, time: float) -> tuple[int, int]:
-    """What tells a point from the others, also after its time went through a service's JSON."""
-    return step, round(time * 1000)

@@ -7,23 +7,26 @@ neither its interpreter lock nor its start with it.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
-import netrc
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from crown_exp.config.project import find_project
 from crown_exp.config.settings import variables
 from crown_exp.errors import CrownError, SettingsError
 from crown_exp.tracking.apart import Apart
 from crown_exp.tracking.base import Artifact, Point, TrackedRun
+from crown_exp.tracking.held import Held
+from crown_exp.tracking.wandb_file import read_records
+from crown_exp.tracking.wandb_mode import chosen_mode, environment
 
 STEP = "step"
 """W&B's name of our step. A metric that the task calls so is sent as `step_`."""
@@ -33,15 +36,14 @@ SPAWN_SECONDS = 30.0
 ANSWER_SECONDS = 120.0
 FINISH_SECONDS = 12.0
 """A little more than a Feed waits, which then speaks first."""
-ROWS_SECONDS = 300.0
+HELD_SECONDS = 300.0
+ALONE_SECONDS = 40.0
+"""How long the process of another attempt of the run is waited for; it ends soon after its run was killed."""
 TOGETHER = 500
 """Points in one message: encoding many at once would hold up the loop."""
 
-Mode = Literal["online", "offline", "disabled"]
-MODES: dict[str, Mode] = {
-    "online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline",
-}  # fmt: skip
-"""What WANDB_MODE may say, and what it means."""
+OWN = (STEP, "_step", "_timestamp", "_runtime", "_wandb")
+"""Names that W&B has kept for itself."""
 
 GONE = ("MailboxClosedError", "HandleAbandonedError")
 """Exceptions of wandb, by name, that mean that its service process is not there."""
@@ -73,7 +75,8 @@ class WandB:
         self.project, self.entity, self.mode = project, entity, mode
         self.start_seconds, self.finish_seconds = START_SECONDS, FINISH_SECONDS
         self.child: Apart | None = None
-        self.resumed = False
+        self.resumed = False  # whether the run was there before
+        self.sent = 0
         self.url = ""
         self.folder = ""
 
@@ -101,15 +104,43 @@ class WandB:
         }  # fmt: skip
         answer = self.child.call("start", told, options, seconds=self.start_seconds + SPAWN_SECONDS)
         self.resumed, self.url, self.folder = answer["resumed"], answer["url"], answer["folder"]
+        if run.resumed is not None:
+            self.hold(run.resumed)
+            self.catch_up(run.earlier())
         if mode == "online":
             return f"W&B {self.url}"
         why = "" if self.mode == "offline" or known.get("WANDB_MODE") else " (no key is set)"
         return f"W&B offline{why}; to send it later, type: crown-exp push --wandb {run.id}"
 
-    def log(self, points: Sequence[Point]) -> None:
-        """Send points, in order."""
+    def hold(self, since: int) -> None:
+        """Learn what W&B has of the run, so that nothing is sent twice. since: the step after which it goes on.
+
+        W&B has what the server has; offline, what files on this machine have.
+        """
+        self.call("hold", since, seconds=HELD_SECONDS)
+
+    def catch_up(self, earlier: Sequence[Point]) -> None:
+        """Send what W&B lacks of the run's points up to that step: a process that was killed lost some."""
+        self.send("catch_up", earlier)
+
+    def log(self, points: Sequence[Point]) -> str | None:
+        """Send points, in order, that W&B does not have. Returns a line if it has other values of some."""
+        differs = self.send("log", points)
+        if differs is None:
+            return None
+        return (
+            f"from step {differs} on this attempt's values are not those of an earlier one, which W&B has and "
+            "keeps; the run's own log has this attempt's"
+        )
+
+    def send(self, how: str, points: Sequence[Point]) -> int | None:
+        """Send points in pieces; the first step of which W&B has other values, once."""
+        told = []
         for start in range(0, len(points), TOGETHER):
-            self.call("log", points[start : start + TOGETHER])
+            sent, differs = self.call(how, points[start : start + TOGETHER]) or (0, None)
+            self.sent += sent
+            told += [differs] if differs is not None else []
+        return min(told, default=None)
 
     def artifact(self, artifact: Artifact) -> None:
         """Send a file: as a picture that can be leafed through, or beside the run's other files."""
@@ -121,62 +152,15 @@ class WandB:
         if self.child is not None:
             self.child.end()
 
-    def rows(self) -> list[tuple[int, float]]:
-        """(step, time) of all that the run has there. For a run that was resumed, online."""
-        found = self.call("rows", seconds=ROWS_SECONDS) or []
-        return [(step, time) for step, time in found]
-
     def files(self) -> dict[str, str]:
         """Name and MD5 (or "") of all files that the run has there. For a run that was resumed, online."""
-        return dict(self.call("files", seconds=ROWS_SECONDS) or {})
+        return dict(self.call("files", seconds=HELD_SECONDS) or {})
 
     def call(self, name: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """What W&B's process answers; None if W&B is disabled."""
         if self.child is None:
             return None
         return self.child.call(name, *arguments, seconds=seconds)
-
-
-def chosen_mode(mode: str, known: Mapping[str, str]) -> Mode:
-    """What `auto` comes to. known: the environment and .env. Raises SettingsError for a strange WANDB_MODE."""
-    if mode == "auto" and (given := known.get("WANDB_MODE")):
-        if given not in MODES:
-            expected = "expected online, offline or disabled"
-            raise SettingsError(f"WANDB_MODE: {expected}, got {given!r}")
-        return MODES[given]
-    if mode == "auto":
-        return "online" if has_key(known) else "offline"
-    return MODES[mode]
-
-
-def has_key(known: Mapping[str, str]) -> bool:
-    """Whether W&B would find a key: in the environment, .env, or the netrc file of `wandb login`."""
-    if known.get("WANDB_API_KEY") or known.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(known.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
-    given = known.get("NETRC")
-    for path in [Path(given)] if given else [Path("~/.netrc"), Path("~/_netrc")]:
-        try:
-            found = netrc.netrc(path.expanduser()).authenticators(host)
-        except (OSError, netrc.NetrcParseError, RuntimeError):
-            continue
-        if found and found[2]:
-            return True
-    return False
-
-
-def environment(known: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The environment of W&B's process: what it writes beside its runs stays in `home`.
-
-    WANDB_SERVICE would lead it to the process of another wandb, which is not ours to load or to end.
-    """
-    ours = {
-        "WANDB_CACHE_DIR": str(home / "cache"),
-        "WANDB_DATA_DIR": str(home / "data"),
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_SILENT": "true",
-    }
-    return {**ours, **{name: value for name, value in known.items() if name != "WANDB_SERVICE"}}
 
 
 def jsonable(value: Any) -> Any:
@@ -239,7 +223,10 @@ class Session:
         settings["init_timeout"] = options["seconds"]
         home = Path(told["home"])
         home.mkdir(parents=True, exist_ok=True)
+        alone(home / "wandb" / f"{told['id']}.lock")
         self.wandb: Any = wandb
+        self.held: Held[float | None] | None = None
+        self.told = False
         with service():
             self.run: Any = wandb.init(
                 id=told["id"], name=told["name"], group=told["sweep"], tags=told["tags"],
@@ -248,25 +235,87 @@ class Session:
             )  # fmt: skip
             self.run.define_metric(STEP, hidden=True)
             self.run.define_metric("*", step_metric=STEP)
+        self.online = options["mode"] == "online"
+        self.home = home
         return {
             "resumed": bool(self.run.resumed),
             "url": (options["mode"] == "online" and self.run.url) or "",
             "folder": str(Path(self.run.dir).parent),
         }
 
-    def log(self, points: Sequence[Any]) -> None:
-        """A row of W&B's history for each point (step, time, values)."""
+    def hold(self, since: int) -> None:
+        """Read what is there of the run: on the server, or offline in the files of this machine."""
+        self.held = Held(since)
+        for row in self.rows_online() if self.online else self.rows_of_files():
+            step = number(row.get(STEP))
+            if step is not None and step.is_integer():
+                values = {name: number(it) for name, it in row.items() if name not in OWN}
+                self.held.add(int(step), values)
+
+    def rows_online(self) -> Iterator[Mapping[str, Any]]:
+        """Every row of history on the server: what other attempts, or this one, sent."""
+        if not self.run.resumed:
+            return
+        found = self.wandb.Api(timeout=30).run(self.run.path)
+        fresh: dict[str, Any] = {"use_cache": False}
+        if "use_cache" not in signature(found.scan_history).parameters:  # wandb < 0.27 has none
+            fresh = {}
+        yield from found.scan_history(page_size=10_000, **fresh)
+
+    def rows_of_files(self) -> Iterator[dict[str, Any]]:
+        """Every row of history in files that other attempts left on this machine, as far as they are whole."""
+        from wandb.proto import wandb_internal_pb2
+
+        parse: Callable[[bytes], Any] = vars(wandb_internal_pb2)["Record"].FromString
+        ours = Path(self.run.dir).parent
+        for path in sorted((self.home / "wandb").glob(f"*run-*/run-{self.run.id}.wandb")):
+            if path.parent == ours:
+                continue
+            with path.open("rb") as file:
+                for data in read_records(file):
+                    record = parse(data)
+                    if record.WhichOneof("record_type") == "history":
+                        yield {
+                            item.nested_key[0] if item.nested_key else item.key: item.value_json
+                            for item in record.history.item
+                        }
+
+    def catch_up(self, points: Sequence[Any]) -> tuple[int, None]:
+        """Log what is not there of points that earlier attempts logged; of how many that was something."""
+        assert self.held is not None
+        return self.log_each(points, self.held.lost), None
+
+    def log(self, points: Sequence[Any]) -> tuple[int, int | None]:
+        """Log what is not there of points; of how many that was, and the first step that differs, once."""
+        if self.held is None:
+            return self.log_each(points, lambda _, values: dict(values)), None
+        sent = self.log_each(points, self.held.fresh)
+        differs = None if self.told else self.held.differs
+        self.told = self.told or differs is not None
+        return sent, differs
+
+    def log_each(
+        self, points: Sequence[Any], lacking: Callable[[int, Mapping[str, Any]], dict[str, Any]]
+    ) -> int:
+        """A row of history for each point (step, time, values) of which something is lacking; how many."""
+        sent = 0
         with service():
-            for step, time, values in points:
-                self.run.log({**renamed(values), STEP: step, "_timestamp": time})
+            for step, moment, values in points:
+                if left := lacking(step, renamed(values)):
+                    self.run.log({**left, STEP: step, "_timestamp": moment})
+                    sent += 1
+        return sent
 
     def artifact(self, name: str, step: int, path: str, kind: str) -> None:
         """A picture becomes part of the history; another file lies under `<step>/` of the run's files."""
         if not Path(path).exists():
             return  # replaced or deleted meanwhile; not W&B's affair
         if kind == "image":
+            as_value: dict[str, Any] = renamed({name: None})
+            if self.held is not None and not self.held.fresh(step, as_value):
+                return
             try:
-                self.run.log({**renamed({name: self.wandb.Image(path)}), STEP: step})
+                self.run.log({**dict.fromkeys(as_value, self.wandb.Image(path)), STEP: step})
             except Exception:
                 pass  # of a format that W&B does not show, or without Pillow: as a file
             else:
@@ -276,15 +325,6 @@ class Session:
         shutil.copyfile(path, kept)
         with service():
             self.run.save(escaped(kept), base_path=self.run.dir, policy="now")
-
-    def rows(self) -> list[tuple[int, float]]:
-        """(step, time) of every row that is there already: what another attempt, or this one, sent."""
-        found = self.wandb.Api(timeout=30).run(self.run.path)
-        fresh: dict[str, Any] = {"use_cache": False}
-        if "use_cache" not in signature(found.scan_history).parameters:  # wandb < 0.27 has none
-            fresh = {}
-        rows = found.scan_history(keys=[STEP, "_timestamp"], page_size=10_000, **fresh)
-        return [(int(row[STEP]), float(row["_timestamp"])) for row in rows]
 
     def files(self) -> dict[str, str]:
         """Name and MD5 of the files that are there; none if W&B does not tell: then they are sent again."""
@@ -310,11 +350,37 @@ class Session:
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values by names that W&B has not kept for itself."""
-    own = (STEP, "_step", "_timestamp", "_runtime", "_wandb")
     return {
-        f"{name}_" if name in own else name.encode("utf-8", "backslashreplace").decode(): value
+        f"{name}_" if name in OWN else name.encode("utf-8", "backslashreplace").decode(): value
         for name, value in values.items()
     }
+
+
+def number(value: Any) -> float | None:
+    """A value of a row, which may be JSON, as the number it is; None for what is none, as a picture."""
+    try:
+        return float(value)  # of `"NaN"`, too, which is how JSON has it
+    except (TypeError, ValueError):
+        return None
+
+
+def alone(path: Path) -> None:
+    """Wait until no other process of this machine writes to a run. path: of the lock, held until this one ends.
+
+    Raises CrownError if there still is one after a while.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    until = time.monotonic() + ALONE_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise CrownError("another attempt of the run is still being sent") from None
+            time.sleep(0.1)
+        else:
+            return
 
 
 def escaped(path: Path) -> str:

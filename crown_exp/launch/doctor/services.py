@@ -11,7 +11,7 @@ from crown_exp.launch.doctor.base import Finding, Place
 
 def wandb(place: Place) -> Sequence[Finding]:
     """Whether W&B is installed, and has a key; the key is never looked at."""
-    from crown_exp.tracking.wandb import has_key
+    from crown_exp.tracking.wandb_mode import has_key
 
     there = installed("wandb")
     if there is None:

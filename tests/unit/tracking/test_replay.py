@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
-from crown_exp.tracking.replay import counting, missing, read_points
 from crown_exp.storage import open_blobs
 from crown_exp.tracking import Point
+from crown_exp.tracking.replay import counting, earlier_points, read_points
 
 STEPS = st.integers(0, 20)
 NAMES = st.sampled_from(["loss", "accuracy"])
@@ -55,6 +55,15 @@ def test_at_the_step_from_which_it_goes_on_its_values_count() -> None:
     ]
 
 
+def test_what_code_before_the_loop_logs_again_supersedes_only_itself() -> None:
+    first = [at(0, 1.0, size=10.0), *(at(step, 1.0, loss=1.0) for step in range(1, 6))]
+    second = [event(2.0, "resumed", {"step": 3}), at(0, 2.0, size=10.0), at(4, 2.0, loss=1.0)]
+    found = counting({1: first, 2: second})
+    assert [(each.step, each.time) for each in found] == [
+        (1, 1.0), (2, 1.0), (3, 1.0), (0, 2.0), (4, 2.0),
+    ]  # fmt: skip
+
+
 def test_an_attempt_that_logged_nothing_changes_nothing() -> None:
     assert counting({1: [at(1, loss=1.0)], 2: [event(0.0, "beat", {})]}) == [
         Point(1, 0.0, {"loss": 1.0})
@@ -81,17 +90,6 @@ def test_no_step_and_name_counts_for_two_attempts(attempts: dict[int, Any]) -> N
     assert len([found for found in counting(marked) if found.time == newest]) == len(
         attempts.get(newest, [])
     )
-
-
-@given(RECORDS, st.data())
-def test_what_is_missing_and_what_is_there_make_up_the_whole(records: Any, data: Any) -> None:
-    points = counting({1: records})
-    chosen = data.draw(st.lists(st.booleans(), min_size=len(points), max_size=len(points)))
-    there = [(found.step, found.time) for found, kept in zip(points, chosen, strict=True) if kept]
-    left = missing(points, there)
-    assert len(left) == len(points) - len(there)
-    assert missing(points, [(found.step, found.time) for found in points]) == []
-    assert missing(points, []) == points
 
 
 def test_a_folder_is_read_with_all_its_segments_and_what_is_damaged_is_told() -> None:
@@ -143,3 +141,20 @@ def test_of_a_damaged_segment_what_is_good_counts_and_the_rest_is_told() -> None
     points, problems = anyio.run(read)
     assert [found.step for found in points] == [1]
     assert len(problems) == 1
+
+
+def test_what_earlier_attempts_logged_up_to_the_step_from_which_one_goes_on() -> None:
+    async def read() -> list[Point]:
+        blobs = open_blobs(f"memory://{uuid4().hex}")
+        written: dict[int, list[Any]] = {
+            1: [at(step, 1.0, loss=1.0) for step in range(1, 6)],
+            2: [event(2.0, "resumed", {"step": 2}), *(at(step, 2.0, loss=1.0) for step in (3, 4))],
+            3: [event(3.0, "resumed", {"step": 3}), at(4, 3.0, loss=1.0)],
+        }
+        for attempt, records in written.items():
+            data = encode_header("r1", attempt, 1) + encode_batch(records) + b"torn"
+            await blobs.put(f"runs/r1/log/{attempt:06}-000001.seg", data)
+        return await earlier_points(blobs, "r1", 3, 3)
+
+    points = anyio.run(read)
+    assert [(found.step, found.time) for found in points] == [(1, 1.0), (2, 1.0), (3, 2.0)]

@@ -18,7 +18,8 @@ import pytest
 
 from crown_exp.errors import CrownError, SettingsError
 from crown_exp.tracking import Artifact, Point, TrackedRun
-from crown_exp.tracking.wandb import WandB, chosen_mode, environment, has_key, take_listed
+from crown_exp.tracking.wandb import WandB, take_listed
+from crown_exp.tracking.wandb_mode import chosen_mode, environment, has_key
 from tests import wandb_files
 
 KEY = "0123456789" * 4
