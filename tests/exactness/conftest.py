@@ -1,0 +1,21 @@
+"""Zygotes and straight runs, one set for each process of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.exactness.cases import Cases, Zygotes
+
+
+@pytest.fixture(scope="session")
+def zygotes() -> Iterator[Zygotes]:
+    found = Zygotes()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def cases(zygotes: Zygotes, tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    return Cases(tmp_path_factory.mktemp("exactness"), zygotes)
