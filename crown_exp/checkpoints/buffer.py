@@ -58,7 +58,7 @@ def allocate(size: int, pin: bool) -> Any:
     if pin:
         import torch
 
-        pinned: Any = torch.zeros(size, dtype=torch.uint8, pin_memory=True).numpy()
+        pinned: Any = torch.zeros(max(size, 1), dtype=torch.uint8, pin_memory=True).numpy()
         return memoryview(pinned)
     memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     advise(memory, "MADV_HUGEPAGE")  # 512 times fewer page faults

@@ -141,8 +141,6 @@ class Checkpoints:
 
     def _room(self, size: int) -> memoryview:
         self.camera.forget()
-        if not size:
-            return memoryview(b"")
         self.buffer.ready(size)
         return self.buffer.bytes(size)
 

@@ -130,7 +130,7 @@ def unlike(was: Any, now: Any) -> str:
 def bits(tensor: Any) -> Any:
     """The bytes of a tensor, on the CPU."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return plain.flatten().view(sys.modules["torch"].uint8)
+    return plain.as_strided((plain.numel(),), (1,)).view(sys.modules["torch"].uint8)
 
 
 def same_value(was: Any, now: Any) -> bool:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from crown_exp.errors import StoreError
-from crown_exp.storage import AlreadyExists, BlobStore, NotFound
+from crown_exp.storage import AlreadyExists, BlobStore, NotFound, WrongSize
 
 WRITERS = 16
 CLOCK_GRAIN = timedelta(seconds=2)
@@ -67,6 +67,46 @@ class StoreContract:
         data = bytes(range(256)) * (20 * 4096)
         await store.put("big", data)
         assert await store.get("big") == data
+
+    @pytest.mark.parametrize("size", [0, 1, 5_000_000])
+    async def test_reads_into_memory(self, store: BlobStore, size: int) -> None:
+        """All of it, and not a byte beside it."""
+        data = bytes(range(1, 256)) * (size // 255 + 1)
+        await store.put("a/b", data[:size])
+        memory = bytearray(size + 20)
+        await store.get_into("a/b", memoryview(memory)[10 : 10 + size])
+        assert memory == bytes(10) + data[:size] + bytes(10)
+
+    async def test_reads_into_memory_of_its_size_only(self, store: BlobStore) -> None:
+        """Another size is an error of its own; so is nothing there."""
+        await store.put("a", b"12345")
+        for size in (0, 4, 6):
+            with pytest.raises(WrongSize, match=r"^a .* 5 bytes"):
+                await store.get_into("a", memoryview(bytearray(size)))
+        for path in ("nothing", "a/b"):
+            with pytest.raises(NotFound):
+                await store.get_into(path, memoryview(bytearray(5)))
+
+    async def test_copies(self, store: BlobStore) -> None:
+        """As put would; what becomes of the one is nothing to the other."""
+        await store.put("a/b", b"first")
+        for target in ("c/d/e", "a/c", "c/d/e", "a/b"):
+            await store.copy("a/b", target)
+        await store.put("a/b", b"second")
+        await store.put("a/c", b"third")
+        assert await store.get("c/d/e") == b"first"
+        await store.copy("a/b", "c/d/e")
+        await store.delete("a/b")
+        assert await store.get("c/d/e") == b"second"
+        assert [entry.path for entry in await store.list("")] == ["a/c", "c/d/e"]
+
+    async def test_copies_nothing_that_is_not_there(self, store: BlobStore) -> None:
+        """And leaves the target."""
+        await store.put("a/b", b"old")
+        for source in ("nothing", "a"):
+            with pytest.raises(NotFound):
+                await store.copy(source, "a/b")
+        assert await store.get("a/b") == b"old"
 
     async def test_put_replaces(self, store: BlobStore) -> None:
         """Longer by shorter, without a rest."""
@@ -189,7 +229,11 @@ class StoreContract:
     @pytest.mark.parametrize("path", BAD_PATHS)
     async def test_paths_that_lead_out_are_refused(self, store: BlobStore, path: str) -> None:
         """By every method that takes a path."""
-        for act in (store.put(path, b""), store.get(path), store.stat(path), store.delete(path)):
+        into = store.get_into(path, memoryview(bytearray()))
+        copies = (store.copy(path, "ok"), store.copy("ok", path))
+        await store.put("ok", b"")
+        writes = (store.put(path, b""), store.delete(path))
+        for act in (*writes, *copies, store.get(path), into, store.stat(path)):
             with pytest.raises(StoreError) as caught:
                 await act
             assert not isinstance(caught.value, NotFound | AlreadyExists)
