@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -14,25 +14,47 @@ from typing import Any
 from crown_exp.errors import Stopped
 from crown_exp.outcome import ExitCode
 
-CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.PREEMPTED}
-REASONS = {
-    ExitCode.INTERRUPTED: "interrupted by the user",
-    ExitCode.PREEMPTED: "asked to stop (SIGTERM)",
+CODES = {
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.PREEMPTED,
+    signal.SIGUSR1: ExitCode.PREEMPTED,
+    signal.SIGUSR2: ExitCode.PREEMPTED,
 }
+NOTICES = frozenset({signal.SIGUSR1, signal.SIGUSR2})
+"""What Slurm sends some time before the end (`--signal`), perhaps to many and more than once."""
+
+
+def reason(number: signal.Signals) -> str:
+    """Why a run ends that was sent a signal."""
+    asked = f"asked to stop ({number.name})"
+    return "interrupted by the user" if number is signal.SIGINT else asked
+
+
+def never() -> bool:
+    """No state is that of a boundary."""
+    return False
 
 
 class StopRequest:
     """Whether a stop was asked for, by whom and why; read by the loop between turns.
 
     While our own code is at work (the fence is taken, an end is written) a stop is only noted. While the
-    task runs (`heeded`) it is raised: at the end of the turn, or at once outside a loop or when asked again.
+    task runs (`heeded`) it is raised: at the end of the turn, or at once outside a loop, after a second
+    signal, or where `now` says that the state is still that of the boundary. SIGUSR1 and SIGUSR2 say nothing
+    after another stop, and are nobody's second signal.
+
+    code, why: of the stop; None and "" if none was asked for. raised: whether the task was told. at_once:
+    whether a second signal came, from who does not want to wait. times: how often Ctrl-C or SIGTERM came.
+    now: called by the signal handler in a turn, so it must be quick and take no lock.
     """
 
     def __init__(self) -> None:
         self.code: ExitCode | None = None
         self.why = ""
         self.in_turn = self.at_work = self.raised = False
-        self.times = 0  # that a signal came
+        self.signalled = self.at_once = False
+        self.times = 0
+        self.now: Callable[[], bool] = never
         self.pid = os.getpid()
 
     def ask(self, code: ExitCode, why: str) -> None:
@@ -59,13 +81,17 @@ class StopRequest:
         """The signal handler."""
         if os.getpid() != self.pid:
             return  # a process that was forked a moment ago: the signal is its parent's as well
-        again, self.times = self.code is not None, self.times + 1
-        code = CODES[signal.Signals(number)]
-        self.ask(code, REASONS[code])
-        if self.at_work and (again or not self.in_turn):
+        sent = signal.Signals(number)
+        if sent in NOTICES and self.code is not None:
+            return
+        self.at_once, self.signalled = self.signalled, True
+        self.times += sent not in NOTICES
+        self.ask(CODES[sent], reason(sent))
+        if not self.at_work:
+            return
+        if self.at_once or not self.in_turn or self.now():
             self.raise_if_asked()
-        if self.at_work:
-            tell_of_delay(code)
+        tell_of_delay(CODES[sent])
 
 
 def tell_of_delay(code: ExitCode) -> None:
@@ -79,7 +105,7 @@ def tell_of_delay(code: ExitCode) -> None:
 
 @contextmanager
 def stop_signals(request: StopRequest) -> Iterator[None]:
-    """Listen for SIGINT and SIGTERM; outside the main thread nobody can."""
+    """Listen for stop signals; outside the main thread nobody can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from crown_exp import Run
+from crown_exp.errors import Stopped
+from crown_exp.outcome import ExitCode
 from crown_exp.runner.stopping import StopRequest
 from tests.running import Lab
 
@@ -27,6 +29,8 @@ def send(number: int = signal.SIGINT) -> None:
     [
         (signal.SIGINT, 130, "stopped", "interrupted by the user"),
         (signal.SIGTERM, 75, "preempted", "asked to stop (SIGTERM)"),
+        (signal.SIGUSR1, 75, "preempted", "asked to stop (SIGUSR1)"),
+        (signal.SIGUSR2, 75, "preempted", "asked to stop (SIGUSR2)"),
     ],
 )
 def test_a_turn_is_finished_first(
@@ -64,6 +68,42 @@ def test_asked_twice_within_a_turn_it_ends_at_once(lab: Lab) -> None:
 
     ended = lab.run(task)
     assert (ends, ended.code, ended.state, ended.ending.step) == ([], 130, "stopped", 0)
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_slurm_may_say_it_as_often_as_it_likes(
+    lab: Lab, capsys: pytest.CaptureFixture[str], first: int
+) -> None:
+    ends = []
+
+    def task(run: Run) -> None:
+        for turn in run.steps(10):
+            send(first)
+            send(signal.SIGUSR1)
+            send(signal.SIGUSR2)
+            ends.append(turn)
+
+    ended = lab.run(task)
+    name = signal.Signals(first).name
+    assert (ends, ended.code, ended.ending.error) == ([0], 75, f"asked to stop ({name})")
+    assert capsys.readouterr().err.count("stopping at the end of this turn") == 1
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_after_slurms_notice_the_next_signal_ends_it_at_once(
+    lab: Lab, second: int, code: int
+) -> None:
+    ends = []
+
+    def task(run: Run) -> None:
+        for turn in run.steps(10):
+            send(signal.SIGUSR1)
+            send(signal.SIGUSR1)
+            send(second)
+            ends.append(turn)
+
+    ended = lab.run(task)
+    assert (ends, ended.code, ended.ending.step) == ([], code, 0)
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
@@ -213,6 +253,68 @@ def test_a_run_that_is_over_is_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
     assert (ended.code, ended.state) == (0, "completed")
 
 
+def in_a_turn() -> StopRequest:
+    request = StopRequest()
+    request.at_work = request.in_turn = True
+    return request
+
+
+def test_in_a_turn_that_has_changed_nothing_yet_a_stop_is_raised_at_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    request = in_a_turn()
+    request.now = lambda: True
+    with pytest.raises(Stopped, match="SIGUSR2"):
+        request.handle(signal.SIGUSR2, None)
+    assert (request.raised, request.at_once) == (True, False)
+    assert capsys.readouterr().err == ""
+
+
+def test_now_is_asked_in_a_turn_only() -> None:
+    """Elsewhere there may be nobody to answer."""
+    request = in_a_turn()
+    asked: list[int] = []
+    request.now = lambda: bool(asked.append(1))
+    request.handle(signal.SIGTERM, None)
+    assert (asked, request.raised) == ([1], False)
+    request.in_turn = False
+    request.signalled = False
+    with pytest.raises(Stopped):
+        request.handle(signal.SIGTERM, None)
+    assert asked == [1]
+
+
+def test_a_notice_during_the_clean_up_of_a_task_changes_nothing() -> None:
+    request = in_a_turn()
+    request.in_turn = False
+    with pytest.raises(Stopped):
+        request.handle(signal.SIGINT, None)
+    request.handle(signal.SIGUSR1, None)
+    assert (request.code, request.why, request.times) == (130, "interrupted by the user", 1)
+
+
+def test_who_waits_for_the_end_is_told_of_signals_that_are_no_notices() -> None:
+    request = StopRequest()
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+        request.handle(number, None)
+    assert (request.times, request.at_once) == (0, False)
+    request.handle(signal.SIGTERM, None)
+    assert (request.times, request.at_once, request.why) == (1, True, "asked to stop (SIGTERM)")
+
+
+def test_a_first_signal_is_none_that_ends_at_once_whatever_else_asked_for_the_stop() -> None:
+    """A limit was reached and the state is being saved when SIGTERM comes: it is saved nevertheless."""
+    request = in_a_turn()
+    request.ask(ExitCode.CAPPED, "limits.run=1 hour reached")
+    request.handle(signal.SIGUSR1, None)
+    assert (request.code, request.why) == (77, "limits.run=1 hour reached")
+    request.handle(signal.SIGTERM, None)
+    assert not (request.raised or request.at_once)
+    with pytest.raises(Stopped):
+        request.handle(signal.SIGTERM, None)
+    assert request.at_once
+
+
 def test_a_handler_in_a_forked_process_does_nothing() -> None:
     request = StopRequest()
     request.pid += 1
@@ -230,6 +332,8 @@ def test_a_handler_that_was_not_set_from_python_is_left(
     monkeypatch.undo()
     signal.signal(signal.SIGTERM, before)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_stderr_that_is_gone_does_not_hold_up_a_stop(
