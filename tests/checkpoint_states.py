@@ -175,8 +175,9 @@ def same(was: Any, now: Any) -> bool:
 def same_tensor(was: torch.Tensor, now: torch.Tensor) -> bool:
     was = was.detach()
     dense = torch.empty_like(was, memory_format=torch.preserve_format)
+    both_contiguous = now.is_contiguous() and dense.is_contiguous()
     return (
         (was.dtype, was.shape) == (now.dtype, now.shape)
         and torch.equal(bits(was), bits(now))
-        and (now.numel() == 0 or now.stride() == dense.stride() or now.is_contiguous() and dense.is_contiguous())
-    )  # fmt: skip
+        and (now.numel() == 0 or now.stride() == dense.stride() or both_contiguous)
+    )
