@@ -3,6 +3,7 @@
     CrownError                1   the root: one line, no traceback
     ├── ConfigError           2   the command line, a yaml file or a setting is wrong; carries every Problem
     ├── SettingsError         2   the environment is wrong
+    ├── NotResumable          2   the saved state does not fit the code or the config
     ├── TaskError             1   the user's function used the contract wrongly
     │   ├── OutOfMemory      78   out of memory at the smallest part
     │   └── Diverged         79   a loss that is not finite
@@ -65,6 +66,12 @@ class ConfigError(CrownError):
 
 class SettingsError(CrownError):
     """A setting of the environment is missing, malformed or points nowhere. Never holds a secret's value."""
+
+    exit_code = 2
+
+
+class NotResumable(CrownError):
+    """A checkpoint does not fit the task as it is now; it is as good as before."""
 
     exit_code = 2
 

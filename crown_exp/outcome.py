@@ -38,6 +38,7 @@ class ExitCode(IntEnum):
 STATE_OF_EXIT: dict[ExitCode, State] = {
     ExitCode.OK: State.COMPLETED,
     ExitCode.RAISED: State.FAILED,
+    ExitCode.USAGE: State.STOPPED,
     ExitCode.PREEMPTED: State.PREEMPTED,
     ExitCode.CAPPED: State.CAPPED,
     ExitCode.OUT_OF_MEMORY: State.FAILED,
@@ -45,7 +46,10 @@ STATE_OF_EXIT: dict[ExitCode, State] = {
     ExitCode.INFRASTRUCTURE: State.LOST,
     ExitCode.INTERRUPTED: State.STOPPED,
 }
-"""The state of a run whose last attempt ended so. SUPERSEDED is absent: it ends an attempt, not a run."""
+"""The state of a run whose last attempt ended so.
+
+USAGE: it was resumed with code that does not fit. SUPERSEDED is absent: it ends an attempt, not a run.
+"""
 
 FINAL = frozenset({State.COMPLETED, State.PRUNED, State.FAILED})
 """States that no resume changes (`retry` starts a failed run anew)."""

@@ -89,6 +89,7 @@ class Stream:
         self._world, self._move, self._tell = world, move, tell
         self._place = Place(0, 0, None)
         self._go_on = train
+        self._loaded = False  # the loop that comes is the rest of one
         self._reader = Reader(
             dataset, self.batch_size, collate or (default_convert if batch_size is None else default_collate),
             seed=seed, train=train, epochs=self.epochs, rank=rank, world=world, name=name,
@@ -102,7 +103,10 @@ class Stream:
         return self._run(once=False)
 
     def epoch(self) -> Iterator[Any]:
-        """What is left of the present epoch; of the next one, if nothing is."""
+        """What is left of the present epoch; of the next one, if nothing is.
+
+        Right after `load_state_dict` what is left may be nothing: the loop that goes on ends there, too.
+        """
         self._go_on = self.train
         return self._run(once=True)
 
@@ -137,13 +141,13 @@ class Stream:
                 "(checkpoint.init_from)"
             )
         self._place = Place(state["epoch"], state["batch"], state["dataset"])
-        self._go_on = True
+        self._go_on = self._loaded = True
 
     def _shape(self) -> dict[str, int | None]:
         return {"batch_size": self.batch_size, "world": self._world}
 
     def _run(self, once: bool) -> Generator[Any]:
-        place, handed = self._place, False
+        place, handed, self._loaded = self._place, self._loaded and self._place.batch > 0, False
         self._refuse_second_pass(place)
         with closing(self._reads(place)) as reads:  # a worker ends here, whatever ends the loop
             for kind, now, built in takewhile(bool, reads):

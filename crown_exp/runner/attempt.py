@@ -16,39 +16,37 @@ import yaml
 from crown_exp import __version__
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import code_hash, imported_files
-from crown_exp.devices import Choice
-from crown_exp.devices.memory import free_memory, peak_memory
-from crown_exp.errors import StoreError
+from crown_exp.config.changes import merged
+from crown_exp.devices.memory import free_memory
+from crown_exp.errors import StoreError, TaskError
 from crown_exp.folder import (
     AttemptRecord,
     EndRecord,
     Facts,
     ResultRecord,
     RunPaths,
-    RunRecord,
     state,
 )
 from crown_exp.folder.records import CodeHash
 from crown_exp.outcome import FINAL, ExitCode
-from crown_exp.runner.artifacts import Artifacts
-from crown_exp.runner.context import Run
+from crown_exp.runner.call import Call
 from crown_exp.runner.device import DeviceOnDemand
-from crown_exp.runner.ending import (
-    Ending,
-    after_out_of_memory,
-    completed,
-    ended_by,
-    stopped,
+from crown_exp.runner.earlier import (
+    MOST_WITHOUT_PROGRESS,
+    applied,
+    changes_of,
+    final_word,
+    without_progress,
 )
-from crown_exp.runner.heart import Heart, superseded
+from crown_exp.runner.ending import Ending, stopped
+from crown_exp.runner.heart import superseded
 from crown_exp.runner.imports import when_imported
 from crown_exp.runner.indexing import Indexing
 from crown_exp.runner.parts import Found, Parts, used_before
-from crown_exp.runner.process import imported_at_rest, process_globals, seed_again
+from crown_exp.runner.process import imported_at_rest, process_globals
 from crown_exp.runner.report import Report
 from crown_exp.runner.stopping import StopRequest, stop_signals
-from crown_exp.runner.task import call_task, load_task
-from crown_exp.runner.trackers import open_feed
+from crown_exp.runner.task import load_task
 from crown_exp.storage import AlreadyExists, BlobStore, Portal
 from crown_exp.storage.machine import here, process_started
 from crown_exp.storage.runs import (
@@ -58,8 +56,7 @@ from crown_exp.storage.runs import (
     write_end,
     write_result,
 )
-from crown_exp.tracking import Sink
-from crown_exp.tracking.run_log import BEAT_SECONDS, RunLog
+from crown_exp.tracking.run_log import BEAT_SECONDS
 
 
 class Options(TypedDict, total=False):
@@ -73,6 +70,8 @@ class Options(TypedDict, total=False):
     stream: TextIO
     clock: Clock
     beat_seconds: float
+    changes: Mapping[str, Any]
+    counting: bool
 
 
 def run_attempt(
@@ -85,19 +84,23 @@ def run_attempt(
     run, ConfigError if this machine lacks its device, StoreError if the store cannot be read or does not
     take the attempt: in these cases it did not begin.
     """
-    facts = portal.call(read_facts, blobs, run_id)
     paths = RunPaths(run_id)
-    config = read_config(portal.call(blobs.get, paths.config), paths.config)
-    attempt = Attempt(portal, blobs, facts.run, paths, config, **options)
-    if state(facts, portal.call(blobs.now)) in FINAL:
-        ending = final_ending(facts)
-        attempt.report.already(ending)
-        return ending
-    ending = attempt.run(used_before(facts.attempts))
-    while ending.parts is not None:
+    stored = read_config(portal.call(blobs.get, paths.config), paths.config)
+    parts = 0
+    while True:
+        facts = portal.call(read_facts, blobs, run_id)
+        changes = merged(changes_of(facts), options.get("changes", {}))
+        given: Options = {**options, "changes": changes}
+        attempt = Attempt(portal, blobs, facts, paths, applied(stored, changes), **given)
+        if state(facts, portal.call(blobs.now)) in FINAL:
+            ending = final_ending(facts)
+            attempt.report.already(ending)
+            return ending
+        ending = attempt.run(max(parts, used_before(facts.attempts)))
+        if ending.parts is None:
+            return ending
+        parts = ending.parts
         free_memory()
-        ending = Attempt(portal, blobs, facts.run, paths, config, **options).run(ending.parts)
-    return ending
 
 
 def read_config(data: bytes, path: str) -> dict[str, Any]:
@@ -123,15 +126,17 @@ def final_ending(facts: Facts) -> Ending:
 class Attempt:
     """What one process life of a run is made of.
 
+    facts: what is known of the run before it. config: as it is to be carried out, `changes` included.
     home: where files lie for stores that are not on this machine. root: the project, for imports and code.
     job: the executor's id of the job this process is. take_over: end a living holder's turn to write.
     database: the URL of the registry that is to know of it; None: none is.
-    beat_seconds: how often it shows that it lives.
+    beat_seconds: how often it shows that it lives. changes: what resumes changed of the recorded config.
+    counting: whether ends without progress are counted, of which there may be three.
     """
 
     portal: Portal
     blobs: BlobStore
-    record: RunRecord
+    facts: Facts
     paths: RunPaths
     config: Mapping[str, Any]
     home: Path
@@ -142,11 +147,13 @@ class Attempt:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     clock: Clock = field(default_factory=SystemClock)
     beat_seconds: float = BEAT_SECONDS
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    counting: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
 
     def __post_init__(self) -> None:
+        self.record = self.facts.run
         self.report = Report(self.stream, self.record, self.config["tracker"])
-        self.memory: dict[str, int] = {}
 
     def run(self, parts: int) -> Ending:
         """Load the task, take the fence, call the task, write how it ended.
@@ -167,17 +174,24 @@ class Attempt:
             attempt = self.claim(numerics, device.versions())
             self.report.begin(attempt, device.choice, self.parts)
             indexing = self.indexing()
-            ending, release = self.carry_out(task, attempt, device)
+            carried = Call(self, attempt, device).carry_out(self.allowed(task))
+            ending = carried.ending
             self.report.stop_clock()
             if ending.exit_code == ExitCode.OK and self.parts.count > self.parts.asked:
                 self.fitting(device).write(self.parts.count)
-            ending = self.write(attempt, ending, imported_files(self.root) | code)
+            files = imported_files(self.root) | code
+            ending = self.write(attempt, ending, carried.saved, files)
             if indexing is not None:
                 indexing.finish()
-            release(ending)
+            carried.release(ending)
             kept = None if self.config["debug"] else self.folder
-            self.report.end(ending, kept, self.memory)
+            self.report.end(ending, kept, carried.memory)
         return ending
+
+    def allowed(self, task: Callable[..., Any] | Exception) -> Callable[..., Any] | Exception:
+        """The task, or the error that stands for it: that of importing it, or that enough was tried."""
+        count = without_progress(self.facts) if self.counting else 0
+        return task if count < MOST_WITHOUT_PROGRESS else TaskError(final_word(count))
 
     def cut_into(self, parts: int, device: DeviceOnDemand) -> Parts:
         """How batches are cut: as asked, or as was found to fit."""
@@ -221,6 +235,7 @@ class Attempt:
                 run=self.record.id, attempt=number, started=self.clock.now(), host=machine.host,
                 pid=pid, process_started=process_started(pid), boot_id=machine.boot_id,
                 job=self.job, numerics=numerics, versions=ours | versions,
+                changes=dict(self.changes) or None,
             )  # fmt: skip
 
         return self.portal.call(
@@ -236,80 +251,9 @@ class Attempt:
             self.portal, self.blobs, self.record.id, self.database, seconds=self.beat_seconds
         )
 
-    def carry_out(
-        self, task: Callable[..., Any] | Exception, attempt: AttemptRecord, device: DeviceOnDemand
-    ) -> tuple[Ending, Callable[[Ending], None]]:
-        """Call the task and say how it ended, whatever it did.
-
-        Returns, too, what lets go of the tracker: it may be waited for, so call it when the end is written.
-        """
-        segment = self.local(self.paths.segment(attempt.attempt, 1))
-        heart = Heart(
-            self.portal, self.blobs, attempt, self.stop,
-            spooled=None if self.has_files else segment, seconds=self.beat_seconds,
-        )  # fmt: skip
-        feed = open_feed(self.config, self.record, attempt.attempt, self.home)
-        sinks: list[Sink] = [self.report.console, heart, *([feed] if feed else [])]
-        log = RunLog(
-            segment, self.record.id, attempt.attempt, sinks, beat_seconds=self.beat_seconds
-        )
-        device.on_choice(lambda choice: self.chosen(choice, log))
-        artifacts = Artifacts(
-            self.portal, self.blobs, self.paths, self.home / "spool",
-            event=log.event, tell=feed.artifact if feed else None,
-        )  # fmt: skip
-        run = Run(
-            id=self.record.id, name=self.record.name, config=self.config, attempt=attempt.attempt,
-            folder=self.local(self.paths.root), precision=device.ask, log=log,
-            console=self.report.console, stop=self.stop, artifacts=artifacts, parts=self.parts,
-        )  # fmt: skip
-        ending = self.call(task, run)
-        self.memory = peak_memory(device.choice.device if device.choice else "cpu")
-        log.event("memory", **self.memory)
-        log.close()
-        ending = replace(ending, unwritten=(*unwritten(log, heart), *artifacts.finish()))
-
-        def release(ended: Ending) -> None:
-            if feed:
-                asked = self.stop.times
-                feed.finish(ended.exit_code, ended.result, lambda: self.stop.times > asked)
-            artifacts.clear()
-
-        return ending, release
-
-    def chosen(self, choice: Choice, log: RunLog) -> None:
-        """Print and record the device and why it is that one."""
-        self.report.device(choice)
-        log.event("device", device=choice.device, name=choice.name, reason=choice.reason)
-
-    def call(self, task: Callable[..., Any] | Exception, run: Run) -> Ending:
-        """From the task's start to its end, in whatever way."""
-        try:
-            with self.stop.heeded():
-                if isinstance(task, Exception):
-                    raise task
-                seed_again(self.record.seed)
-                return completed(call_task(task, run, self.record.bound), run.done)
-        except BaseException as error:
-            return self.ended(error, run)
-
-    def ended(self, error: BaseException, run: Run) -> Ending:
-        """What an error that left the task makes of the attempt."""
-        if self.stop.raised:  # what a library made of the stop is still the stop
-            return stopped(self.stop.why, self.stop.code or ExitCode.INTERRUPTED, run.done)
-        ending = ended_by(error, run.done)
-        if ending.exit_code == ExitCode.OUT_OF_MEMORY:
-            ending = after_out_of_memory(ending, self.parts, run.step)
-        if ending.parts is not None and self.stop.code is not None:
-            return stopped(self.stop.why, self.stop.code, run.done)
-        if self.config["debug"] and ending.failure is not None:
-            from crown_exp.runner.post_mortem import post_mortem
-
-            self.report.console.end()
-            ending = post_mortem(error, ending)
-        return ending
-
-    def write(self, attempt: AttemptRecord, ending: Ending, files: Mapping[str, str]) -> Ending:
+    def write(
+        self, attempt: AttemptRecord, ending: Ending, saved: int | None, files: Mapping[str, str]
+    ) -> Ending:
         """The result, then the end, unless a later attempt has taken over; how it ended after all."""
         now = self.clock.now()
         try:
@@ -322,6 +266,7 @@ class Attempt:
                 run=attempt.run, attempt=attempt.attempt, ended=now, exit_code=ending.exit_code,
                 step=ending.step, reason=ending.error or "completed", error=ending.failure,
                 code=CodeHash(hash=code_hash(files), files=sorted(files)),
+                saved=saved, again=ending.parts is not None,
             )  # fmt: skip
             self.portal.call(write_end, self.blobs, end)
         except AlreadyExists:
@@ -330,16 +275,3 @@ class Attempt:
             code = ExitCode.INFRASTRUCTURE if ending.exit_code == ExitCode.OK else ending.exit_code
             return replace(ending, exit_code=int(code), unwritten=(*ending.unwritten, str(error)))
         return ending
-
-
-def unwritten(log: RunLog, heart: Heart) -> tuple[str, ...]:
-    """What of the log the store did not take."""
-    if not log.segment.complete:
-        return (f"the end of the log {log.segment.path}",)
-    try:
-        heart.send()
-    except StoreError as error:
-        return (str(error),)
-    if heart.spooled is not None:
-        heart.spooled.unlink()
-    return ()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crown_exp.config.units import Interval, parse_interval
 from crown_exp.errors import TaskError
+from crown_exp.runner.boundary import Boundary
 from crown_exp.runner.build import build
 from crown_exp.runner.divergence import GRADIENT, LOSS, FiniteWatch
 from crown_exp.runner.handle import Config, handle
-from crown_exp.runner.loop import turns, turns_of
+from crown_exp.runner.loop import turns
 from crown_exp.runner.metrics import loggable
 from crown_exp.runner.parts import Parts
+from crown_exp.runner.run_state import RunState
+from crown_exp.runner.source import Source
 from crown_exp.runner.state import State
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.tracking import Loop
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
     from crown_exp.data.order import OrderKind
     from crown_exp.devices.precision import Precision
     from crown_exp.runner.artifacts import Artifacts
+    from crown_exp.runner.keeping import Keeping
+    from crown_exp.runner.limits import Limits
     from crown_exp.runner.rehearsal import Rehearsal
+    from crown_exp.runner.resuming import Resuming
 
 T = TypeVar("T")
 
@@ -62,25 +67,30 @@ class Run:
         stop: StopRequest,
         artifacts: Artifacts,
         parts: Parts,
+        keeping: Keeping,
+        limits: Limits,
+        resuming: Resuming | None = None,
     ) -> None:
         self.id, self.name, self.config = id, name, config
-        self.attempt, self.folder, self.resumed = attempt, folder, False
+        self.attempt, self.folder, self.resumed = attempt, folder, resuming is not None
         self.seed: int = config["seed"]
         self._device_config: Mapping[str, Any] = config["device"]
         self._limit: int | None = config["limits"]["steps"]
         self._choose_precision, self._log = precision, log
         self._console, self._stop, self._artifacts, self._parts = console, stop, artifacts, parts
         self._chosen: Precision | None = None
-        self._loops: dict[str, Loop] = {}
-        self._loop: Loop | None = None
-        self._tracked: dict[str, Any] = {}
+        self._state = RunState(chosen=lambda: self._chosen)
         self._built: list[Any] = []
         self._streams = 0
         self._intervals: dict[str, Interval] = {}
         self._fired: dict[str, tuple[float, int]] = {}
         self._share: float | None = None
-        self._watch = FiniteWatch(self._tracked)
-        self._rehearsal = rehearsal_of(self._tracked) if config["debug"] else None
+        self._watch = FiniteWatch(self._state.tracked)
+        self._keeping = keeping
+        self._boundary = Boundary(
+            self._state, keeping, stop, limits, self._watch, self._loop_left, self._evaluates, resuming,
+            rehearsal_of(self._state.tracked) if config["debug"] else None,
+        )  # fmt: skip
 
     # --- what there is --------------------------------------------------------------------------------
 
@@ -92,12 +102,12 @@ class Run:
     @property
     def step(self) -> int:
         """The turn in progress, counted from 1 over all loops; after a loop its last one, before any 0."""
-        return self._loop.step if self._loop else 0
+        return self._state.loop.step if self._state.loop else 0
 
     @property
     def done(self) -> int:
         """The turns that are complete, of all loops together."""
-        return self._loop.before + self._loop.done if self._loop else 0
+        return self._state.step
 
     @property
     def _precision(self) -> Precision:
@@ -180,16 +190,16 @@ class Run:
     # --- what must survive ----------------------------------------------------------------------------
 
     def track(self, **objects: Any) -> None:
-        """Name what belongs to the state of the run: anything with state_dict and load_state_dict."""
+        """Name what belongs to the state of the run; saved with every checkpoint, put back here after one.
+
+        Anything with state_dict and load_state_dict; generators of torch, numpy and random; a pathlib.Path,
+        whose file or folder is kept as it is. Raises TaskError for anything else and for a name used twice,
+        NotResumable if what was saved under the name is of another shape.
+        """
         for name, value in objects.items():
-            if name in self._tracked:
-                raise TaskError(f"run.track: {name} is tracked already; give this one another name")
-            if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
-                raise TaskError(
-                    f"run.track: {name} is a {type(value).__name__} without state_dict and "
-                    f"load_state_dict; small values go to run.state({name}=…)"
-                )
-            self._tracked[name] = value
+            self._state.track(name, value)
+            if self._boundary.resuming is not None:
+                self._boundary.resuming.one(name, self._state)
 
     def state(self, **values: Any) -> State:
         """Small values that must survive: numbers, strings, lists of them, as attributes."""
@@ -206,22 +216,30 @@ class Run:
         without it, batches make one epoch (or the epochs they were given). A second loop of the same task
         needs a name. Raises TaskError if a module made by `build` is not tracked.
         """
-        if name in self._loops:
+        state, resuming = self._state, self._boundary.resuming
+        if name in state.loops:
             raise TaskError(
                 f"run.steps: a loop named {name!r} ran already; name this one: run.steps(…, name=…)"
             )
-        if self._loop and self._loop.in_turn:
+        if state.loop and state.loop.in_turn:
             raise TaskError(
                 "run.steps within a turn of another; a plain `for` does for inner loops"
             )
         self._refuse_untracked()
-        items, count = turns_of(source, total, self._limit)
-        self._compile_for(count)
-        loop = Loop("" if name == "main" else name, count, before=self.step)
-        self._loops[name] = self._loop = loop
+        items = Source(source, total, self._limit)
+        done, broken, over = resuming.loop(name, state) if resuming else (0, False, False)
+        shown = "" if name == "main" else name
+        loop = Loop(shown, items.total, before=self.step, done=done, broken=broken)
+        if over:
+            state.begin(name, loop, items)
+            return iter(())
+        self._compile_for(items.total)
+        state.begin(name, loop, items)
+        if resuming:
+            resuming.place(loop, state)
         self._fired.clear()
-        between = partial(self._rehearsal.boundary, loop, source) if self._rehearsal else None
-        return turns(loop, items, self._console, self._stop, self._loop_left, self._settle, between)
+        self._intervals.clear()
+        return turns(loop, items, self._boundary, self._console, self._stop)
 
     def _compile_for(self, turns: int | None) -> None:
         """With `device.compile=auto`, compile what was built if the loop is long enough to repay it."""
@@ -243,10 +261,23 @@ class Run:
         """Raises Diverged if what was computed is not finite."""
         self._watch.settle(self.step)
 
+    def _evaluates(self) -> bool:
+        """Whether `every` will be true in the turn that comes."""
+        loop, asked = self._state.loop, self._intervals
+        if not asked or loop is None or loop.done == loop.total:
+            return False
+        now = time.monotonic()
+        return any(
+            loop.done % it.steps == 0
+            if it.steps
+            else name in self._fired and now - self._fired[name][0] >= (it.seconds or 0)
+            for name, it in asked.items()
+        )
+
     def _refuse_untracked(self) -> None:
         kept = {
             id(module)
-            for value in self._tracked.values()
+            for value in self._state.tracked.values()
             if hasattr(value, "modules")
             for module in value.modules()
         }
@@ -266,7 +297,7 @@ class Run:
         parsed = self._intervals.get(interval)
         if parsed is None:
             parsed = self._intervals[interval] = parse_interval(interval, "run.every")
-        done = self._loop.done if self._loop else 0
+        done = self._state.loop.done if self._state.loop else 0
         if parsed.steps is not None:
             return done > 0 and done % parsed.steps == 0
         assert parsed.seconds is not None
@@ -313,12 +344,13 @@ class Run:
             )
         if not hasattr(loss, "backward"):
             raise TaskError(f"run.backward: expected a loss, a tensor, got {type(loss).__name__}")
+        self._boundary.marked = None  # the turn's work begins
         self._watch.see(self.step, LOSS, loss)
         self._precision.backward(loss if self._share in (None, 1.0) else loss * self._share)
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> Tensor | None:
         """Unscale, clip the gradient's norm to `clip`, step, zero. Returns the norm before clipping."""
-        self._parts.in_turn, self._watch.updated = None, True
+        self._parts.in_turn, self._watch.updated, self._boundary.marked = None, True, None
         norm = self._precision.update(optimizer, clip)
         if (
             norm is not None and not self._precision.scaler.is_enabled()
@@ -333,6 +365,8 @@ class Run:
                 values = {name: loggable(name, value) for name, value in values.items()}
                 break
         self._log.put(self.step, values)
+        if self._keeping.best and self._keeping.note(values):
+            self._boundary.save_marked()
 
     def artifact(self, name: str, value: Any) -> None:
         """Store a file of this turn: `run.artifact("samples.png", images)`; in the run's `files/<step>/`.

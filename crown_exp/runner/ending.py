@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crown_exp.errors import CrownError, Stopped
+from crown_exp.errors import CrownError, NotResumable, Stopped
 from crown_exp.folder.records import Failure
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.parts import Parts, in_parts
 from crown_exp.runner.task import storable
-from crown_exp.runner.tracebacks import last_line, last_place, own_traceback, words_of
+from crown_exp.runner.tracebacks import (
+    is_of,
+    is_out_of_memory,
+    last_line,
+    last_place,
+    own_traceback,
+    words_of,
+)
 
 KEPT_CHARACTERS = 4_000
 
@@ -58,7 +64,7 @@ def ended_by(error: BaseException, step: int) -> Ending:
     code, line, told = ExitCode.RAISED, last_line(error), trace
     if isinstance(error, CrownError):
         code = ExitCode(error.exit_code)
-        if code is ExitCode.USAGE:  # a task that ran is no wrong usage
+        if code is ExitCode.USAGE and not isinstance(error, NotResumable):  # a task that ran
             code = ExitCode.RAISED
         line, told = str(error), "\n".join(filter(None, [str(error), last_place(error)]))
     elif is_out_of_memory(error):
@@ -85,18 +91,3 @@ def after_out_of_memory(ending: Ending, parts: Parts, turn: int) -> Ending:
     line = f"out of memory: {ending.error}; {advice}"
     told = f"{ending.told.rstrip()}\n{line}"
     return replace(ending, error=line, told=told)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: python's, the device's, or torch's on the CPU, which has no type of its own."""
-    return (
-        isinstance(error, MemoryError)
-        or is_of(error, "torch", "OutOfMemoryError")
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in words_of(error))
-    )
-
-
-def is_of(error: BaseException, module: str, name: str) -> bool:
-    """Whether an error is of a module's type, without importing the module."""
-    kind = getattr(sys.modules.get(module), name, None)
-    return kind is not None and isinstance(error, kind)

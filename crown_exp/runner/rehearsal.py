@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import CO_GENERATOR
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from crown_exp.checkpoints.tree import copied, difference, flatten, is_tensor
 from crown_exp.errors import TaskError
 from crown_exp.runner.carried import carried
-from crown_exp.runner.ending import is_out_of_memory
 from crown_exp.runner.post_mortem import is_own
-from crown_exp.runner.tracebacks import last_line
+from crown_exp.runner.state_of import given, taken
+from crown_exp.runner.tracebacks import is_out_of_memory
 from crown_exp.tracking import Loop
 from crown_exp.tracking.run_log import to_stderr
 
@@ -93,11 +93,8 @@ class Rehearsal:
     def put_back(self, name: str, state: Any) -> None:
         """Load a state, and compare what is there then. Raises TaskError."""
         saved = flatten(state, name)
-        given = copied(state)  # which load_state_dict may keep, and a later turn change
-        try:
-            self.tracked[name].load_state_dict(given)
-        except Exception as error:
-            tell(f"run.track: {name}", "load_state_dict", error)
+        again = copied(state)  # which load_state_dict may keep, and a later turn change
+        given(f"run.track: {name}", self.tracked[name], again)
         if how := difference(saved, flatten(taken(f"run.track: {name}", self.tracked[name]), name)):
             raise TaskError(
                 f"run.track: {how} after load_state_dict: it does not come back; load_state_dict must put "
@@ -128,21 +125,6 @@ def alike(first: Any, second: Any) -> bool:
         not is_tensor(value) or (is_tensor(other[path]) and value.shape == other[path].shape)
         for path, value in one.items()
     )
-
-
-def taken(where: str, value: Any) -> Any:
-    """What state_dict returns. Raises TaskError for whatever it raises."""
-    try:
-        return value.state_dict()
-    except Exception as error:
-        tell(where, "state_dict", error)
-
-
-def tell(where: str, method: str, error: Exception) -> NoReturn:
-    """Raises TaskError for what a method raised; to run out of memory is not its mistake."""
-    if is_out_of_memory(error):
-        raise error
-    raise TaskError(f"{where}.{method}() raised {last_line(error)}") from error
 
 
 def consumers(frame: FrameType | None) -> Iterator[FrameType]:

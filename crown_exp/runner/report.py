@@ -35,10 +35,18 @@ class Report:
         place = f"  run {sweep['number']} of {sweep['of'] or '?'}" if sweep else ""
         self.told_of = choice
         device = f"  {choice.device} ({choice.reason})" if choice else ""
-        again = f"  attempt {attempt.attempt}, from the start" if attempt.attempt > 1 else ""
+        again = f"  attempt {attempt.attempt}" if attempt.attempt > 1 else ""
         self.line(f"{self.record.name}  {self.record.id}{place}{again}{device}")
         if parts.count > parts.asked:
             self.line(f"{in_parts(parts.count)}, since memory ran out before with fewer")
+
+    def resumed(self, step: int, lost: int) -> None:
+        """From where the attempt goes on, and how many steps have to be done again."""
+        again = f", {lost} step{'' if lost == 1 else 's'} done again" if lost else ""
+        if step:
+            self.line(f"goes on after step {step}{again}")
+        else:
+            self.line(f"begins again from the start: nothing was saved{again}")
 
     def device(self, choice: Choice) -> None:
         """The device, if it was chosen only now."""
@@ -56,7 +64,7 @@ class Report:
         folder: None of a debug run, which leaves none. memory: its peaks, in bytes.
         """
         if ending.parts is not None:
-            self.line(f"{ending.error}, from the start")
+            self.line(ending.error)
             return
         if ending.told:
             self.line(ending.told.rstrip("\n"))
@@ -120,12 +128,15 @@ def next_words(record: RunRecord, ending: Ending, folder: Path | str | None) -> 
     """The command that makes most sense after this end; after a debug run (no folder) the same without it."""
     if folder is None:
         return after_debugging(record, ending)
+    tail = record.id.partition("-")[2] or record.id
+    if ending.exit_code == ExitCode.OK and record.lineage and "fork" in record.lineage:
+        origin = record.lineage["fork"]["run"]
+        return f"crown-exp compare {origin.partition('-')[2] or origin} {tail}"
     if ending.exit_code == ExitCode.OK:
         kept = [item for item in record.overrides if not item.startswith("seed=")]
         return f"python -m crown_exp -m {shlex.join([*kept, 'seed=1,2,3'])}"
     if ending.exit_code in STOPS or ending.exit_code == ExitCode.INFRASTRUCTURE:
-        place = display(folder) if isinstance(folder, Path) else folder
-        return f"python -m crown_exp run {shlex.quote(place)}   # again, from the start"
+        return f"crown-exp resume {tail}"
     return f"crown-exp show {record.id}"
 
 

@@ -1,9 +1,10 @@
-"""The traceback of a task's error, without our frames."""
+"""What an error of a task says: its traceback without our frames, its last line, whether memory ran out."""
 
 from __future__ import annotations
 
 import importlib
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +77,18 @@ def last_place(error: BaseException) -> str:
 def is_ours(filename: str) -> bool:
     """Whether a source file is crown_exp's own, or part of starting Python."""
     return filename.startswith((OURS, *IMPORTING))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: python's, the device's, or torch's on the CPU, which has no type of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or is_of(error, "torch", "OutOfMemoryError")
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in words_of(error))
+    )
+
+
+def is_of(error: BaseException, module: str, name: str) -> bool:
+    """Whether an error is of a module's type, without importing the module."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(error, kind)

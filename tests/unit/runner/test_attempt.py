@@ -107,7 +107,8 @@ def test_a_stopped_run_goes_on_as_another_attempt(lab: Lab) -> None:
     assert lab.attempt(run, job="7").code == 130
     again = lab.attempt(run, job="7")
     assert (again.code, again.ending.result, again.state) == (0, 2, "completed")
-    assert "  attempt 2, from the start" in again.said
+    assert "  attempt 2  " in again.said
+    assert "begins again from the start: nothing was saved" in again.said
     assert [attempt.job for attempt in again.facts.attempts] == ["7", "7"]
 
 

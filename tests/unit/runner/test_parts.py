@@ -70,7 +70,7 @@ def test_the_run_begins_again_with_smaller_parts_and_computes_the_same(lab: Lab)
     ]
     attempts = sorted(parts.facts.attempts, key=lambda attempt: attempt.attempt)
     assert [attempt.numerics["accumulate"] for attempt in attempts] == [1, 2, 4]
-    assert "out of memory with batches in 2 parts; tried again with 4, from the start" in parts.said
+    assert "out of memory with batches in 2 parts; tried again with 4" in parts.said
     assert "batches in 4 parts, since memory ran out before with fewer" in parts.said
     assert "Traceback" not in parts.said and parts.state == "completed"
 

@@ -1,0 +1,228 @@
+"""The call of the task, with all that stands around it: the log, trackers, files, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from crown_exp.checkpoints.base import Restored
+from crown_exp.checkpoints.checkpoints import Checkpoints
+from crown_exp.devices import Choice
+from crown_exp.devices.memory import peak_memory
+from crown_exp.errors import StoreError, TaskError
+from crown_exp.folder import AttemptRecord
+from crown_exp.folder.segment import RESUMED
+from crown_exp.outcome import ExitCode
+from crown_exp.runner import earlier
+from crown_exp.runner.artifacts import Artifacts
+from crown_exp.runner.context import Run
+from crown_exp.runner.device import DeviceOnDemand
+from crown_exp.runner.ending import Ending, after_out_of_memory, completed, ended_by, stopped
+from crown_exp.runner.heart import Heart, superseded
+from crown_exp.runner.keeping import Keeping, keep_of
+from crown_exp.runner.limits import Limits, spent_before
+from crown_exp.runner.process import seed_again
+from crown_exp.runner.resuming import Resuming
+from crown_exp.runner.task import call_task
+from crown_exp.runner.trackers import open_feed
+from crown_exp.tracking import Sink
+from crown_exp.tracking.feed import Feed
+from crown_exp.tracking.replay import earlier_points
+from crown_exp.tracking.run_log import RunLog, to_stderr
+
+if TYPE_CHECKING:
+    from crown_exp.runner.attempt import Attempt
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How the task ended.
+
+    saved: the step of the run's newest checkpoint. memory: the most that was used, in bytes. release: lets go
+    of the tracker; it may be waited for, so it is called when the end is written.
+    """
+
+    ending: Ending
+    saved: int | None
+    memory: dict[str, int]
+    release: Callable[[Ending], None]
+
+
+class Call:
+    """One call of the task in an attempt that has begun.
+
+    of: what the attempt is made of. record: its own. device: chosen, or to be.
+    """
+
+    def __init__(self, of: Attempt, record: AttemptRecord, device: DeviceOnDemand) -> None:
+        self.of, self.record, self.device = of, record, device
+        self.portal, self.blobs, self.paths, self.stop = of.portal, of.blobs, of.paths, of.stop
+        self.segment = of.local(of.paths.segment(record.attempt, 1))
+        self.heart = Heart(
+            of.portal, of.blobs, record, of.stop,
+            spooled=None if of.has_files else self.segment, seconds=of.beat_seconds,
+        )  # fmt: skip
+        sinks: list[Sink] = [of.report.console, self.heart]
+        self.log = RunLog(
+            self.segment, record.run, record.attempt, sinks, beat_seconds=of.beat_seconds
+        )
+        self.feed: Feed | None = None
+        self.checkpoints: Checkpoints | None = None
+        self.keeping: Keeping | None = None
+        self.run: Run | None = None
+        self.artifacts = Artifacts(
+            of.portal, of.blobs, of.paths, of.home / "spool",
+            event=self.log.event, tell=lambda file: self.feed.artifact(file) if self.feed else None,
+        )  # fmt: skip
+
+    def carry_out(self, task: Callable[..., Any] | Exception) -> Carried:
+        """Call the task and say how it ended, whatever it did."""
+        self.device.on_choice(self.chosen)
+        ending = self.call(task)
+        self.settle()
+        choice = self.device.choice
+        memory = peak_memory(choice.device if choice else "cpu")
+        self.log.event("memory", **memory)
+        self.log.close()
+        ending = replace(ending, unwritten=(*self.unwritten(), *self.artifacts.finish()))
+        saved = self.checkpoints.saved if self.checkpoints else None
+        return Carried(ending, saved, memory, self.release)
+
+    def release(self, ended: Ending) -> None:
+        """Let go of the tracker, and of the files that it needed."""
+        if self.feed:
+            asked = self.stop.times
+            self.feed.finish(ended.exit_code, ended.result, lambda: self.stop.times > asked)
+        self.artifacts.clear()
+
+    def chosen(self, choice: Choice) -> None:
+        """Print and record the device and why it is that one."""
+        self.of.report.device(choice)
+        self.log.event("device", device=choice.device, name=choice.name, reason=choice.reason)
+
+    # --- before, during and after the task ------------------------------------------------------------
+
+    def call(self, task: Callable[..., Any] | Exception) -> Ending:
+        """From the restore to the task's end, in whatever way."""
+        try:
+            with self.stop.heeded():
+                if isinstance(task, Exception):
+                    raise task
+                self.run = self.prepared(self.restored())
+                seed_again(self.of.record.seed)
+                return completed(call_task(task, self.run, self.of.record.bound), self.run.done)
+        except BaseException as error:
+            return self.ended(error)
+
+    def restored(self) -> Restored | None:
+        """The state to go on from. Raises Damaged, NewerFormat or StoreError if there is one that cannot be used."""
+        choice = self.device.choice
+        self.checkpoints = Checkpoints(
+            self.portal, self.blobs, self.paths, self.record.attempt,
+            keep=keep_of(self.of.config["checkpoint"]), before_commit=self.make_log_durable,
+            pin=choice is not None and choice.device.startswith("cuda"),
+        )  # fmt: skip
+        first = self.record.attempt == 1 and self.of.record.lineage is None
+        return None if first else self.checkpoints.restore()
+
+    def prepared(self, restored: Restored | None) -> Run:
+        """What the task is handed, once it is told and logged from where it goes on."""
+        of, number = self.of, self.record.attempt
+        step = restored.step if restored else 0
+        if number > 1 or restored:
+            self.tell_of_resuming(restored, step)
+        again = step if number > 1 else None
+        points = partial(
+            self.portal.call, earlier_points, self.blobs, self.record.run, number, step
+        )
+        self.feed = open_feed(of.config, of.record, number, of.home, resumed=again, earlier=points)
+        if self.feed:
+            self.log.sinks.append(self.feed)
+        assert self.checkpoints is not None
+        self.keeping = Keeping(
+            self.checkpoints, of.config["checkpoint"], self.log, self.stop, superseded(self.record)
+        )
+        resuming = Resuming(
+            restored.state, step, forked=restored.attempt == 0, say=to_stderr
+        ) if restored else None  # fmt: skip
+        limits, spent = of.config["limits"], self.portal.call(spent_before, self.blobs, of.facts)
+        return Run(
+            id=of.record.id, name=of.record.name, config=of.config, attempt=number,
+            folder=of.local(of.paths.root), precision=self.device.ask, log=self.log,
+            console=of.report.console, stop=self.stop, artifacts=self.artifacts, parts=of.parts,
+            keeping=self.keeping, limits=Limits(limits["attempt"], limits["run"], spent, of.clock),
+            resuming=resuming,
+        )  # fmt: skip
+
+    def tell_of_resuming(self, restored: Restored | None, step: int) -> None:
+        """Print and record from where the attempt goes on, and what that costs."""
+        facts, record = self.of.facts, self.record
+        lost = self.portal.call(earlier.steps_lost, self.blobs, facts, step)
+        saver = next(
+            (it for it in facts.attempts if restored and it.attempt == restored.attempt), None
+        )
+        changed = earlier.numerics_changed(saver, record.numerics, record.versions) if saver else {}
+        damaged = restored.damaged if restored else ()
+        self.log.event(
+            RESUMED, step=step, lost=lost, checkpoint=restored.name if restored else None,
+            damaged=list(damaged), numerics=changed,
+        )  # fmt: skip
+        for line in damaged:
+            self.of.report.line(line)
+        self.of.report.resumed(step, lost)
+        if changed:
+            self.of.report.line(earlier.not_bit_comparable(changed, step))
+
+    def make_log_durable(self) -> None:
+        """Before a checkpoint is committed: the points before it are not computed again. Raises StoreError."""
+        self.log.drain()
+        if not self.log.segment.complete:
+            raise StoreError(f"the log {self.log.segment.path} cannot be written")
+        self.heart.send()
+
+    def ended(self, error: BaseException) -> Ending:
+        """What an error that left the task makes of the attempt."""
+        of, run = self.of, self.run
+        done, turn = (run.done, run.step) if run else (0, 0)
+        if self.stop.raised:  # what a library made of the stop is still the stop
+            if run and not self.stop.at_once:
+                self.save_what_is_whole(run)
+            return stopped(self.stop.why, self.stop.code or ExitCode.INTERRUPTED, done)
+        ending = ended_by(error, done)
+        if ending.exit_code == ExitCode.OUT_OF_MEMORY:
+            ending = after_out_of_memory(ending, of.parts, turn)
+        if ending.parts is not None and self.stop.code is not None:
+            return stopped(self.stop.why, self.stop.code, done)
+        if of.config["debug"] and ending.failure is not None:
+            from crown_exp.runner.post_mortem import post_mortem
+
+            of.report.console.end()
+            ending = post_mortem(error, ending)
+        return ending
+
+    def settle(self) -> None:
+        """Wait for the save that is in flight, unless a further signal ends that."""
+        if self.keeping and not self.stop.at_once:
+            asked = self.stop.times
+            self.keeping.finish(lambda: self.stop.times > asked)
+
+    def save_what_is_whole(self, run: Run) -> None:
+        """After a stop in an evaluation: the state of the boundary before it, if that is what there is."""
+        try:
+            run._boundary.save_marked()
+        except (TaskError, StoreError) as error:
+            self.of.report.line(f"not saved: {error}")
+
+    def unwritten(self) -> tuple[str, ...]:
+        """What of the log the store did not take."""
+        if not self.log.segment.complete:
+            return (f"the end of the log {self.log.segment.path}",)
+        try:
+            self.heart.send()
+        except StoreError as error:
+            return (str(error),)
+        if self.heart.spooled is not None:
+            self.heart.spooled.unlink()
+        return ()

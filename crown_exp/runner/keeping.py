@@ -1,0 +1,132 @@
+"""When the state of a run is saved: as often as was asked, at the end of a loop, when a stop was asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from crown_exp.checkpoints.base import Best, Keep, Saved, Unsaved, parse_best
+from crown_exp.checkpoints.cadence import Cadence
+from crown_exp.checkpoints.checkpoints import Checkpoints
+from crown_exp.config.units import parse_interval
+from crown_exp.errors import Superseded
+from crown_exp.outcome import ExitCode
+from crown_exp.runner.stopping import StopRequest
+from crown_exp.tracking.run_log import RunLog, to_stderr
+
+POLL_SECONDS = 0.002
+
+
+def keep_of(wish: Mapping[str, Any]) -> Keep:
+    """What the group `checkpoint` says of which ones stay. Raises ConfigError."""
+    every, best = wish["keep_every"], wish["keep_best"]
+    return Keep(
+        last=wish["keep_last"],
+        every=parse_interval(every, "checkpoint.keep_every").steps if every else None,
+        best=parse_best(best, "checkpoint.keep_best") if best else None,
+    )
+
+
+class Keeping:
+    """Saves a run's state; whatever goes wrong with that costs a line, until `checkpoint.deadline`.
+
+    wish: the config's `checkpoint`. superseded: why an attempt ends that another has taken over from.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        wish: Mapping[str, Any],
+        log: RunLog,
+        stop: StopRequest,
+        superseded: str,
+        *,
+        say: Callable[[str], None] = to_stderr,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.checkpoints, self.log, self.stop = checkpoints, log, stop
+        self.superseded, self.say, self.clock = superseded, say, clock
+        self.cadence = Cadence(wish["every"])
+        deadline = parse_interval(wish["deadline"], "checkpoint.deadline").seconds
+        self.deadline, self.deadline_words = deadline or math.inf, wish["deadline"]
+        self.best: Best | None = keep_of(wish).best
+        self.best_value: float | None = None
+        self.values: dict[str, float] = {}
+        self.step = checkpoints.saved or 0  # of the newest save that was begun
+        self.begun_at = self.safe_at = clock()
+        self.failing = False
+
+    # --- between two turns ----------------------------------------------------------------------------
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state after `step` is to be saved now. A save in flight is not waited for."""
+        turns = step - self.step
+        if turns <= 0 or not self.cadence.due(turns, self.clock() - self.begun_at):
+            return False
+        self.settle()
+        return not self.checkpoints.busy
+
+    def save(self, step: int, state: Mapping[str, Any], frozen: frozenset[int]) -> None:
+        """Begin to save. Raises TaskError for what cannot be stored."""
+        self.checkpoints.wait()
+        self.settle()
+        self.checkpoints.save(step, state, metrics=self.values, frozen=frozen)
+        self.step, self.begun_at = step, self.clock()
+
+    def finish(self, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait until what was begun is durable, or known not to be. given_up: asked meanwhile."""
+        while self.checkpoints.busy and not given_up():
+            time.sleep(POLL_SECONDS)
+        self.settle()
+
+    def settle(self) -> None:
+        """Note what became of the saves that have ended."""
+        for outcome in self.checkpoints.outcomes():
+            if isinstance(outcome, Saved):
+                self.succeeded(outcome)
+            elif isinstance(outcome, Unsaved):
+                self.failed(outcome)
+            elif isinstance(outcome, Superseded):
+                self.stop.ask(ExitCode.SUPERSEDED, self.superseded)
+
+    def succeeded(self, saved: Saved) -> None:
+        """A checkpoint is committed."""
+        self.cadence.learn(saved.stall, saved.seconds)
+        self.log.event(
+            "saved", step=saved.step, bytes=saved.bytes, seconds=saved.seconds, stall=saved.stall
+        )
+        if self.failing:
+            self.say(f"saved again, after step {saved.step}")
+        self.safe_at, self.failing = self.clock(), False
+
+    def failed(self, unsaved: Unsaved) -> None:
+        """A save did not succeed: the run goes on, unless that has lasted too long."""
+        self.log.event("unsaved", step=unsaved.step, why=unsaved.why)
+        last = self.checkpoints.saved
+        safe = "nothing is saved yet" if last is None else f"the checkpoint of step {last} is safe"
+        if not self.failing:
+            self.say(f"not saved: {unsaved.why}; {safe}, training goes on, and it is tried again")
+        self.failing = True
+        self.step = min(self.step, last or 0)
+        if self.clock() - self.safe_at >= self.deadline:
+            why = f"nothing could be saved for {self.deadline_words} (checkpoint.deadline): {unsaved.why}"
+            self.stop.ask(ExitCode.INFRASTRUCTURE, why)
+
+    # --- the best -------------------------------------------------------------------------------------
+
+    def note(self, values: Mapping[str, Any]) -> bool:
+        """Keep what was logged of the metric that the best is told by; whether it is better than ever."""
+        best = self.best
+        if best is None or best.metric not in values:
+            return False
+        value = values[best.metric]
+        if not isinstance(value, float) or math.isnan(value):
+            return False
+        self.values[best.metric] = value
+        known = self.best_value
+        if known is not None and (value <= known if best.greatest else value >= known):
+            return False
+        self.best_value = value
+        return True

@@ -1,0 +1,184 @@
+"""Putting a checkpoint's state back: when something is tracked, and all of it just before the first turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crown_exp.checkpoints.tree import copied, flatten, is_tensor, tensor_words
+from crown_exp.errors import NotResumable, TaskError
+from crown_exp.runner import random_state
+from crown_exp.runner.run_state import RunState
+from crown_exp.runner.state_of import given
+from crown_exp.tracking import Loop
+
+SHOWN = 3
+
+
+@dataclass
+class Resuming:
+    """A state that is still to be put back, all of it or what is not tracked yet.
+
+    state: as RunState.take made it. step: of its checkpoint. forked: it is another run's; what was built
+    with other numbers keeps the new ones. say: shows a line.
+    """
+
+    state: Mapping[str, Any]
+    step: int
+    forked: bool
+    say: Callable[[str], None]
+    left_out: set[str] = field(default_factory=set)
+
+    @property
+    def tracked(self) -> Mapping[str, Any]:
+        """What was tracked, by name."""
+        return self.state["tracked"]  # type: ignore[no-any-return]
+
+    # --- when something is tracked --------------------------------------------------------------------
+
+    def one(self, name: str, run: RunState) -> None:
+        """Put back what was saved under a name. Raises NotResumable if it is of another shape."""
+        if name not in self.tracked or name in self.left_out:
+            return
+        where, value, saved = f"run.track: {name}", run.tracked[name], self.tracked[name]
+        if self.forked and name in run.built:
+            saved = adjusted(saved, self.state["built"].get(name), run.built[name])
+        if is_module(value):
+            self.refuse_misfits(name, saved, value.state_dict())
+            given(where, value, saved)  # copies; all others may keep what they are given
+            return
+        if self.forked and name in run.built and not alike(self.state["built"], run.built, name):
+            self.left_out.add(name)
+            self.say(
+                f"{name} starts anew: it is made of other parts than in the run it is forked from"
+            )
+            return
+        given(where, value, copied(saved))
+
+    def refuse_misfits(self, name: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raises NotResumable, which names the tensors, if a module is not what was saved."""
+        theirs, ours = tensors(saved, name), tensors(now, name)
+        wrong = [f"{path} is missing" for path in theirs if path not in ours]
+        wrong += [f"{path} was not saved" for path in ours if path not in theirs]
+        wrong += [
+            f"{path} was {tensor_words(value)} and is now {tensor_words(ours[path])}"
+            for path, value in theirs.items()
+            if path in ours and not is_lazy(ours[path]) and value.shape != ours[path].shape
+        ]
+        if wrong:
+            more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+            raise self.refused(f"{', '.join(wrong[:SHOWN])}{more}")
+
+    def refused(self, what: str) -> NotResumable:
+        """The error of a state that does not fit the task."""
+        return NotResumable(
+            f"cannot go on at step {self.step}: {what}; nothing was changed: resume with the code and the "
+            "config that it was saved with, or start a new run"
+        )
+
+    # --- loops ----------------------------------------------------------------------------------------
+
+    def loop(self, name: str, run: RunState) -> tuple[int, bool, bool]:
+        """(turns done, left by `break`, over) of a loop that begins. Raises NotResumable for a strange one."""
+        saved = self.state["loops"]
+        at = len(run.loops)
+        if at >= len(saved) or saved[at]["name"] != name:
+            known = ", ".join(loop["name"] for loop in saved) or "none"
+            raise self.refused(f"loop {at + 1} is named {name!r}, and the loops then were {known}")
+        found = saved[at]
+        return found["done"], found["broken"], at + 1 < len(saved)
+
+    # --- before the first turn ------------------------------------------------------------------------
+
+    def all(self, run: RunState) -> None:
+        """Put everything back, random numbers last. Raises NotResumable for names that do not match."""
+        missing = [name for name in self.tracked if name not in run.tracked]
+        strange = [name for name in run.tracked if name not in self.tracked]
+        if missing or strange:
+            said = [f"{', '.join(missing)} is not tracked any more"] if missing else []
+            said += [f"{', '.join(strange)} was not tracked then"] if strange else []
+            if not self.forked:
+                raise self.refused("; ".join(said))
+            self.say(f"forked: {'; '.join(said)}")
+        for name in run.tracked:
+            self.one(name, run)
+        for name, found in self.state["gradients"].items():
+            if name in run.tracked:
+                put_gradients(run.tracked[name], found)
+        if self.state["scaler"] and (precision := run.chosen()):
+            precision.load_state_dict(copied(self.state["scaler"]))
+        for line in random_state.restore(self.state["random"]):
+            self.say(line)
+
+    def place(self, loop: Loop, run: RunState) -> None:
+        """Let the source of the loop that goes on stand where it stood. Raises TaskError if it cannot."""
+        source, place = run.source, self.state["place"]
+        if source is None or place is None:
+            return
+        if not source.keeps:
+            raise self.refused(
+                f"what the loop {loop.name or 'main'} goes over kept its place and cannot now"
+            )
+        try:
+            source.go_to(copied(place))
+        except TaskError as error:
+            if not self.forked:
+                raise self.refused(str(error)) from None
+            self.say(f"the data start anew: {error}")
+
+
+def is_module(value: Any) -> bool:
+    """Whether a value is a module whose load_state_dict copies into its tensors, as torch's own does."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.nn.Module):
+        return False
+    return type(value).load_state_dict is torch.nn.Module.load_state_dict
+
+
+def is_lazy(tensor: Any) -> bool:
+    """Whether a tensor takes its shape from the first batch, or from what is loaded."""
+    return bool(sys.modules["torch"].nn.parameter.is_lazy(tensor))
+
+
+def tensors(tree: Any, path: str) -> dict[str, Any]:
+    """The tensors of a tree by their paths, without the quotes of dotted names."""
+    found = flatten(tree, path)
+    return {
+        key.replace("['", ".").replace("']", ""): value
+        for key, value in found.items()
+        if is_tensor(value)
+    }
+
+
+def put_gradients(module: Any, saved: Mapping[str, Any]) -> None:
+    """Gradients that waited for an update."""
+    for name, weight in module.named_parameters():
+        grad = saved.get(name)
+        weight.grad = None if grad is None else grad.to(weight.device, copy=True)
+
+
+def alike(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> bool:
+    """Whether an optimizer or a schedule was built of the same parts then as now."""
+    return name in old and flatten(old[name], "").keys() == flatten(new[name], "").keys()
+
+
+def adjusted(saved: Any, old: Any, new: Any) -> Any:
+    """A saved state with the numbers that were chosen anew: a learning rate that had been cut to a tenth is a
+    tenth of the new one.
+
+    old, new: the numbers that it was built with, then and now.
+    """
+    if isinstance(saved, Mapping) and isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {key: adjusted(value, old.get(key), new.get(key)) for key, value in saved.items()}
+    if isinstance(saved, list | tuple) and isinstance(old, list) and isinstance(new, list):
+        if len(saved) != len(old) or len(old) != len(new):
+            return saved
+        values = [adjusted(*three) for three in zip(saved, old, new, strict=True)]
+        return tuple(values) if isinstance(saved, tuple) else values
+    if not isinstance(saved, bool | int | float) or new is None or old == new:
+        return saved
+    if isinstance(saved, float) and isinstance(old, float) and old and saved != old:
+        return saved * (new / old)
+    return new
