@@ -40,6 +40,9 @@ def run_json(run: RunInfo, config: Mapping[str, Any] | None) -> dict[str, Any]:
         "exit_code": run.exit_code,
         "reason": run.reason,
         "last_beat": run.last_beat,
+        "stopping": run.stopping,
+        "lost": run.lost,
+        "exact_until": run.exact_until,
         "bytes": run.bytes,
         "store": run.store,
     }

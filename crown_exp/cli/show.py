@@ -104,5 +104,7 @@ def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None)
         "metrics": details.summaries,
         "files": details.files,
         "events": details.events,
+        "saves": details.saves,
+        "forks": [{"id": run, "step": step} for run, step in details.forks],
         "curve": curve,
     }

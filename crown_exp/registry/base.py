@@ -102,6 +102,8 @@ class RunInfo:
     started: its first attempt. ended, exit_code, reason: None while an attempt goes on. step: the last
     that is done, or logged. result: what the task returned. bytes: of its folder. mark: changes with it.
     values: what was asked for, by how it was asked for: numbers, text, or None for what the run has not.
+    stopping: why it stops at the end of the turn that it is in, while it does. lost: how many steps had to be
+    done again, over all attempts. exact_until: the step after which numerics changed; None: none did.
     """
 
     id: str
@@ -131,6 +133,9 @@ class RunInfo:
     bytes: int
     store: str
     values: Mapping[str, float | str | None] = field(default_factory=dict)
+    stopping: str | None = None
+    lost: int = 0
+    exact_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +148,41 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """From where an attempt went on. step: the last that was not done again; 0: from the start.
+
+    lost: how many steps had been done after it. checkpoint: its name; None without any. damaged: a line for
+    each checkpoint that was passed over. numerics: [then, now] of what differs from the attempt that saved it:
+    the run is not bit for bit comparable from here on.
+    """
+
+    step: int
+    lost: int
+    checkpoint: str | None
+    damaged: tuple[str, ...]
+    numerics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Saves:
+    """What a run has saved so far: how often, and of the newest the step, the bytes and when that was.
+
+    time: seconds since 1970, UTC. Older ones may have been removed since.
+    """
+
+    count: int
+    step: int
+    bytes: int | None
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptInfo:
     """One process life of a run; what is None has not happened or is not known.
 
     changes: what it and earlier ones changed against the run's config, by dotted key. saved: the step of the
-    run's newest checkpoint when it ended.
+    run's newest checkpoint when it ended. resumed: from where it went on; None for what began the run.
+    step: the last that it did.
     """
 
     attempt: int
@@ -164,6 +199,7 @@ class AttemptInfo:
     code_hash: str | None
     changes: Mapping[str, Any] | None = None
     saved: int | None = None
+    resumed: Resumed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +240,10 @@ class EventInfo:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """A run with all that one look at it shows. config: as composed, None if it could not be read."""
+    """A run with all that one look at it shows. config: as composed, None if it could not be read.
+
+    saves: None if it never saved. forks: (id, step) of runs that were forked from it, as far as they are known.
+    """
 
     run: RunInfo
     config: Mapping[str, Any] | None
@@ -212,6 +251,8 @@ class Details:
     summaries: Mapping[str, Summary]
     files: tuple[FileInfo, ...]
     events: tuple[EventInfo, ...]
+    saves: Saves | None = None
+    forks: tuple[tuple[str, int | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.errors import ConfigError
+from crown_exp.registry import story
 from crown_exp.registry.base import (
     LATEST,
     AttemptInfo,
@@ -103,14 +104,31 @@ async def find_details(connection: AsyncConnection, prefix: str, now: datetime) 
     return Details(
         run=info,
         config=await connection.scalar(select(configs.c.tree).where(configs.c.run_id == run_id)),
-        attempts=await _all(connection, attempts, run_id, AttemptInfo),
+        attempts=await _attempts(connection, run_id),
         summaries=(await find_summaries(connection, [run_id]))[run_id],
         files=await _all(connection, files, run_id, FileInfo),
         events=tuple(
             EventInfo(row["attempt"], row["ts"], row["kind"], row["data"])
             for row in reversed(happened)
         ),
+        saves=await story.find_saves(connection, run_id),
+        forks=await story.find_forks(connection, run_id),
     )
+
+
+async def _attempts(connection: AsyncConnection, run_id: str) -> tuple[AttemptInfo, ...]:
+    """The attempts of a run, with from where each went on, and how far those came that left no end."""
+    told = (await story.find_stories(connection, [run_id])).get(run_id, {})
+    statement = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.attempt)
+    known = AttemptInfo.__dataclass_fields__.keys() - {"resumed"}
+    found = []
+    for row in (await connection.execute(statement)).mappings():
+        values = {name: row[name] for name in known}
+        number = row["attempt"]
+        if row["step"] is None:
+            values["step"] = story.reached(told, number)
+        found.append(AttemptInfo(**values, resumed=told.get(number)))
+    return tuple(found)
 
 
 async def _all(

@@ -211,6 +211,7 @@ events = Table(
     Column("ts", Double, nullable=False),
     Column("kind", Text, nullable=False),
     Column("data", Json),
+    Index(None, "run_id", "kind"),
 )
 
 segments = Table(

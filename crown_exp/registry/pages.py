@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from crown_exp.outcome import State
 from crown_exp.registry.base import Filter, Page, RunInfo, Wanted
 from crown_exp.registry.models import runs, tags
 from crown_exp.registry.states import may_be, states_of, sweep_of
+from crown_exp.registry.story import exact_until, find_stopping, find_stories
 from crown_exp.registry.terms import parse_wanted
 from crown_exp.registry.wanted import Sources, find_sources, meets, number_of, text_of
 from crown_exp.storage.database.statements import in_pieces
@@ -143,10 +145,17 @@ async def infos(
     ids = [row["id"] for row in rows]
     tagged = await _tags(connection, ids)
     values = await _values(connection, ids, shown)
-    return [
-        _info(row, states[row["id"]], tagged.get(row["id"], ()), values.get(row["id"], {}))
-        for row in rows
-    ]
+    stories = await find_stories(connection, [row["id"] for row in rows if row["attempt"] > 1])
+    stopping = await find_stopping(connection, rows, states)
+    found = []
+    for row in rows:
+        run_id, story = row["id"], stories.get(row["id"], {})
+        info = _info(row, states[run_id], tagged.get(run_id, ()), values.get(run_id, {}))
+        lost = sum(resumed.lost for resumed in story.values())
+        found.append(
+            replace(info, stopping=stopping.get(run_id), lost=lost, exact_until=exact_until(story))
+        )
+    return found
 
 
 async def _tags(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
