@@ -1,8 +1,9 @@
 """How often runs were killed, and what became of them: `python -m dev.kill_statistics [kills of each]`.
 
-Prints a table for each of the four experiments and the tasks of tests/exactness: copies of a run killed by SIGKILL
-at uniformly random moments from start to exit, resumed with 0 and 2 workers in turn until they ended, and held
-against the run that nobody touched. Then what differs when a piece of the saved state is left out.
+Prints a table for each of the four experiments and the tasks of tests/exactness: copies of a run, killed
+by SIGKILL at uniformly random moments from start to exit, resumed with 0 and 2 workers in turn until they
+ended, and held against the run that nobody touched. Then what differs when a piece of the saved state is
+left out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tests.exactness.cases import CASES, Cases, Zygotes
 from tests.exactness.kills import Tally, at_random
 from tests.exactness.mutations import PIECES
 from tests.exactness.runs import outcome_of
-from tests.exactness.seams import at_event, without
+from tests.exactness.seams import at_event, in_step, without
 
 ROW = "{:16} {:>6} {:>6} {:>8} {:>8} {:>8} {:>15}"
 
@@ -63,7 +64,7 @@ def left_out(cases: Cases, zygotes: Zygotes) -> bool:
     straight = cases.straight("everything")
     run = straight.recorded.copied(cases.place / "left out")
     seam = at_event("os.link", r"checkpoints/\d+-0*24\.json$")
-    assert run.begin(zygotes.of("everything"), seams=[seam]).wait() == -signal.SIGKILL
+    assert run.begin(zygotes.of("everything"), seams=[in_step(), seam]).wait() == -signal.SIGKILL
     unseen = False
     print("\nleft out of what is put back  first difference from the run that nobody touched")
     for number, piece in enumerate(PIECES):

@@ -15,12 +15,12 @@ from typing import Any
 from crown_exp.config.project import find_project
 from crown_exp.face.starting import checked
 from crown_exp.folder import RunPaths, decode_segment
-from crown_exp.launch.replay import read_points
+from crown_exp.folder.segment import RESUMED
 from crown_exp.launch.session import open_session
 from crown_exp.launch.submit import Order
-from crown_exp.registry.reading import RESUMED
 from crown_exp.runner.process import importable
 from crown_exp.storage import Portal, open_blobs
+from crown_exp.tracking.replay import read_points
 from tests.exactness.zygote import Child, Zygote
 
 QUIET = ("tracker=none", "device.kind=cpu", "device.threads=1")

@@ -46,6 +46,11 @@ def at_time(target: str, moment: float) -> Seam:
     return ["time", target, moment]
 
 
+def in_step() -> Seam:
+    """Wait for every save before the next turn: else one that is slow makes the run leave out the next."""
+    return ["in step"]
+
+
 def without(piece: str) -> Seam:
     """Restore all but one piece of the saved state: a name of `mutations.PIECES`."""
     return ["without", piece]
@@ -57,6 +62,7 @@ def place(seams: Sequence[Seam]) -> None:
         "event": place_event,
         "call": place_call,
         "time": place_time,
+        "in step": place_in_step,
         "without": leave_out,
     }
     for kind, *arguments in seams:
@@ -84,7 +90,7 @@ def place_event(event: str, pattern: str, nth: int, number: int) -> None:
     def hook(name: str, arguments: tuple[Any, ...]) -> None:
         if name != event or os.getpid() != owner:  # the run's, not its workers'
             return
-        if wanted.search(" ".join(str(argument) for argument in arguments[:2])):
+        if any(wanted.search(str(argument)) for argument in arguments[:2]):
             count()
 
     sys.addaudithook(hook)
@@ -98,6 +104,19 @@ def place_call(target: str, nth: int, number: int) -> None:
 def place_time(target: str, moment: float) -> None:
     """See at_time."""
     before(target, lambda: time.sleep(max(0.0, moment - time.time())))
+
+
+def place_in_step() -> None:
+    """See in_step."""
+    from crown_exp.runner.keeping import Keeping
+
+    original = Keeping.save
+
+    def save(self: Keeping, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        self.finish()
+
+    Keeping.save = save  # type: ignore[method-assign]
 
 
 def before(target: str, act: Callable[[], None]) -> None:

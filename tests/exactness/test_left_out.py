@@ -9,8 +9,8 @@ import pytest
 
 from tests.exactness.cases import Cases, Zygotes
 from tests.exactness.mutations import PIECES
-from tests.exactness.runs import Recorded, outcome_of
-from tests.exactness.seams import at_event, without
+from tests.exactness.runs import Recorded, outcome_of, resumed_events
+from tests.exactness.seams import at_event, in_step, without
 
 SAVED = 21
 """The step that is resumed from: in the second loop, in an epoch, with gradients that wait for an update."""
@@ -23,7 +23,7 @@ def killed(cases: Cases, zygotes: Zygotes, tmp_path_factory: pytest.TempPathFact
     """A run whose newest checkpoint is that of step SAVED."""
     run = cases.straight("everything").recorded.copied(tmp_path_factory.mktemp("killed"))
     seam = at_event("os.link", rf"checkpoints/\d+-0*{SAVED + 3}\.json$")
-    assert run.begin(zygotes.of("everything"), seams=[seam]).wait() == -signal.SIGKILL
+    assert run.begin(zygotes.of("everything"), seams=[in_step(), seam]).wait() == -signal.SIGKILL
     return run
 
 
@@ -32,7 +32,7 @@ def test_with_all_pieces_it_is_the_run_that_nobody_touched(
 ) -> None:
     run = killed.copied(tmp_path)
     assert run.resume(zygotes.of("everything", 1)).wait() == 0, run.said()
-    assert f"resumed at step {SAVED}" in run.said()
+    assert [event["step"] for event in resumed_events(run)] == [SAVED]
     assert cases.straight("everything").outcome.difference(outcome_of(run)) == ""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.exactness.cases import Cases, Zygotes
 from tests.exactness.runs import outcome_of
-from tests.exactness.seams import at_event, at_time
+from tests.exactness.seams import at_event, at_time, in_step
 
 CLAIM = "crown_exp.storage.runs:claim_attempt"
 
@@ -21,7 +21,7 @@ def race(cases: Cases, zygotes: Zygotes, place: Path, number: int) -> None:
     straight, chance = cases.straight("everything"), random.Random(number)
     run = straight.recorded.copied(place / str(number))
     seam = at_event("os.link", rf"checkpoints/\d+-0*{chance.choice([3, 6, 9, 18, 24])}\.json$")
-    assert run.begin(zygotes.of("everything"), seams=[seam]).wait() == -signal.SIGKILL
+    assert run.begin(zygotes.of("everything"), seams=[in_step(), seam]).wait() == -signal.SIGKILL
     start = [at_time(CLAIM, time.time() + 0.25)]
     pair = [run.resume(zygotes.of("everything", which), seams=start) for which in (0, 1)]
     codes = {child.wait(): child.said for child in pair}
