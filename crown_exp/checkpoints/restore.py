@@ -87,23 +87,38 @@ async def restore_newest(
     room: gives memory of that many bytes. Raises Damaged if there are checkpoints and none verifies,
     NewerFormat, StoreError if the store cannot be read: that says nothing of a checkpoint, and marks none.
     """
-    present = await look(blobs, paths)
     told: list[str] = []
-    for number in present.usable:
+    tried: set[Number] = set()
+    while True:
+        present = await look(blobs, paths)
+        number = next((number for number in present.usable if number not in tried), None)
+        if number is None:
+            break
+        tried.add(number)
         try:
             manifest, parent = await read_manifest(blobs, paths, number)
             await read_packs(blobs, paths, manifest, room(manifest.layout.bytes))
+        except NotFound:  # removed by the attempt before, which is not quite dead: look again
+            continue
         except Damaged as error:
+            if await _is_gone(blobs, paths.checkpoint(*number)):
+                continue
             line = f"checkpoint {checkpoint_name(*number)} is damaged: {error}"
             await blobs.put(paths.damaged(*number), f"{line}\n".encode())
             told.append(line)
-        except NotFound:  # removed between the listing and now
-            continue
         else:
             return Verified(manifest, parent, tuple(told))
-    if not present.manifests and not present.damaged:
+    if not (present.manifests or present.damaged or tried):
         return None
     raise Damaged(_none_left(blobs, paths, present, told))
+
+
+async def _is_gone(blobs: BlobStore, path: str) -> bool:
+    try:
+        await blobs.stat(path)
+    except NotFound:
+        return True
+    return False
 
 
 def _none_left(blobs: BlobStore, paths: RunPaths, present: Present, told: list[str]) -> str:
