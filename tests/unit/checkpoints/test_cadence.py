@@ -1,0 +1,53 @@
+"""When to save next."""
+
+from __future__ import annotations
+
+import pytest
+
+from crown_exp.checkpoints import Best, Cadence, parse_best
+from crown_exp.errors import ConfigError
+
+
+def test_so_many_steps() -> None:
+    cadence = Cadence("10 steps")
+    assert not cadence.due(9, 1e9)
+    assert cadence.due(10, 0.0) and cadence.due(11, 0.0)
+    cadence.learn(100.0, 100.0)
+    assert cadence.due(10, 0.0)
+
+
+def test_so_much_time() -> None:
+    cadence = Cadence("5 minutes")
+    assert not cadence.due(10**9, 299.9)
+    assert cadence.due(1, 300.0)
+    assert not cadence.due(0, 300.0)  # there is nothing to save
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every"),
+    [(0.0, 10), (0.0001, 10), (0.5, 84.9), (2.0, 169.7), (60.0, 929.5), (1000.0, 1800), (-1.0, 10)],
+)
+def test_auto_weighs_the_cost_against_the_loss(seconds: float, every: float) -> None:
+    cadence = Cadence("auto")
+    assert not cadence.due(1, 9.9) and cadence.due(1, 10.0)
+    cadence.learn(0.0, seconds)
+    assert not cadence.due(10**9, every - 0.1) and cadence.due(1, every + 0.1)
+
+
+@pytest.mark.parametrize("text", ["", "often", "10", "0 steps", "-1 minutes", "auto 10"])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"checkpoint\.every: expected something like '500 steps'"
+    ):
+        Cadence(text)
+
+
+def test_the_best_by_a_metric() -> None:
+    assert parse_best("max test_accuracy", "x") == Best("test_accuracy", greatest=True)
+    assert parse_best("  min  loss/total ", "x") == Best("loss/total", greatest=False)
+
+
+@pytest.mark.parametrize("text", ["", "loss", "least loss", "min", "min a b", "minloss"])
+def test_no_best(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint\.keep_best: expected .* got"):
+        parse_best(text, "checkpoint.keep_best")
