@@ -23,6 +23,8 @@ WORDS = {
     "doctor": "what is installed, reachable and allowed, with the fix",
     "reindex": "make the index of runs anew from their folders",
     "explain": "where a key gets its value, and what it means",
+    "resume": "go on with a run from where it was saved last",
+    "fork": "a new run from the state that another one saved",
     "run": "carry out a recorded run here (what executors call)",
     "help": "this page, or a word's own: crown-exp help explain",
 }

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 @click.argument("run", metavar="RUN")
 @click.option("--take-over", is_flag=True, help="end the turn of an attempt that still lives")
 def command(run: str, take_over: bool) -> int:
-    """Carry out a recorded run, in the current directory's project.
+    """Carry out a recorded run, in the current directory's project; from where it was saved last, if it was.
 
-    RUN is an id or its beginning, looked up in the project's store, or <store>/runs/<id>.
+    RUN is an id or its beginning, looked up in the project's store, or <store>/runs/<id>. Executors call this
+    again and again, so three ends in a row that leave no step more saved end the run for good; crown-exp
+    resume, which a person types, does not count.
     """
     from crown_exp.config.project import find_project
     from crown_exp.config.settings import database_of, executor_job, home_of
@@ -45,6 +47,7 @@ def command(run: str, take_over: bool) -> int:
             root=root,
             job=executor_job(),
             take_over=take_over,
+            counting=True,
         )
     return ending.exit_code
 

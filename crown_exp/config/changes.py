@@ -65,3 +65,16 @@ def merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, An
         if not any(path == key or path.startswith(f"{key}.") for key in later)
     }
     return {**kept, **later}
+
+
+def filled(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The config, with what it lacks of `base`; keys in the order of `base`, then its own."""
+    return {
+        **{
+            key: filled(config[key], value)
+            if isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
+            else config.get(key, value)
+            for key, value in base.items()
+        },
+        **{key: value for key, value in config.items() if key not in base},
+    }

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from crown_exp.config.changes import filled
 from crown_exp.config.nearest import either, nearest
 from crown_exp.config.project import builtin_conf
 from crown_exp.config.schema import PLAIN_KEYS, defaults
@@ -100,7 +101,7 @@ def plain(cfg: DictConfig, hydra: Any) -> tuple[Composition, list[Problem]]:
 def resolved(cfg: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     """A tree as plain values, with the schema's defaults, and what of it has no value."""
     problems: list[Problem] = []
-    return _filled(_resolved(cfg, "", problems), defaults()), problems
+    return filled(_resolved(cfg, "", problems), defaults()), problems
 
 
 def texts(overrides: Any) -> list[str]:
@@ -157,19 +158,6 @@ def _paths(node: Any, path: str) -> Iterator[str]:
         inner = f"{path}.{key}" if path else str(key)
         yield inner
         yield from _paths(value, inner)
-
-
-def _filled(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """The config, with what it lacks of `base`; keys in the order of `base`, then its own."""
-    return {
-        **{
-            key: _filled(config[key], value)
-            if isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
-            else config.get(key, value)
-            for key, value in base.items()
-        },
-        **{key: value for key, value in config.items() if key not in base},
-    }
 
 
 def one_line(error: BaseException) -> str:

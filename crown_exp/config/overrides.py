@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -39,6 +40,27 @@ def read(loader: ConfigLoaderImpl, typed: Sequence[str]) -> tuple[list[Override]
         parsed += [] if nowhere else [override]
     problems += twice(loader, parsed)
     return parsed, problems
+
+
+def resumed_alone(loader: ConfigLoaderImpl, typed: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The run of `resume=<run>` and all other overrides, if these choose neither a preset nor a task.
+
+    None for any other command, and for one that cannot be read.
+    """
+    parsed, problems = read(loader, typed)
+    runs = [
+        item for item in parsed
+        if item.key_or_group == "resume" and item.value() is not None and not item.is_sweep_override()
+    ]  # fmt: skip
+    chosen = {item.key_or_group for item in parsed} & {"experiment", "task"}
+    if problems or chosen or len(runs) != 1 or runs[0].is_delete():
+        return None
+    return str(runs[0].value()), [text for text in typed if text != runs[0].input_line]
+
+
+def quoted_run(override: str) -> str:
+    """`resume=2345e6` with quotes: the end of an id may look like a number."""
+    return re.sub(r"^(\+{0,2}resume=)(\d[\w.-]*)$", r"\1'\2'", override)
 
 
 def unreadable(text: str, error: HydraException) -> Problem:

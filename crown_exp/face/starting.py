@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from crown_exp.config.check import Checked
-from crown_exp.config.compose import Composition, new_loader
+from crown_exp.config.compose import Composition
 from crown_exp.config.diagnose import sound
-from crown_exp.config.layers import conf_layers, layered
+from crown_exp.config.overrides import quoted_run, resumed_alone
 from crown_exp.config.project import Project, find_project
 from crown_exp.errors import CrownError
 from crown_exp.launch.collect import RunFailed
+from crown_exp.launch.recorded import conf_of
+from crown_exp.launch.resuming import Resumption, resumed, resumed_from
 from crown_exp.launch.session import Session, for_debugging, open_session
 from crown_exp.launch.submit import Order
 from crown_exp.outcome import ExitCode
@@ -46,28 +48,35 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 
 def start(*overrides: str) -> Started:
-    """Run one experiment here, in this thread, and return its result.
+    """Run one experiment here, in this thread, and return its result; `start("resume=k7f")` goes on with a run.
 
     Works in a notebook, in a test, under a debugger. Raises ConfigError for a config that is wrong,
     KeyboardInterrupt if the run was interrupted, and RunFailed if it did not complete for any other
     reason; the task's own traceback is printed.
     """
     project = find_project(Path.cwd())
+    typed = tuple(map(quoted_run, overrides))
     with importable(project.root if project else Path.cwd()):
-        order = Order(*checked(project, overrides))
+        with conf_of(project) as loader:
+            if alone := resumed_alone(loader, typed):
+                with open_session(project) as session:
+                    return carried_out(session, resumed(session, loader, *alone))
+            order = Order(*sound(loader, typed))
         debug = order.composition.config["debug"]
         with open_session(project, debug=debug) as session:
+            if order.composition.config["resume"]:
+                return carried_out(session, resumed_from(session, order))
             if debug:
                 order = for_debugging(order)
-            return carried_out(session, order)
+            return carried_out(session, Resumption(session.make(order), {}))
 
 
-def carried_out(session: Session, order: Order) -> Started:
-    """Make the run and see it through. Raises as `start`."""
-    record = session.make(order)
+def carried_out(session: Session, begun: Resumption) -> Started:
+    """See a run through. Raises as `start`."""
+    record = begun.record
     ending = run_attempt(
         session.portal, session.blobs, record.id,
-        home=session.home, root=session.root, database=session.database,
+        home=session.home, root=session.root, database=session.database, changes=begun.changes,
     )  # fmt: skip
     if ending.exit_code == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
@@ -81,5 +90,5 @@ def carried_out(session: Session, order: Order) -> Started:
 
 def checked(project: Project | None, overrides: tuple[str, ...]) -> tuple[Composition, Checked]:
     """One composed and checked config. Raises ConfigError."""
-    with layered(conf_layers(project)):
-        return sound(new_loader(), overrides)
+    with conf_of(project) as loader:
+        return sound(loader, overrides)

@@ -28,18 +28,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crown_exp.config.compose import COMPOSING, CONFIG_NAME, new_loader, relax, texts
 from crown_exp.config.layers import conf_layers, layered, make_importable
+from crown_exp.config.overrides import quoted_run, resumed_alone
 from crown_exp.config.project import find_project
 from crown_exp.config.settings import home_of
 from crown_exp.errors import ConfigError
 from crown_exp.hydra_app.completion import complete
 from crown_exp.hydra_app.flags import config_dir, parse, retyped
-from crown_exp.launch.invocation import Invocation, invoked
+from crown_exp.launch.invocation import Ended, Invocation, invoked
 
 
 def run_app(arguments: Sequence[str]) -> int:
     """Run, sweep, or answer --cfg, --help, --info and the shell's completion. Returns the exit code."""
     parser = get_args_parser()
     parsed = parse(parser, arguments)
+    parsed.overrides = list(map(quoted_run, parsed.overrides))
     project = find_project(Path.cwd())
     root = project.root if project else Path.cwd()
     make_importable(root)
@@ -153,6 +155,9 @@ class Command:
         """One run. The launcher is told that there is one job, and has its config already."""
         from crown_exp.launch.collect import launched
 
+        if alone := self.resumed_alone():
+            self.invocation.ended.append(resume(self.invocation, self.hydra.config_loader, *alone))
+            return
         cfg = self.hydra.compose_config(
             self.config_name, relax(self.one_job()), RunMode.RUN, with_log_configuration=True
         )
@@ -166,8 +171,16 @@ class Command:
         if any(not run.run for run in self.invocation.ended):  # it was not seen here
             self.summarize()
 
+    def resumed_alone(self) -> tuple[str, list[str]] | None:
+        """A run to go on with, whose recorded config is the base, and the overrides of that."""
+        if self.config_name != CONFIG_NAME:
+            return None
+        return resumed_alone(self.hydra.config_loader, self.typed)
+
     def sweep(self) -> None:
         """The runs of -m, and at their end a table of them."""
+        if self.resumed_alone():
+            raise ConfigError.of("resume", "goes on with one run; leave out -m")
         from crown_exp.config.overrides import read
         from crown_exp.launch.collect import RunFailed, ended_elsewhere
 
@@ -200,6 +213,24 @@ class Command:
         from crown_exp.config.diagnose import one_job
 
         return one_job(self.hydra.config_loader, self.typed, self.config_name)
+
+
+def resume(
+    invocation: Invocation, loader: ConfigLoaderImpl, run: str, typed: Sequence[str]
+) -> Ended:
+    """`resume=<run> key=value…` alone, as the word `resume` does it."""
+    from crown_exp.launch.resuming import resumed
+    from crown_exp.launch.session import open_session
+    from crown_exp.runner import run_attempt
+
+    with open_session(invocation.project) as session:
+        found = resumed(session, loader, run, typed)
+        ending = run_attempt(
+            session.portal, session.blobs, found.record.id,
+            home=session.home, root=session.root, database=session.database, changes=found.changes,
+        )  # fmt: skip
+    record, overrides = found.record, (f"resume={found.record.id}", *typed)
+    return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, overrides)
 
 
 def task(config: DictConfig) -> Any:

@@ -1,4 +1,4 @@
-"""Whether an equal run exists, asked while a run is being made: one look-up by Python's own sqlite3.
+"""What a command asks the registry while it makes or looks for a run: one look-up by Python's own sqlite3.
 
 The registry's way to ask costs the import of SQLAlchemy, which a plain command has no need of.
 """
@@ -6,14 +6,17 @@ The registry's way to ask costs the import of SQLAlchemy, which a plain command 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crown_exp.storage.database.base import path_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
+
+Answer = TypeVar("Answer")
 
 BUSY_SECONDS = 0.05
 """How long a lock is waited for: a hint is worth no more."""
@@ -23,6 +26,9 @@ _NEWEST = """
     WHERE signature = ? AND id != ? AND (result_attempt IS NOT NULL OR ended IS NULL)
     ORDER BY result_attempt IS NULL, created DESC, id DESC LIMIT 1
 """
+
+
+_STORES = "SELECT DISTINCT store FROM runs WHERE id LIKE ? OR id LIKE ? LIMIT 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,25 @@ def equal_run(url: str, signature: str, *, but: str = "") -> EqualRun | None:
     url: of the registry. but: a run that does not count. It is a hint, so whatever keeps the registry from
     being read (there is none yet, it is locked, damaged or of another version) is no error.
     """
+    return _asked(url, lambda connection: _newest(connection, signature, but))
+
+
+def store_of(url: str, prefix: str) -> str | None:
+    """The URL of the store whose run has this id or beginning of one; None if none is known, or several are.
+
+    As much of a hint as `equal_run`.
+    """
+
+    def ask(connection: Connection) -> str | None:
+        pattern = prefix.strip().lower().replace("%", "").replace("_", "")
+        rows = connection.execute(_STORES, (f"{pattern}%", f"%-{pattern}%")).fetchall()
+        return str(rows[0][0]) if pattern and len(rows) == 1 else None
+
+    return _asked(url, ask)
+
+
+def _asked(url: str, ask: Callable[[Connection], Answer | None]) -> Answer | None:
+    """What the registry answers; None if it cannot."""
     import sqlite3
     from urllib.parse import quote
 
@@ -60,7 +85,7 @@ def equal_run(url: str, signature: str, *, but: str = "") -> EqualRun | None:
             f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=BUSY_SECONDS
         )
         with closing(found) as connection:
-            return _newest(connection, signature, but)
+            return ask(connection)
     except (sqlite3.Error, ValueError):
         return None
 

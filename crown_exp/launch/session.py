@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -92,6 +91,8 @@ class Session:
 
         Ctrl-C and SIGTERM are handled when it is whole, or gone: then NotMade is raised, if not more.
         """
+        if order.composition.config["resume"]:
+            raise ConfigError.of("resume", "needs hydra/launcher=crown, the default")
         self.approve([order])
         code = self.code
         with held_back() as held:
@@ -124,7 +125,7 @@ class Session:
         folder = self.folder(self.made)
         return (
             f"{self.made.id} was recorded but did not begin; folder {folder}; "
-            f"next python -m crown_exp run {shlex.quote(folder)}\n"
+            f"next crown-exp resume {self.made.id.partition('-')[2]}\n"
         )
 
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -24,13 +25,22 @@ from crown_exp.storage.runs import write_run
 
 
 @dataclass(frozen=True)
+class Fork:
+    """The state that a run is to begin with: a run's checkpoint at a step; None: its newest that verifies."""
+
+    run: str
+    step: int | None = None
+
+
+@dataclass(frozen=True)
 class Order:
-    """One run to be made: its config, what was checked of it, and its place in a sweep (if any)."""
+    """One run to be made: its config, what was checked of it, its place in a sweep, what it begins with."""
 
     composition: Composition
     checked: Checked
     swept: Sequence[str] = ()
     sweep: SweepPlace | None = None
+    fork: Fork | None = None
 
     @property
     def experiment(self) -> str | None:
@@ -82,30 +92,53 @@ async def submit(
 ) -> RunRecord:
     """Write the folder of a new run, whole or not at all.
 
-    Raises StoreError if the store cannot take it, NotMade if a stop was `asked` for meanwhile.
+    Raises StoreError if the store cannot take it, NotMade if a stop was `asked` for meanwhile; for a fork
+    ConfigError if there is no such checkpoint, Damaged if none of that step verifies.
     """
     config = with_seed(order.composition.config)
-    parts = deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
     while True:
         now = clock.now()
-        record = RunRecord(
-            id=new_run_id(now), name=order.name, experiment=order.experiment, user=user, created=now,
-            task=order.checked.target.name, signature=signature(parts),
-            overrides=list(order.composition.overrides), tags=list(config["tags"]),
-            seed=config["seed"], compute=config["compute"]["name"], sweep=order.sweep, lineage=None,
-            code=CodeState(commit=code.commit, dirty=code.dirty, snapshot=code.digest),
-            bound=list(order.checked.bound),
-        )  # fmt: skip
-        paths = RunPaths(record.id)
+        paths = RunPaths(new_run_id(now))
         try:
             await write_code(blobs, paths, code, asked)
+            lineage = await adopted(blobs, paths, order.fork)
+            record = made(order, config, paths.run_id, now, lineage, user=user, code=code)
             await write_run(blobs, record, dump_config(config))
         except AlreadyExists:
             continue  # an id drawn twice
-        except (StoreError, NotMade):
+        except CrownError:
             await remove(blobs, f"{paths.root}/")
             raise
         return record
+
+
+def made(
+    order: Order, config: Mapping[str, Any], run_id: str, now: datetime,
+    lineage: dict[str, Any] | None, *, user: str, code: CodeSnapshot,
+) -> RunRecord:  # fmt: skip
+    """The record of a new run. What it descends from is signed, too: a fork's result is another."""
+    parts = deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
+    parts |= {"lineage": lineage} if lineage else {}
+    return RunRecord(
+        id=run_id, name=order.name, experiment=order.experiment, user=user, created=now,
+        task=order.checked.target.name, signature=signature(parts),
+        overrides=list(order.composition.overrides), tags=list(config["tags"]),
+        seed=config["seed"], compute=config["compute"]["name"], sweep=order.sweep, lineage=lineage,
+        code=CodeState(commit=code.commit, dirty=code.dirty, snapshot=code.digest),
+        bound=list(order.checked.bound),
+    )  # fmt: skip
+
+
+async def adopted(blobs: BlobStore, paths: RunPaths, fork: Fork | None) -> dict[str, Any] | None:
+    """Put the state that a fork begins with into its folder; the lineage: from which run, step and attempt."""
+    if fork is None:
+        return None
+    from crown_exp.checkpoints.listing import adopt
+
+    manifest = await adopt(blobs, RunPaths(fork.run), paths, fork.step)
+    assert manifest.parent is not None  # its name: <run>/<attempt>-<step>
+    attempt = int(manifest.parent.name.rpartition("/")[2].partition("-")[0])
+    return {"fork": {"run": fork.run, "step": manifest.step, "attempt": attempt}}
 
 
 async def remove(blobs: BlobStore, prefix: str) -> None:

@@ -205,7 +205,7 @@ def test_sigterm_before_a_run_begins(project: Project) -> None:
     (run,) = project.runs
     folder = run.relative_to(project.root)
     waits = f"{run.name} was recorded but did not begin; folder {folder}"
-    next_words = f"next python -m crown_exp run {folder}"
+    next_words = f"next crown-exp resume {run.name.partition('-')[2]}"
     assert (child.returncode, said) == (75, f"{waits}; {next_words}\ninterrupted\n")
     assert ends(run) == []
 

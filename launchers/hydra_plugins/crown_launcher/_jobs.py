@@ -21,6 +21,7 @@ from crown_exp.launch.collect import RunFailed, collect
 from crown_exp.launch.equal import equal_run
 from crown_exp.launch.fitness import approve_shared, is_lost
 from crown_exp.launch.invocation import Ended, Invocation
+from crown_exp.launch.resuming import Resumption, resumed_from
 from crown_exp.launch.session import Session, for_debugging, open_session
 from crown_exp.launch.submit import NotMade, Order, sweep_id
 from crown_exp.outcome import ExitCode
@@ -46,6 +47,8 @@ def launch(
     debug = any(order.composition.config["debug"] for order in orders)
     if debug and apart:
         raise ConfigError.of("debug=true", "is for one run; leave out -m")
+    if invocation.multirun and any(order.composition.config["resume"] for order in orders):
+        raise ConfigError.of("resume", "goes on with one run; leave out -m")
     with (
         open_session(invocation.project, debug=debug) as session,
         invocation.attending() if apart else nullcontext(),
@@ -128,17 +131,26 @@ class Batch:
     def here(self, session: Session, order: Order) -> Ended:
         """A run in this process and thread."""
         with session.announcing():
-            if not session.keeps:
-                order = for_debugging(order)
-            record = session.make(order)
-            if session.database is not None:
-                announce(record, session, session.database)
+            found = self.begun(session, order)
+            record = found.record
             ending = run_attempt(
                 session.portal, session.blobs, record.id,
                 home=session.home, root=session.root, database=session.database,
+                changes=found.changes,
             )  # fmt: skip
         typed = order.composition.overrides
         return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, typed)
+
+    def begun(self, session: Session, order: Order) -> Resumption:
+        """The run that is ordered: a new one, or the one to go on with."""
+        if order.composition.config["resume"]:
+            return resumed_from(session, order)
+        if not session.keeps:
+            order = for_debugging(order)
+        record = session.make(order)
+        if session.database is not None:
+            announce(record, session, session.database)
+        return Resumption(record, {})
 
     def apart(self, session: Session, order: Order) -> Ended:
         """A run in a process of its own."""

@@ -162,7 +162,7 @@ def test_a_run_that_did_not_begin_is_named(session: Session) -> None:
     folder = f".crown/store/runs/{record.id}"
     assert session.not_begun() == (
         f"{record.id} was recorded but did not begin; folder {folder}; "
-        f"next python -m crown_exp run {folder}\n"
+        f"next crown-exp resume {record.id.partition('-')[2]}\n"
     )
     session.portal.call(session.blobs.put, RunPaths(record.id).attempt(1), b"{}")
     assert session.not_begun() == ""
