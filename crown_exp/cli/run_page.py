@@ -9,17 +9,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from crown_exp.cli.ages import age, number, plural, size, span, took
+from crown_exp.cli.ages import age, number, plural, short_age, size, span, took
+from crown_exp.cli.attempt_story import (
+    attempt_story,
+    attempt_took,
+    ended_text,
+    memory_text,
+    numerics_text,
+    steps_text,
+)
 from crown_exp.cli.letters import cut, labelled, plain
 from crown_exp.cli.plot import Series, plot
 from crown_exp.cli.screen import Screen
 from crown_exp.cli.table import STATES, Cell, Column, Head, Text, painted, table
 from crown_exp.identity import short
-from crown_exp.outcome import STATE_OF_EXIT, ExitCode, State
+from crown_exp.outcome import ExitCode, State
 from crown_exp.registry.values import flatten
 
 if TYPE_CHECKING:
-    from crown_exp.registry.base import AttemptInfo, Curve, Details, EventInfo, RunInfo, Summary
+    from crown_exp.registry.base import AttemptInfo, Curve, Details, RunInfo, Summary
 
 LABEL = 11
 MOST_VALUES = 60
@@ -28,13 +36,16 @@ MOST_RESULTS = 20
 MOST_METRICS = 20
 MOST_FILES = 10
 MOST_EVENTS = 5
+MOST_FORKS = 5
 NOTE = 600
 """Characters of a note, or another text, that are shown."""
 
-TOLD_ELSEWHERE = frozenset({"artifact", "beat", "memory"})
+TOLD_ELSEWHERE = frozenset({"artifact", "beat", "memory", "resumed", "saved", "stopping"})
 """Events of which another section tells."""
 
 OPEN = frozenset({State.PLANNED, State.QUEUED, State.RUNNING})
+RESUMABLE = frozenset({State.PREEMPTED, State.LOST, State.STOPPED, State.CAPPED})
+STOPPING = "stopping at the end of this turn"
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,11 @@ class RunPage:
     def head(self) -> Iterator[str]:
         """Who, what and how it stands."""
         run, wide = self.details.run, self.screen.width
-        name = cut(plain(run.name), max(8, wide - len(run.id) - len(run.state) - 4))
-        state = painted(run.state, STATES[run.state], on=self.screen.colour)
+        said = STOPPING if run.stopping else run.state
+        name = cut(plain(run.name), max(8, wide - len(run.id) - len(said) - 4))
+        state = painted(
+            said, STATES["stopped" if run.stopping else run.state], on=self.screen.colour
+        )
         yield f"{self.title(run.id)}  {name}  {state}"
         for label, text in self.facts():
             yield from labelled(f"  {label:<{LABEL}}", cut_text(text), wide)
@@ -125,16 +139,33 @@ class RunPage:
         if self.equal:
             yield "equal", f"{', '.join(self.equal)} (the same signature)"
         yield "code", code_text(run)
-        if run.lineage:
-            yield "lineage", json.dumps(run.lineage, ensure_ascii=False)
+        yield "lineage", lineage_text(run.lineage)
+        yield (
+            "forks",
+            ", ".join(f"{fork}@{at(step)}" for fork, step in self.details.forks[:MOST_FORKS]),
+        )
+        yield "saved", self.saved()
+        if run.exact_until is not None:
+            yield "exact", f"bit for bit up to step {run.exact_until}; numerics changed then"
         yield "typed", shlex.join(run.overrides)
         yield "tags", " ".join(run.tags)
         yield "note", run.note
         yield "folder", f"{self.folder} ({size(run.bytes)})"
 
+    def saved(self) -> str:
+        """What there is to go on from."""
+        saves = self.details.saves
+        if saves is None:
+            return ""
+        big = "" if saves.bytes is None else f", {size(saves.bytes)}"
+        when = age(since_epoch(saves.time), self.now)
+        return f"step {saves.step}{big}, {when}; {plural(saves.count, 'checkpoint')} in all"
+
     def why(self) -> str:
-        """Why it ended so, where the state does not say it."""
+        """Why it ended so, or will, where the state does not say it."""
         run = self.details.run
+        if run.stopping:
+            return run.stopping
         known = run.reason in (None, "", run.state, "completed") or run.state in OPEN
         return "" if known else f"{run.reason} (exit code {run.exit_code})"
 
@@ -144,7 +175,9 @@ class RunPage:
         if run.started is None:
             return ""
         seconds = max(0.0, ((run.ended or self.now) - run.started).total_seconds())
-        steps = f", {plural(run.step, 'step')}"
+        steps = f", {plural(run.step, 'step')}" + (
+            f" ({run.lost:,} done again)" if run.lost else ""
+        )
         if run.ended is None:
             return f", going on for {span(seconds)}{steps}"
         return f", took {took(seconds)}{steps}"
@@ -166,25 +199,42 @@ class RunPage:
         yield from self.table(headers, rows, rest(len(self.values), len(shown), "--json"))
 
     def attempts(self) -> Iterator[str]:
-        """Each process life: where, when, how long, on what, and how it ended."""
+        """Each process life: where, when, how long, on what, from which step to which, how it ended."""
         shown = self.details.attempts[-MOST_ATTEMPTS:]
         rows = [
             [
                 str(it.attempt),
                 it.host or "?",
-                age(it.started, self.now) if it.started else "?",
-                attempt_took(it, self.now),
+                short_age(it.started, self.now) if it.started else "?",
+                "?" if self.is_lost(it) else attempt_took(it, self.now),
                 numerics_text(it.numerics),
                 memory_text(self.details.events, it.attempt),
-                ended_text(it),
+                steps_text(it, self.details.run),
+                "lost" if self.is_lost(it) else ended_text(it),
             ]
             for it in shown
         ]
-        headers = ["#", "host", "started", "took", "device", "memory", "ended"]
+        headers = ["#", "host", "started", "took", "device", "memory", "steps", "ended"]
         left = len(self.details.attempts) - len(shown)
         yield from (
             self.table(headers, rows, f"and {left:,} earlier" if left else "") if rows else ()
         )
+        for it in shown:
+            yield from self.told_of(it)
+
+    def is_lost(self, attempt: AttemptInfo) -> bool:
+        """Whether an attempt ended without a word."""
+        run = self.details.run
+        if attempt.exit_code is not None:
+            return False
+        return attempt.attempt < run.attempt or run.state not in OPEN
+
+    def told_of(self, attempt: AttemptInfo) -> Iterator[str]:
+        """From where an attempt went on, what that cost, and why it ended, where a table cannot say it."""
+        label = f"  attempt {attempt.attempt}  "
+        for text in attempt_story(attempt, self.details.run):
+            yield from labelled(label, cut_text(text), self.screen.width)
+            label = " " * len(label)
 
     def results(self) -> Iterator[str]:
         """What the task returned."""
@@ -231,7 +281,7 @@ class RunPage:
         """What happened last, of what no other section tells."""
         found = [it for it in self.details.events if it.kind not in TOLD_ELSEWHERE]
         rows = [
-            [age(moment(it), self.now), it.kind, cut_text(data_text(it.data))]
+            [age(since_epoch(it.time), self.now), it.kind, cut_text(data_text(it.data))]
             for it in found[-MOST_EVENTS:]
         ]
         more = rest(len(found), len(rows), f"crown-exp logs {self.tail}")
@@ -239,9 +289,15 @@ class RunPage:
 
     def next_words(self) -> str:
         """The command that makes most sense after this page."""
-        state = self.details.run.state
+        run = self.details.run
+        state = run.state
         if state in OPEN:
             return f"crown-exp logs -f {self.tail}"
+        if state in RESUMABLE:
+            more = " limits.run=…" if state == State.CAPPED else ""
+            return f"crown-exp resume {self.tail}{more}"
+        if run.exit_code == ExitCode.DIVERGED:
+            return f"crown-exp debug {self.tail}@{run.step + 1}"
         if state == State.FAILED:
             return f"crown-exp logs {self.tail} --last 1"
         if self.equal:
@@ -278,35 +334,21 @@ def code_text(run: RunInfo) -> str:
     return f"{commit[:12]}{' with changes' if run.code['dirty'] else ''}"
 
 
-def attempt_took(attempt: AttemptInfo, now: datetime) -> str:
-    """How long an attempt lived, or has lived."""
-    if attempt.started is None:
-        return "?"
-    return took(((attempt.ended or now) - attempt.started).total_seconds())
+def lineage_text(lineage: Mapping[str, Any] | None) -> str:
+    """What a run descends from."""
+    from crown_exp.registry.values import forked_from
 
-
-def numerics_text(numerics: Mapping[str, Any] | None) -> str:
-    """The device and the precision of an attempt."""
-    known = numerics or {}
-    return " ".join(str(known[name]) for name in ("device", "precision") if name in known)
-
-
-def memory_text(events: Sequence[EventInfo], attempt: int) -> str:
-    """The most memory that an attempt took: of its process, and of a GPU's own."""
-    peaks = [it.data for it in events if it.kind == "memory" and it.attempt == attempt]
-    found = peaks[-1] if peaks and isinstance(peaks[-1], Mapping) else {}
-    return " + ".join(size(count) for count in found.values() if isinstance(count, int))
-
-
-def ended_text(attempt: AttemptInfo) -> str:
-    """How an attempt ended: the state, else the code; nothing while it goes on."""
-    if attempt.exit_code is None:
+    if not lineage:
         return ""
-    try:
-        code = ExitCode(attempt.exit_code)
-    except ValueError:
-        return f"exit code {attempt.exit_code}"
-    return STATE_OF_EXIT.get(code, "superseded")
+    origin = forked_from(lineage)
+    if origin is None:
+        return json.dumps(lineage, ensure_ascii=False)
+    return f"forked from {origin[0]}@{at(origin[1])}"
+
+
+def at(step: int | None) -> str:
+    """A step, or a mark for one that is not known."""
+    return "?" if step is None else f"{step}"
 
 
 def extreme(value: float | None, step: int | None) -> str:
@@ -314,12 +356,12 @@ def extreme(value: float | None, step: int | None) -> str:
     return "nan" if value is None else f"{number(value, 4)} @{step}"
 
 
-def moment(event: EventInfo) -> datetime:
-    """When it happened; the beginning of time for what is no time."""
+def since_epoch(seconds: float) -> datetime:
+    """Seconds since 1970 as a time; the beginning of time for what is none."""
     from datetime import UTC
 
     try:
-        return datetime.fromtimestamp(event.time, UTC)
+        return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         return datetime.fromtimestamp(0, UTC)
 

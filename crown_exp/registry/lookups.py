@@ -96,6 +96,7 @@ async def find_details(connection: AsyncConnection, prefix: str, now: datetime) 
     """See `Registry.get`."""
     run_id = await find_id(connection, prefix)
     (info,) = await find_infos(connection, [run_id], now)
+    told = (await story.find_stories(connection, [run_id])).get(run_id, {})
     recent = select(events).where(events.c.run_id == run_id)
     recent = recent.order_by(
         events.c.attempt.desc(), events.c.segment.desc(), events.c.number.desc()
@@ -104,21 +105,22 @@ async def find_details(connection: AsyncConnection, prefix: str, now: datetime) 
     return Details(
         run=info,
         config=await connection.scalar(select(configs.c.tree).where(configs.c.run_id == run_id)),
-        attempts=await _attempts(connection, run_id),
+        attempts=await _attempts(connection, run_id, told),
         summaries=(await find_summaries(connection, [run_id]))[run_id],
         files=await _all(connection, files, run_id, FileInfo),
         events=tuple(
             EventInfo(row["attempt"], row["ts"], row["kind"], row["data"])
             for row in reversed(happened)
         ),
-        saves=await story.find_saves(connection, run_id),
+        saves=await story.find_saves(connection, run_id, told),
         forks=await story.find_forks(connection, run_id),
     )
 
 
-async def _attempts(connection: AsyncConnection, run_id: str) -> tuple[AttemptInfo, ...]:
+async def _attempts(
+    connection: AsyncConnection, run_id: str, told: story.Story
+) -> tuple[AttemptInfo, ...]:
     """The attempts of a run, with from where each went on, and how far those came that left no end."""
-    told = (await story.find_stories(connection, [run_id])).get(run_id, {})
     statement = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.attempt)
     known = AttemptInfo.__dataclass_fields__.keys() - {"resumed"}
     found = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,6 +12,7 @@ from crown_exp.outcome import State
 from crown_exp.registry.base import Resumed, Saves
 from crown_exp.registry.models import events, runs
 from crown_exp.registry.reading import RESUMED
+from crown_exp.registry.values import forked_from
 from crown_exp.storage.database.statements import in_pieces
 
 SAVED, STOPPING = "saved", "stopping"
@@ -35,7 +36,7 @@ def read_resumed(data: Any) -> Resumed | None:
     )
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -92,19 +93,30 @@ async def find_stopping(
     return found
 
 
-async def find_saves(connection: AsyncConnection, run_id: str) -> Saves | None:
-    """What a run has saved; None if it never did."""
+async def find_saves(connection: AsyncConnection, run_id: str, story: Story) -> Saves | None:
+    """What a run has saved and can go on from; None if there is nothing.
+
+    What was saved after the step from which a later attempt went on was of no use to it: it is not counted on.
+    """
     c = events.c
     of_run = (c.run_id == run_id, c.kind == SAVED)
-    count = await connection.scalar(select(func.count()).where(*of_run)) or 0
-    newest = (c.attempt.desc(), c.segment.desc(), c.number.desc())
-    row = (
-        await connection.execute(select(c.ts, c.data).where(*of_run).order_by(*newest).limit(1))
-    ).one_or_none()
-    if row is None or not isinstance(row.data, Mapping) or not _is_count(row.data.get("step")):
+    newest_first = (c.attempt.desc(), c.segment.desc(), c.number.desc())
+    rows = await connection.stream(
+        select(c.attempt, c.ts, c.data).where(*of_run).order_by(*newest_first)
+    )
+    found = None
+    async for attempt, moment, data in rows:
+        step = data.get("step") if isinstance(data, Mapping) else None
+        later = (resumed.step for number, resumed in story.items() if number > attempt)
+        if _is_count(step) and step <= min([*later, step]):
+            found = step, data.get("bytes"), moment
+            break
+    await rows.close()
+    if found is None:
         return None
-    bytes_ = row.data.get("bytes")
-    return Saves(count, row.data["step"], bytes_ if _is_count(bytes_) else None, row.ts)
+    count = await connection.scalar(select(func.count()).where(*of_run)) or 0
+    step, bytes_, moment = found
+    return Saves(count, step, bytes_ if _is_count(bytes_) else None, moment)
 
 
 async def find_forks(
@@ -117,12 +129,3 @@ async def find_forks(
     )
     found = ((fork, forked_from(lineage)) for fork, lineage in rows)
     return tuple((fork, origin[1]) for fork, origin in found if origin and origin[0] == run_id)
-
-
-def forked_from(lineage: Any) -> tuple[str, int | None] | None:
-    """The run, and its step, that a run was forked from; None if it was not."""
-    fork = lineage.get("fork") if isinstance(lineage, Mapping) else None
-    if not isinstance(fork, Mapping) or not isinstance(fork.get("run"), str):
-        return None
-    step = fork.get("step")
-    return fork["run"], step if _is_count(step) else None

@@ -80,3 +80,12 @@ def _kept(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
     return f"{text[: LONGEST - 80]}… sha256:{digest}"
+
+
+def forked_from(lineage: Any) -> tuple[str, int | None] | None:
+    """The run, and its step, that a run was forked from; None if it was not."""
+    fork = lineage.get("fork") if isinstance(lineage, Mapping) else None
+    if not isinstance(fork, Mapping) or not isinstance(fork.get("run"), str):
+        return None
+    step = fork.get("step")
+    return fork["run"], step if isinstance(step, int) else None

@@ -63,8 +63,8 @@ def test_a_run_is_shown_from_its_head_to_what_to_type_next(here: World, one: Fol
         ["optimizer.lr", "0.1", "typed"],
     ]
     heads, first = section(lines, "attempts")
-    assert heads == ["#", "host", "started", "took", "device", "memory", "ended"]
-    assert (first[:2], first[-1]) == (["1", "box"], "completed")
+    assert heads == ["#", "host", "started", "took", "device", "memory", "steps", "ended"]
+    assert (first[:2], first[-2:]) == (["1", "box"], ["0-3", "completed"])
     assert section(lines, "result") == [["accuracy", "0.9"]]
     assert section(lines, "metrics")[1] == ["loss", "1", "1", "@3", "3", "@1", "3"]
     assert section(lines, "loss")[-1] == ["step", "1", "3"]
