@@ -27,6 +27,8 @@ def records(path: Path) -> Iterator[Any]:
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)
+        if at + HEAD + length > len(data):
+            return  # its writer was killed
         whole += data[at + HEAD : at + HEAD + length]
         at += HEAD + length
         if kind in (1, 4):  # a whole record, or the last part of one
