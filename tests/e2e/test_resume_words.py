@@ -224,7 +224,7 @@ def test_the_fork_that_is_offered_makes_that_run(place: Place, arguments: tuple[
 def test_every_key_that_differs_is_named_and_offered(place: Place) -> None:
     tail = place.stopped()
     line = place.refused(
-        2, RUN, "resume=latest", "seed=3", "+env.size=7", "env=large", "task.turns=14"
+        2, RUN, "resume=latest", "seed=3", "env.size=7", "env=large", "task.turns=14"
     )
     for told in ("seed (0 -> 3)", "env.size (1 -> 7)", "task.turns (null -> 14)"):
         assert told in line
@@ -372,7 +372,7 @@ def test_code_that_cannot_be_compared_counts_as_changed(place: Place) -> None:
         ("fork {tail} task.rl=1", "task.rl: no such key; did you mean lr?"),
         ("fork {tail} debug=true", "debug: a debug run begins anew"),
         ("fork {tail} resume=latest", "resume: a fork is a new run"),
-        ("resume {tail} --takeover", "No such option: --takeover"),
+        ("resume {tail} --takeover", "No such option '--takeover'. Did you mean '--take-over'?"),
     ],
 )  # fmt: skip
 def test_bad_input_costs_a_line(place: Place, arguments: str, words: str) -> None:

@@ -118,9 +118,7 @@ def test_a_disk_that_fills_up(lab: Lab, disk: Path, capsys: pytest.CaptureFixtur
     assert "  turns            10" in ended.said  # the result is not lost to who looks
     assert "not written: the end of the log " in ended.said
     assert f"not written: cannot write {RunPaths(run).result} in " in ended.said
-    assert ended.said.splitlines()[-1] == (
-        f"next    python -m crown_exp run {disk}/store/runs/{run}   # again, from the start"
-    )
+    assert ended.said.splitlines()[-1] == f"next    crown-exp resume {run.partition('-')[2]}"
     assert "Traceback" not in ended.said
     assert ended.facts.result is None and not ended.facts.ends
     (segment,) = ended.segments

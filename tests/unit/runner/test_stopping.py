@@ -50,7 +50,7 @@ def test_a_turn_is_finished_first(
     (end,) = ended.facts.ends
     assert (end.exit_code, end.step, end.reason, end.error) == (code, 4, why, None)
     assert re.search(rf"{state} after 4 steps in 0:00, \d+ MB: {re.escape(why)}", ended.said)
-    assert "next    python -m crown_exp run " in ended.said
+    assert "next    crown-exp resume 000001" in ended.said
     assert "Traceback" not in ended.said
     said = capsys.readouterr().err
     assert "stopping at the end of this turn" in said
