@@ -8,6 +8,7 @@ from typing import Any
 
 from crown_exp.checkpoints.buffer import Buffer
 from crown_exp.checkpoints.layout import Layout, Placed, lay_out
+from crown_exp.checkpoints.moving import copy
 from crown_exp.checkpoints.skeleton import Taken, take_apart
 
 
@@ -74,14 +75,3 @@ def over(whole: Any, item: Placed) -> Any:
     return (
         flat.view(item.shape) if item.stride is None else flat.as_strided(item.shape, item.stride)
     )
-
-
-def copy(tensors: list[Any], places: list[Any], pinned: bool) -> None:
-    """Copy every tensor to its place, from whatever device, and wait until it is there."""
-    import torch
-
-    cuda = {item.device for item in tensors if item.device.type == "cuda"}
-    with torch.no_grad():
-        torch._foreach_copy_(places, tensors, non_blocking=pinned)
-    for device in cuda:
-        torch.cuda.synchronize(device)
