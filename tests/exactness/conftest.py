@@ -10,8 +10,9 @@ from tests.exactness.cases import Cases, Zygotes
 
 
 @pytest.fixture(scope="session")
-def zygotes() -> Iterator[Zygotes]:
-    found = Zygotes()
+def zygotes(request: pytest.FixtureRequest) -> Iterator[Zygotes]:
+    quick = request.config.getoption("-m") == "not full"  # each takes seconds to start
+    found = Zygotes(pairs=not quick)
     yield found
     found.close()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.exactness.cases import Straight, Zygotes
-from tests.exactness.runs import Recorded, outcome_of, resumed_events
+from tests.exactness.runs import Recorded, outcome_of
 from tests.exactness.zygote import Child
 
 AT_ONCE = 6
@@ -19,8 +19,7 @@ AT_ONCE = 6
 class Tally:
     """What was done to a case.
 
-    from_saved: attempts that went on from a checkpoint. steps_again: steps that had to be done again, as far as
-    the log knows of them. first: the first difference, in words.
+    from_saved: resumes of a run that had a checkpoint. first: the first difference, in words.
     """
 
     name: str
@@ -28,16 +27,12 @@ class Tally:
     kills: int = 0
     resumes: int = 0
     from_saved: int = 0
-    steps_again: int = 0
     differing_bits: int = 0
     first: str = ""
 
     def compare(self, run: Recorded, straight: Straight) -> None:
         """Hold a run that has ended against the one that nobody touched."""
         self.runs += 1
-        for event in resumed_events(run):
-            self.from_saved += event["checkpoint"] is not None
-            self.steps_again += event["lost"]
         found = outcome_of(run)
         self.differing_bits += straight.outcome.differing_bits(found)
         if not self.first and (how := straight.outcome.difference(found)):
@@ -45,7 +40,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count another's as well."""
-        for name in ("runs", "kills", "resumes", "from_saved", "steps_again", "differing_bits"):
+        for name in ("runs", "kills", "resumes", "from_saved", "differing_bits"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -65,6 +60,7 @@ def until_it_ends(
 ) -> int:  # fmt: skip
     """Start it again and again, kill it at most so often; how often it was."""
     for attempt in range(kills + 1):
+        tally.from_saved += run.has_checkpoint
         child = started(run, zygotes, straight.name, attempt)
         tally.resumes += attempt > 0
         code = child.wait(chance.uniform(0, straight.seconds)) if attempt < kills else child.wait()

@@ -20,6 +20,7 @@ from crown_exp.launch.session import open_session
 from crown_exp.launch.submit import Order
 from crown_exp.runner.process import importable
 from crown_exp.storage import Portal, open_blobs
+from crown_exp.storage.file import HIDDEN
 from crown_exp.tracking.replay import read_points
 from tests.exactness.zygote import Child, Zygote
 
@@ -81,9 +82,11 @@ class Recorded:
     def start(self, zygote: Zygote, *command: str, seams: Sequence[Any] = ()) -> Child:
         """A command in the run's project, with its store."""
         place = self.store.parent
-        number = len(list((place / "said").glob("*")))
+        out = place / "said" / f"{len(list((place / 'said').glob('*'))):03}.txt"
+        out.parent.mkdir(exist_ok=True)
+        out.touch()
         return zygote.start(
-            *command, cwd=self.root, out=place / "said" / f"{number:03}.txt", seams=seams,
+            *command, cwd=self.root, out=out, seams=seams,
             environment={
                 "CROWN_STORAGE__ROOT": str(self.store), "CROWN_HOME": str(place / "home"),
             },
@@ -94,6 +97,11 @@ class Recorded:
         found = sorted((self.folder / "attempts").glob("??????.json"))
         ends = [path.with_name(f"{path.stem}.end.json") for path in found]
         return [json.loads(end.read_text())["exit_code"] if end.exists() else -1 for end in ends]
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one that it can go on from."""
+        return any((self.folder / "checkpoints").glob("??????-????????????.json"))
 
     def said(self) -> str:
         """What all its processes printed."""
@@ -223,7 +231,7 @@ def files_of(folder: Path) -> dict[str, str]:
     """The digest of the newest file of each name that the task stored."""
     found: dict[str, str] = {}
     for path in sorted((folder / "files").rglob("*")):
-        if path.is_file():
+        if path.is_file() and not path.name.startswith(HIDDEN):  # litter of a killed write
             name = path.relative_to(folder / "files").as_posix().partition("/")[2]
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

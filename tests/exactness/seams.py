@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Seam = list[Any]
@@ -41,9 +42,14 @@ def at_call(target: str, nth: int = 1, number: int = signal.SIGKILL) -> Seam:
     return ["call", target, nth, int(number)]
 
 
-def at_time(target: str, moment: float) -> Seam:
-    """Wait until that moment (`time.time()`) when this is called: two that race begin at once."""
-    return ["time", target, moment]
+def meet(target: str, place: Path, count: int) -> Seam:
+    """Wait where this is called until so many processes have come to it: then they race."""
+    return ["meet", target, str(place), count]
+
+
+def wait_for(target: str, path: Path) -> Seam:
+    """Wait where this is called until there is a file."""
+    return ["wait for", target, str(path)]
 
 
 def in_step() -> Seam:
@@ -61,7 +67,8 @@ def place(seams: Sequence[Seam]) -> None:
     kinds: dict[str, Callable[..., None]] = {
         "event": place_event,
         "call": place_call,
-        "time": place_time,
+        "meet": place_meeting,
+        "wait for": place_wait,
         "in step": place_in_step,
         "without": leave_out,
     }
@@ -101,9 +108,28 @@ def place_call(target: str, nth: int, number: int) -> None:
     before(target, Countdown(nth, number))
 
 
-def place_time(target: str, moment: float) -> None:
-    """See at_time."""
-    before(target, lambda: time.sleep(max(0.0, moment - time.time())))
+def place_meeting(target: str, place: str, count: int) -> None:
+    """See meet."""
+    folder = Path(place)
+
+    def act() -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / str(os.getpid())).touch()
+        until(lambda: len(list(folder.iterdir())) >= count)
+
+    before(target, act)
+
+
+def place_wait(target: str, path: str) -> None:
+    """See wait_for."""
+    before(target, lambda: until(Path(path).exists))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def place_in_step() -> None:
