@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.test_init_wheel import Shell, environment, project, venv_bin, wheel  # noqa: F401
 from tests.exactness.runs import Recorded, outcome_of
 
-COMMAND = ("crown-exp", "+experiment=digits_cnn", "model=mine", "task.steps=2000", "tracker=none",
+COMMAND = ("crown-exp", "+experiment=digits_cnn", "model=mine", "task.steps=800", "tracker=none",
            "checkpoint.every='50 steps'", "device.threads=1", "device.kind=cpu")  # fmt: skip
 
 
