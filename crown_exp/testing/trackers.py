@@ -142,6 +142,20 @@ class TrackerContract:
         self.track(new_tracker, replace(run, attempt=2), second, (0, {"loss": 2.0}))
         self.check(run, [*first, *second])
 
+    def test_a_resumed_attempt_leaves_no_hole_and_loses_nothing(
+        self, new_tracker: Callable[[], Tracker], run: TrackedRun
+    ) -> None:
+        """It lives through steps again, with equal values; how often a tracker has those is its affair."""
+        points = [Point(step, 1.6e9 + step, {"loss": 1 / step}) for step in range(1, 11)]
+        self.track(new_tracker, run, points[:7], (75, None))
+        again = replace(run, attempt=2, resumed=4, earlier=lambda: points[:4])
+        self.track(new_tracker, again, points[4:], (0, None))
+        rows = self.arrived(run)
+        if rows is not None:
+            assert {step: values["loss"] for step, values in rows} == {
+                point.step: point.values["loss"] for point in points
+            }
+
     def test_it_takes_files(
         self, new_tracker: Callable[[], Tracker], run: TrackedRun, tmp_path: Path
     ) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from crown_exp.tracking import Point, TrackedRun
+from crown_exp.tracking.wandb import WandB
 from tests import wandb_files
 from tests.wandb_server import Server, wandb_server
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 RUN = "r261124-k7f3q2"
-STEPS = 2500
+STEPS = 1500
 
 ATTEMPT = """
 import sys, time
@@ -57,11 +59,11 @@ with Portal() as portal:
         log.put(step, {"loss": 1 / step})
         if step % 10 == 0:
             log.put(step, {"accuracy": step / 7})
-        if step % 100 == 0:
+        if step % 50 == 0:
             log.drain()
             saved.with_suffix(".new").write_text(str(step))
             saved.with_suffix(".new").replace(saved)
-        time.sleep(0.001)
+        time.sleep(0.003)
     log.put(steps, {"final": 1.0})
     log.close()
     feed.finish(0, None)
@@ -115,6 +117,12 @@ def descendants(pid: int) -> list[int]:
     return [*found, *(it for child in found for it in descendants(child))]
 
 
+def saved(root: Path) -> int:
+    """The step from which the next attempt goes on."""
+    path = root / "saved"
+    return int(path.read_text()) if path.exists() else 0
+
+
 def kill(process: subprocess.Popen[str], with_children: bool) -> None:
     """SIGKILL, for the processes of W&B as well or not: then they notice, and send what they have."""
     pids = [process.pid, *(descendants(process.pid) if with_children else [])]
@@ -135,7 +143,10 @@ def lived_through(root: Path, environment: dict[str, str], kills: int, seed: int
             cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         if attempt <= kills:
-            time.sleep(chance.uniform(1.0, 5.0))
+            step = (attempt - chance.random()) * STEPS / (kills + 1)
+            while saved(root) < step and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.3))
             kill(process, with_children=chance.random() < 0.7)
             continue
         said, _ = process.communicate(timeout=180)
@@ -156,6 +167,29 @@ def test_online_each_step_is_once_on_the_server(
 ) -> None:
     lived_through(tmp_path, environment, kills=2, seed=1)
     check(wandb_files.points(server.runs[RUN].history))
+
+
+def test_what_is_pushed_later_is_there_once_whatever_attempt_computed_it(
+    tmp_path: Path, server: Server, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "WANDB_BASE_URL", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.chdir(tmp_path)
+    run = TrackedRun(
+        id=RUN, name="killed", experiment=None, sweep=None, tags=(), user="me", config={},
+        attempt=1, home=tmp_path / "home",
+    )  # fmt: skip
+    tracked, pushed = WandB(), WandB()
+    tracked.start(run)
+    tracked.log([Point(step, 1.6e9, {"loss": 1 / step}) for step in range(1, 8)])
+    tracked.finish(75, None)
+    pushed.start(run)
+    assert pushed.resumed
+    pushed.hold(10)
+    pushed.catch_up([Point(step, 1.7e9, {"loss": 1 / step}) for step in range(1, 11)])
+    pushed.finish(0, None)
+    assert pushed.sent == 3
+    assert [step for step, _ in wandb_files.points(server.runs[RUN].history)] == [*range(1, 11)]
 
 
 @pytest.mark.full

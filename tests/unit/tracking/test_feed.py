@@ -206,3 +206,19 @@ def test_the_user_is_told_what_is_waited_for_and_may_give_up(
         "mine was not waited for; it is left out, and the run's own log has it all; "
         "to send it later: crown push r261124-k7f3q2",
     ]
+
+
+def test_what_a_tracker_says_of_points_is_shown_and_anything_else_it_returns_is_not(
+    said: list[str],
+) -> None:
+    class Saying(Kept):
+        def log(self, points: Sequence[Point]) -> Any:
+            return "it has other values" if points[0].step == 2 else 17
+
+    feed = Feed(Saying, "Saying", RUN, say=said.append)
+    feed.take(points(1))
+    feed.artifact(picture(1))
+    feed.take(points(2))
+    feed.finish(0, None)
+    assert not feed.out
+    assert said == ["Saying: it has other values"]

@@ -8,6 +8,7 @@ import importlib.machinery
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest
 
 from crown_exp.errors import CrownError, SettingsError
 from crown_exp.tracking import Artifact, Point, TrackedRun
+from crown_exp.tracking import wandb as wandb_module
 from crown_exp.tracking.wandb import WandB, take_listed
 from crown_exp.tracking.wandb_mode import chosen_mode, environment, has_key
 from tests import wandb_files
@@ -287,3 +289,81 @@ def test_a_home_that_cannot_be_written_costs_a_line(run: TrackedRun, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         WandB(mode="offline").start(replace(run, home=tmp_path / "file"))
+
+
+# --- attempts -------------------------------------------------------------------------------------
+
+
+def test_an_attempt_sends_what_is_not_there_and_says_once_where_values_differ(
+    run: TrackedRun,
+) -> None:
+    points = [Point(step, 1.6e9 + step, {"loss": 1 / step}) for step in range(1, 11)]
+    first = WandB(mode="offline")
+    first.start(run)
+    first.log([points[0], *points[3:7]])  # it died before it had sent two of them
+    first.finish(75, None)
+    second = WandB(mode="offline")
+    second.start(replace(run, attempt=2, resumed=4, earlier=lambda: points[:4]))
+    assert second.log(points[4:6]) is None
+    other = [point._replace(values={"loss": 0.0}) for point in points[6:]]
+    assert second.log(other) == (
+        "from step 7 on this attempt's values are not those of an earlier one, which W&B has and keeps; "
+        "the run's own log has this attempt's"
+    )
+    assert second.log([Point(7, 1.0, {"rate": 1.0})]) is None
+    second.finish(0, None)
+    one, two = (
+        [(step, [*values]) for step, values in wandb_files.points(wandb_files.history(path))]
+        for path in wandb_files.files(run.home, run.id)
+    )
+    assert [step for step, _ in one] == [1, 4, 5, 6, 7]
+    assert two == [(step, ["loss"]) for step in (2, 3, 8, 9, 10)] + [(7, ["rate"])]
+
+
+def test_a_picture_of_a_turn_that_is_lived_through_again_is_there_once(
+    run: TrackedRun, tmp_path: Path
+) -> None:
+    pytest.importorskip("PIL")
+    from crown_exp.testing.trackers import PIXEL
+
+    (tmp_path / "a.png").write_bytes(PIXEL)
+    for attempt, resumed in ((1, None), (2, 4)):
+        tracker = WandB(mode="offline")
+        tracker.start(replace(run, attempt=attempt, resumed=resumed))
+        for step in (5, 5 + attempt):
+            tracker.artifact(Artifact("samples.png", step, tmp_path / "a.png", "image"))
+        tracker.finish(0, None)
+    found = [
+        row["step"]
+        for path in wandb_files.files(run.home, run.id)
+        for row in wandb_files.history(path)
+    ]
+    assert found == [5, 6, 5 + 2]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from crown_exp.tracking.wandb import alone
+alone(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_two_processes_never_write_to_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "wandb/r1.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    monkeypatch.setattr(wandb_module, "ALONE_SECONDS", 0.3)
+    with pytest.raises(CrownError, match="another attempt of the run is still being sent"):
+        wandb_module.alone(lock)
+    holder.kill()
+    holder.communicate()
+    wandb_module.alone(lock)
