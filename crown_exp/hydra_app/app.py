@@ -161,7 +161,7 @@ class Command:
         cfg = self.hydra.compose_config(
             self.config_name, relax(self.one_job()), RunMode.RUN, with_log_configuration=True
         )
-        if cfg.get("resume") and cfg.hydra.runtime.choices["hydra/launcher"] != "crown":
+        if cfg.get("resume") and cfg.hydra.runtime.choices.get("hydra/launcher") != "crown":
             raise ConfigError.of("resume", "needs hydra/launcher=crown, the default")
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=self.config_name)

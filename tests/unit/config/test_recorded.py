@@ -12,6 +12,7 @@ from crown_exp.config.changes import changes_of, same
 from crown_exp.config.compose import new_loader
 from crown_exp.config.identity import deciding_differences
 from crown_exp.config.layers import conf_layers, layered
+from crown_exp.config.overrides import quoted_run, resumed_alone
 from crown_exp.config.project import find_project
 from crown_exp.config.recorded import overridden, typed_value
 from crown_exp.errors import ConfigError
@@ -150,3 +151,26 @@ def test_a_value_is_typed_so_that_it_is_read_again(value: Any) -> None:
     cfg = OmegaConf.create({"x": read.value()})
     found = OmegaConf.to_container(cfg, resolve=True)
     assert same(found, {"x": value}), typed_value(value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ([OK], None),
+        ([OK, "resume=k7f"], None),
+        (["task=mine", "resume=k7f"], None),
+        (["resume=null"], None),
+        (["~resume"], None),
+        (["resume=a,b"], None),
+        (["resume=k7f", "["], None),
+        (["resume=k7f"], ("k7f", [])),
+        (["seed=3", "+resume=r261122-k7f", "env=small"], ("r261122-k7f", ["seed=3", "env=small"])),
+        (["resume=234567"], ("234567", [])),
+        (["resume=2e3456"], ("2e3456", [])),
+    ],
+)
+def test_a_run_to_go_on_with_and_nothing_else_chosen(
+    project: Any, typed: list[str], expected: tuple[str, list[str]] | None
+) -> None:
+    with layered(conf_layers(find_project(project.root))):
+        assert resumed_alone(new_loader(), list(map(quoted_run, typed))) == expected
