@@ -37,6 +37,9 @@ def test_numbers_are_read_back(number: int) -> None:
     assert P.attempt_number(P.attempt(number)) == number
     assert P.end_number(P.end(number)) == number
     assert P.segment_number(P.segment(number, 8)) == (number, 8)
+    for step in (0, 7, 10**12):
+        assert P.checkpoint_number(P.checkpoint(number, step)) == (number, step)
+        assert P.damaged_number(P.damaged(number, step)) == (number, step)
 
 
 def test_prefixes_hold_what_they_say() -> None:
@@ -59,6 +62,9 @@ def test_what_is_something_else_has_no_number() -> None:
     for path in (P.attempt(1), other.end(1), P.root):
         assert P.end_number(path) is None
     assert P.segment_number(f"{P.log}latest.seg") is None
+    for path in (P.damaged(1, 2), other.checkpoint(1, 2), f"{P.checkpoint(1, 2)}~", P.pack("ab")):
+        assert P.checkpoint_number(path) is None
+    assert P.damaged_number(P.checkpoint(1, 2)) is None
 
 
 @pytest.mark.parametrize("run_id", ["", ".", "..", "a/b", "../x", "a b", "-x", "r1\n", "ä"])

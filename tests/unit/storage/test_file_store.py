@@ -1,9 +1,11 @@
 """What a store of files adds to the contract: its files, its litter, its error messages."""
 
+import errno
 import os
 import shutil
 import stat
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,3 +207,40 @@ def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(StoreError, match="leads nowhere"):
         FileStore(tmp_path / "a")
+
+
+async def test_a_copy_is_one_file_until_either_is_replaced(store: FileStore) -> None:
+    await store.put("a/pack", b"1" * 100)
+    await store.copy("a/pack", "b/pack")
+    assert store.local_path("a/pack").samefile(store.local_path("b/pack"))
+    await store.put("b/pack", b"2")
+    assert await store.get("a/pack") == b"1" * 100
+    assert names(store) == ["a", "b", "pack", "pack"]
+
+
+async def test_a_copy_where_links_lead_nowhere(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    await store.put("a", b"1" * 3_000_000)
+    monkeypatch.setattr("os.link", refuse)
+    await store.copy("a", "b")
+    assert await store.get("b") == b"1" * 3_000_000
+    assert not store.local_path("a").samefile(store.local_path("b"))
+    assert names(store) == ["a", "b"]
+
+
+async def test_memory_is_written_and_read_where_it_lies(store: FileStore) -> None:
+    """Nothing of a pack's size is allocated on the way."""
+    memory = bytearray(32_000_000)
+    await store.put("warm", b"")
+    tracemalloc.start()
+    try:
+        await store.put("pack", memoryview(memory)[:-1])
+        await store.get_into("pack", memoryview(memory)[1:])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000_000

@@ -68,3 +68,30 @@ def test_only_within_its_block() -> None:
             portal.call(blobs.now)
         with pytest.raises(RuntimeError, match="within its `with` block"):
             portal.call(blobs.now)
+
+
+def test_work_behind_the_caller() -> None:
+    async def later(gate: asyncio.Event, *, name: str) -> str:
+        await gate.wait()
+        if not name:
+            raise StoreError("no name")
+        return name
+
+    async def new() -> asyncio.Event:
+        return asyncio.Event()
+
+    async def opened(gate: asyncio.Event) -> None:
+        gate.set()
+
+    with Portal() as portal:
+        gate = portal.call(new)
+        good, bad = portal.start(later, gate, name="a"), portal.start(later, gate, name="")
+        assert not good.done()
+        portal.call(opened, gate)
+        assert good.result(60) == "a"
+        with pytest.raises(StoreError, match="no name"):
+            bad.result(60)
+        last = portal.start(later, gate, name="z")
+    assert last.result(0) == "z"  # the end of the block waited for it
+    with pytest.raises(RuntimeError, match="within its `with` block"):
+        portal.start(later, gate, name="")
