@@ -19,7 +19,8 @@ else:
 def main() -> "NoReturn":
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGINT, leave)
-    signal.signal(signal.SIGTERM, leave)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # as we start runs
     open_streams()
     code = flushed(guarded(sys.argv[1:]))
@@ -28,7 +29,7 @@ def main() -> "NoReturn":
 
 
 def leave(number: int, frame: object) -> "NoReturn":
-    """Ctrl-C (or SIGTERM) while no run is going on, which would see to its end: nothing needs an end.
+    """A stop signal while no run is going on, which would see to its end: nothing needs an end.
 
     As an exception it would turn up anywhere: in an import, which may make another error of it, in a
     finalizer, which prints it, in Python's own `exec`, after which the process ends by the signal.

@@ -115,10 +115,11 @@ def _speak(pipe: Connection, outbox: SimpleQueue[Any]) -> None:
 def _outlive_stop_signals() -> None:
     """Terminals, Slurm and others signal every process of a job; the run still ends its turn.
 
-    Ctrl-C is the run's alone. The first SIGTERM leaves the run a minute, a second one ends the worker
-    at once; a worker whose run is gone ends by itself.
+    Ctrl-C and what Slurm sends are the run's alone. The first SIGTERM leaves the run a minute, a second one
+    ends the worker at once; a worker whose run is gone ends by itself.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from crown_exp.config.project import Project
 from crown_exp.errors import ConfigError
 from crown_exp.folder.records import SweepPlace
+from crown_exp.launch.signals import SIGNALS
 from crown_exp.outcome import STOPS, ExitCode
 
 
@@ -84,15 +85,12 @@ class Invocation:
     def attending(self) -> Iterator[None]:
         """While runs have processes of their own: Ctrl-C reaches those by itself and is only noted here.
 
-        SIGTERM, which is sent to one process, is passed on to `child`.
+        SIGTERM (or SIGUSR1, SIGUSR2), which is sent to one process, is passed on to `child`.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, self.note),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self.note),
-        }
+        before = {number: signal.signal(number, self.note) for number in SIGNALS}
         try:
             yield
         finally:
@@ -110,7 +108,7 @@ class Invocation:
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler of `attending`."""
-        terminated = number == signal.SIGTERM
+        terminated = number != signal.SIGINT
         self.asked = self.asked or (ExitCode.PREEMPTED if terminated else ExitCode.INTERRUPTED)
         if terminated and self.child:
             self.child.terminate()

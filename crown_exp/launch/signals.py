@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM around the making of a run: its folder is whole or not there, and its id is told.
+"""Stop signals around the making of a run: its folder is whole or not there, and its id is told.
 
 Whoever handled them before does so at the end; nothing here decides what a signal means.
 """
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 Handler = Callable[[int, FrameType | None], Any]
 

@@ -29,6 +29,7 @@ from crown_exp.folder import (
 )
 from crown_exp.folder.records import CodeHash
 from crown_exp.outcome import FINAL, ExitCode
+from crown_exp.runner.boundary import Visit
 from crown_exp.runner.call import Call
 from crown_exp.runner.device import DeviceOnDemand
 from crown_exp.runner.earlier import (
@@ -72,6 +73,7 @@ class Options(TypedDict, total=False):
     beat_seconds: float
     changes: Mapping[str, Any]
     counting: bool
+    visit: Visit | None
 
 
 def run_attempt(
@@ -85,10 +87,10 @@ def run_attempt(
     take the attempt: in these cases it did not begin.
     """
     paths = RunPaths(run_id)
-    stored = read_config(portal.call(blobs.get, paths.config), paths.config)
     parts = 0
     while True:
         facts = portal.call(read_facts, blobs, run_id)
+        stored = read_config(portal.call(blobs.get, paths.config), paths.config)
         changes = merged(changes_of(facts), options.get("changes", {}))
         given: Options = {**options, "changes": changes}
         attempt = Attempt(portal, blobs, facts, paths, applied(stored, changes), **given)
@@ -131,7 +133,7 @@ class Attempt:
     job: the executor's id of the job this process is. take_over: end a living holder's turn to write.
     database: the URL of the registry that is to know of it; None: none is.
     beat_seconds: how often it shows that it lives. changes: what resumes changed of the recorded config.
-    counting: whether ends without progress are counted, of which there may be three.
+    counting: whether ends without progress are counted, of which there may be three. visit: as Boundary.
     """
 
     portal: Portal
@@ -149,6 +151,7 @@ class Attempt:
     beat_seconds: float = BEAT_SECONDS
     changes: Mapping[str, Any] = field(default_factory=dict)
     counting: bool = False
+    visit: Visit | None = None
     stop: StopRequest = field(default_factory=StopRequest)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,10 @@ from crown_exp.runner.divergence import FiniteWatch
 from crown_exp.runner.keeping import Keeping
 from crown_exp.runner.run_state import Mark, RunState
 from crown_exp.runner.stopping import StopRequest
+from crown_exp.tracking import Loop
+
+Visit = Callable[[Loop, Iterator[Any]], Iterator[Any]]
+"""Comes between a loop and what it goes over: to look at an item, to stop at one."""
 
 if TYPE_CHECKING:
     from crown_exp.runner.limits import Limits
@@ -24,8 +28,8 @@ class Boundary:
     """What `loop.turns` calls, for all loops of a run.
 
     left: called when a loop is left. evaluates: whether the turn that comes begins with an evaluation.
-    resuming: what is still to be put back. marked: the state before a turn that begins with an evaluation.
-    place: where the loop's source stood before an item was fetched.
+    resuming: what is still to be put back. visit: looks at what the loops go over. marked: the state before a
+    turn that begins with an evaluation. place: where the loop's source stood before an item was fetched.
     """
 
     state: RunState
@@ -36,12 +40,18 @@ class Boundary:
     left: Callable[[], None]
     evaluates: Callable[[], bool]
     resuming: Resuming | None = None
+    visit: Visit | None = None
     rehearsal: Rehearsal | None = None
     marked: Mark | None = None
     place: Any = None
 
     def __post_init__(self) -> None:
         self.stop.now = self.is_whole
+
+    def items(self, items: Iterator[Any]) -> Iterator[Any]:
+        """What the loop goes over, or what a visitor makes of it."""
+        loop = self.state.loop
+        return self.visit(loop, items) if self.visit is not None and loop is not None else items
 
     def first(self) -> None:
         """Put back what was restored; of a new run, see that all can be stored before work is done for it."""
@@ -59,7 +69,7 @@ class Boundary:
         self.place = place
 
     def boundary(self) -> None:
-        """Stop if that was asked for; save if it is due. Raises Stopped, and TaskError for what has no state."""
+        """Stop if that was asked for; save if it is due. Raises Stopped, or TaskError."""
         state = self.state
         self.marked = None
         if self.rehearsal is not None and state.loop and state.source:

@@ -80,6 +80,7 @@ class Call:
     def carry_out(self, task: Callable[..., Any] | Exception) -> Carried:
         """Call the task and say how it ended, whatever it did."""
         self.device.on_choice(self.chosen)
+        self.stop.delayed = lambda: self.log.event("stopping", why=self.stop.why)
         ending = self.call(task)
         self.settle()
         choice = self.device.choice
@@ -117,7 +118,7 @@ class Call:
             return self.ended(error)
 
     def restored(self) -> Restored | None:
-        """The state to go on from. Raises Damaged, NewerFormat or StoreError if there is one that cannot be used."""
+        """The state to go on from. Raises Damaged, NewerFormat or StoreError if none can be used."""
         choice = self.device.choice
         self.checkpoints = Checkpoints(
             self.portal, self.blobs, self.paths, self.record.attempt,
@@ -153,7 +154,7 @@ class Call:
             folder=of.local(of.paths.root), precision=self.device.ask, log=self.log,
             console=of.report.console, stop=self.stop, artifacts=self.artifacts, parts=of.parts,
             keeping=self.keeping, limits=Limits(limits["attempt"], limits["run"], spent, of.clock),
-            resuming=resuming,
+            resuming=resuming, visit=of.visit,
         )  # fmt: skip
 
     def tell_of_resuming(self, restored: Restored | None, step: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crown_exp.config.units import Interval, parse_interval
 from crown_exp.errors import TaskError
-from crown_exp.runner.boundary import Boundary
+from crown_exp.runner.boundary import Boundary, Visit
 from crown_exp.runner.build import build
 from crown_exp.runner.divergence import GRADIENT, LOSS, FiniteWatch
 from crown_exp.runner.handle import Config, handle
@@ -70,6 +70,7 @@ class Run:
         keeping: Keeping,
         limits: Limits,
         resuming: Resuming | None = None,
+        visit: Visit | None = None,
     ) -> None:
         self.id, self.name, self.config = id, name, config
         self.attempt, self.folder, self.resumed = attempt, folder, resuming is not None
@@ -88,7 +89,7 @@ class Run:
         self._watch = FiniteWatch(self._state.tracked)
         self._keeping = keeping
         self._boundary = Boundary(
-            self._state, keeping, stop, limits, self._watch, self._loop_left, self._evaluates, resuming,
+            self._state, keeping, stop, limits, self._watch, self._loop_left, self._evaluates, resuming, visit,
             rehearsal_of(self._state.tracked) if config["debug"] else None,
         )  # fmt: skip
 
@@ -197,6 +198,10 @@ class Run:
         NotResumable if what was saved under the name is of another shape.
         """
         for name, value in objects.items():
+            if isinstance(value, Path) and self.folder.is_relative_to(value.absolute()):
+                raise TaskError(
+                    f"run.track: {name} holds the run's own folder; track a folder beside it"
+                )
             self._state.track(name, value)
             if self._boundary.resuming is not None:
                 self._boundary.resuming.one(name, self._state)

@@ -17,6 +17,9 @@ END = object()
 class Seam(Protocol):
     """What is done where the state of a run is whole."""
 
+    def items(self, items: Iterator[Any]) -> Iterator[Any]:
+        """What the loop goes over, or what a visitor makes of it."""
+
     def first(self) -> None:
         """Before the first turn: what was restored is put back."""
 
@@ -47,7 +50,7 @@ def turns(
     console.begin(loop)
     loop.in_turn = True
     try:
-        items = source.items(loop.done)
+        items = seam.items(source.items(loop.done))
         seam.first()
         quiet, keeps = source.quiet, source.ours
         while loop.done != loop.total:
@@ -66,10 +69,12 @@ def turns(
             seam.boundary()
             if console.due:
                 console.draw()
+        stop.in_turn = True  # until the state in which it ends is saved
+        seam.ended()
     except GeneratorExit:
         loop.broken = True
         raise
     finally:
         loop.in_turn = stop.in_turn = False
         seam.left()
-    seam.ended()
+    stop.raise_if_asked()

@@ -56,6 +56,8 @@ class Resuming:
             )
             return
         given(where, value, copied(saved))
+        if left := getattr(value, "left", ""):
+            self.say(left)
 
     def refuse_misfits(self, name: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Raises NotResumable, which names the tensors, if a module is not what was saved."""

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from crown_exp.checkpoints.tree import copied, is_tensor
 from crown_exp.errors import TaskError
 from crown_exp.runner import random_state
-from crown_exp.runner.state_of import taken
 from crown_exp.runner.source import Source
+from crown_exp.runner.state_of import taken
 from crown_exp.runner.trackable import trackable
 from crown_exp.tracking import Loop
 

@@ -45,7 +45,8 @@ class StopRequest:
 
     code, why: of the stop; None and "" if none was asked for. raised: whether the task was told. at_once:
     whether a second signal came, from who does not want to wait. times: how often Ctrl-C or SIGTERM came.
-    now: called by the signal handler in a turn, so it must be quick and take no lock.
+    now: called by the signal handler in a turn, so it must be quick and take no lock. delayed: likewise, when
+    the stop waits for the end of the turn.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class StopRequest:
         self.signalled = self.at_once = False
         self.times = 0
         self.now: Callable[[], bool] = never
+        self.delayed: Callable[[], Any] = never
         self.pid = os.getpid()
 
     def ask(self, code: ExitCode, why: str) -> None:
@@ -91,6 +93,7 @@ class StopRequest:
             return
         if self.at_once or not self.in_turn or self.now():
             self.raise_if_asked()
+        self.delayed()
         tell_of_delay(CODES[sent])
 
 
