@@ -141,7 +141,7 @@ class Checkpoints:
 
     def _room(self, size: int) -> memoryview:
         self.camera.forget()
-        self.buffer.ready(size)
+        self.buffer.ready(size, to_save=False)
         return self.buffer.bytes(size)
 
     async def _save(

@@ -43,7 +43,7 @@ class Camera:
         if layout == self.layout:
             return
         self.forget()
-        self.buffer.ready(layout.bytes)
+        self.buffer.ready(layout.bytes, to_save=True)
         self.buffer.keep_from_children()
         whole = self.buffer.tensor()
         for start, end in gaps(layout):
