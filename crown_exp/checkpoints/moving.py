@@ -1,7 +1,7 @@
 """Tensors copied to their places in host memory.
 
 Between pieces of host memory the bytes are moved as they are, by a few threads of our own: torch's copy splits
-every tensor over all its threads and waits for each, which on a busy machine takes ten times a memcpy.
+every tensor over all its threads and waits for each, which on a busy machine takes several times a memcpy.
 """
 
 from __future__ import annotations
