@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from crown_exp.checkpoints.base import Best, Keep, Saved, Unsaved, parse_best
+from crown_exp.checkpoints.base import Best, Keep, Saved, Unsaved
 from crown_exp.checkpoints.cadence import Cadence
 from crown_exp.checkpoints.checkpoints import Checkpoints
-from crown_exp.config.units import parse_interval
+from crown_exp.config.units import parse_best, parse_interval
 from crown_exp.errors import Superseded
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.stopping import StopRequest
@@ -25,7 +25,7 @@ def keep_of(wish: Mapping[str, Any]) -> Keep:
     return Keep(
         last=wish["keep_last"],
         every=parse_interval(every, "checkpoint.keep_every").steps if every else None,
-        best=parse_best(best, "checkpoint.keep_best") if best else None,
+        best=Best(*parse_best(best, "checkpoint.keep_best")) if best else None,
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from anyio import to_thread
-
 from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder import RunPaths, Segment, SegmentHeader, decode_segment
 from crown_exp.folder.segment import RESUMED, Record
@@ -53,6 +51,8 @@ async def earlier_points(blobs: BlobStore, run_id: str, attempt: int, resumed: i
 
 async def _read_segment(blobs: BlobStore, path: str, expected: SegmentHeader) -> Segment:
     """A whole segment. Raises CrownError for what is none, or not this one."""
+    from anyio import to_thread
+
     data = await blobs.get(path)
     try:
         found = await to_thread.run_sync(decode_segment, data, path)

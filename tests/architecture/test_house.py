@@ -113,7 +113,6 @@ def test_the_tree_of_errors_is_as_it_is_drawn() -> None:
 
 
 def test_every_exit_code_that_ends_a_run_has_a_state() -> None:
-    ends_no_run = {ExitCode.USAGE, ExitCode.SUPERSEDED}
-    assert set(STATE_OF_EXIT) == set(ExitCode) - ends_no_run
+    assert set(STATE_OF_EXIT) == set(ExitCode) - {ExitCode.SUPERSEDED}
     assert {STATE_OF_EXIT[code] for code in STOPS}.isdisjoint(FINAL)
     assert STATE_OF_EXIT[ExitCode.INTERRUPTED] is State.STOPPED
