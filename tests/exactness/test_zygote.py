@@ -28,6 +28,7 @@ def test_a_child_comes_to_the_bits_of_a_process_of_its_own(cases: Cases, tmp_pat
     assert straight.outcome.difference(outcome_of(run)) == ""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_hash_seed_of_a_zygote_decides_nothing(
     cases: Cases, zygotes: Zygotes, tmp_path: Path, number: int
