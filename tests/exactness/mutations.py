@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from crown_exp.runner.resuming import Resuming
-
 from crown_exp.runner import random_state
+from crown_exp.runner.resuming import Resuming
 
 TRACKED = ("net", "ema", "opt", "schedule", "chances", "dice", "rolls", "state(best, seen)")
 """What tests/exactness/tasks.py tracks."""
