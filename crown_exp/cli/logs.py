@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 TIME = 9
 LONGEST_SECONDS = 1e9
+NOTHING = (None, "", [], {})
+"""Values of an event that tell nothing: no checkpoint, none damaged."""
 
 
 @click.command(name="logs")
@@ -178,7 +180,8 @@ def told(item: Item, started: float | None, width: int) -> list[str]:
         return folded([began(item)], "", width)
     if item.kind == "ended":
         return [*folded([ended(item)], since, width), *traceback_of(item, width)]
-    return folded([plain(item.kind), *pairs(item.data)], since, width)
+    said = {name: value for name, value in item.data.items() if value not in NOTHING}
+    return folded([plain(item.kind), *pairs(said)], since, width)
 
 
 def pairs(data: Mapping[str, Any]) -> Iterator[str]:

@@ -219,3 +219,18 @@ def test_it_is_the_same_in_an_index_that_is_made_anew(here: World, one: Folder) 
     here.out("reindex")
     assert here.json("show", "aaa") == before
     assert before["attempts"][1]["changes"] == {"a": 1}
+
+
+def test_the_log_tells_of_a_resume_without_what_there_was_not(here: World, one: Folder) -> None:
+    begin(here, one, 2, [resumed(60, 15)])
+    (line,) = [line for line in here.out("logs", "aaa") if "resumed" in line]
+    words = line.split()
+    assert words[words.index("resumed") :] == [
+        "resumed",
+        "step",
+        "60",
+        "lost",
+        "15",
+        "checkpoint",
+        "000001-000000000060",
+    ]
