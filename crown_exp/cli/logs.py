@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 TIME = 9
 LONGEST_SECONDS = 1e9
-NOTHING = (None, "", [], {})
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 """Values of an event that tell nothing: no checkpoint, none damaged."""
 
 
