@@ -12,7 +12,6 @@ from crown_exp.checkpoints.base import (
     Saved,
     Superseded,
     Unsaved,
-    parse_best,
 )
 from crown_exp.checkpoints.cadence import Cadence
 
@@ -25,5 +24,4 @@ __all__ = [
     "Saved",
     "Superseded",
     "Unsaved",
-    "parse_best",
 ]

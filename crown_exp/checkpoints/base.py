@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-from crown_exp.errors import ConfigError
 
 PARALLEL = 4
 """How many packs are hashed, written or read at once."""
@@ -20,15 +17,6 @@ class Best:
 
     metric: str
     greatest: bool
-
-
-def parse_best(text: str, where: str) -> Best:
-    """`max test_accuracy` or `min loss`. Raises ConfigError naming `where` for anything else."""
-    match = re.fullmatch(r"\s*(max|min)\s+(\S+)\s*", text)
-    if match is None:
-        expected = "expected something like 'max accuracy' or 'min loss'"
-        raise ConfigError.of(where, f"{expected}, got {text!r}")
-    return Best(match[2], greatest=match[1] == "max")
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Artifacts:
         self.failing = False
         self.step, self.names, self.said = -1, set[str](), set[str]()
         self.stored: dict[str, str] | None = None  # the newest path by name, once asked for
+        self.up_to = 0  # the turn from which the attempt goes on: what came later is done again
 
     # --- the task's side ------------------------------------------------------------------------------
 
@@ -80,13 +81,15 @@ class Artifacts:
             self.tell(Artifact(name, step, local, kind_of(name)))
 
     def kept(self, name: str) -> Path | None:
-        """Where the newest file of a name lies on this machine, of any attempt; None if there is none.
+        """Where the newest file of a name lies on this machine; None if there is none.
 
-        Raises StoreError if the store cannot be read.
+        Of earlier attempts, what was stored after the state that this one goes on from is done again, and is
+        not there. Raises StoreError if the store cannot be read.
         """
         if self.stored is None:
             entries = self.portal.call(self.blobs.list, self.paths.files)
-            newest_last = sorted((entry.path for entry in entries), key=self.step_of)
+            before = [it.path for it in entries if self.step_of(it.path) <= self.up_to]
+            newest_last = sorted(before, key=self.step_of)
             self.stored = {self.name_of(path): path for path in newest_last}
         path = self.stored.get(name)
         if path is None:

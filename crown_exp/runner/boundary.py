@@ -59,10 +59,10 @@ class Boundary:
         if resuming is not None:
             resuming.all(self.state)
         elif self.state.step == self.keeping.step:
-            for part, tree in self.state.take().items():
-                flatten(tree, part) if part != "tracked" else [
-                    flatten(it, at) for at, it in tree.items()
-                ]
+            for name, tree in self.state.take()["tracked"].items():
+                flatten(tree, name)
+        self.look_at_limits()
+        self.stop.raise_if_asked()
 
     def fetching(self, place: Any) -> None:
         """An item is about to be fetched."""
@@ -74,8 +74,7 @@ class Boundary:
         self.marked = None
         if self.rehearsal is not None and state.loop and state.source:
             self.rehearsal.boundary(state.loop, state.source.given)
-        if (due := self.limits.due()) is not None:
-            self.stop.ask(*due)
+        self.look_at_limits()
         if self.keeping.is_due(state.step):
             self.watch.read()
             self.save()
@@ -83,6 +82,11 @@ class Boundary:
             self.end_here(None)
         if self.evaluates():
             self.marked = state.mark()
+
+    def look_at_limits(self) -> None:
+        """Ask for a stop if time is up."""
+        if (due := self.limits.due()) is not None:
+            self.stop.ask(*due)
 
     def interrupted(self) -> None:
         """A stop came while an item was fetched: nothing but the source has moved."""

@@ -13,6 +13,7 @@ from crown_exp.devices import Choice
 from crown_exp.devices.memory import peak_memory
 from crown_exp.errors import StoreError, TaskError
 from crown_exp.folder import AttemptRecord
+from crown_exp.folder.records import Damaged
 from crown_exp.folder.segment import RESUMED
 from crown_exp.outcome import ExitCode
 from crown_exp.runner import earlier
@@ -125,8 +126,17 @@ class Call:
             keep=keep_of(self.of.config["checkpoint"]), before_commit=self.make_log_durable,
             pin=choice is not None and choice.device.startswith("cuda"),
         )  # fmt: skip
-        first = self.record.attempt == 1 and self.of.record.lineage is None
-        return None if first else self.checkpoints.restore()
+        if self.record.attempt == 1 and self.of.record.lineage is None:
+            return None
+        restored = self.checkpoints.restore()
+        if restored is None and (
+            step := self.portal.call(earlier.saved_up_to, self.blobs, self.of.facts)
+        ):
+            raise Damaged(
+                f"{self.paths.root}: was saved after step {step}, and none of its checkpoints is there any "
+                "more; nothing was changed: put the folder checkpoints back, or start a new run"
+            )
+        return restored
 
     def prepared(self, restored: Restored | None) -> Run:
         """What the task is handed, once it is told and logged from where it goes on."""
@@ -135,6 +145,7 @@ class Call:
         if number > 1 or restored:
             self.tell_of_resuming(restored, step)
         again = step if number > 1 else None
+        self.artifacts.up_to = step
         points = partial(
             self.portal.call, earlier_points, self.blobs, self.record.run, number, step
         )

@@ -388,7 +388,8 @@ class Run:
     def kept(self, name: str) -> Path | None:
         """The newest file that this run stored under a name, in this attempt or an earlier one; None if none.
 
-        A path on this machine, to be read: a pipeline that goes on skips what it has stored already.
+        What an earlier attempt stored after the state that this one goes on from will be done again, and is
+        none. A path on this machine, to be read: a pipeline that goes on skips what it has stored already.
         """
         return self._artifacts.kept(name)
 

@@ -117,6 +117,33 @@ def not_bit_comparable(changed: Mapping[str, list[Any]], step: int) -> str:
     return f"not bit-comparable from step {step} on: {how}"
 
 
+# --- what was saved -----------------------------------------------------------------------------------
+
+
+async def saved_up_to(blobs: BlobStore, facts: Facts) -> int | None:
+    """The step of the newest checkpoint that earlier attempts tell of; None if they tell of none."""
+    known = [end.saved for end in facts.ends if end.saved is not None]
+    paths = RunPaths(facts.run.id)
+    for entry in await blobs.list(paths.log):
+        if place := paths.segment_number(entry.path):
+            known += _saves(await blobs.get(entry.path), encode_header(facts.run.id, *place))
+    return max(known, default=None)
+
+
+def _saves(data: bytes, header: bytes) -> list[int]:
+    if not data.startswith(header):
+        return []
+    file = io.BytesIO(data)
+    file.seek(len(header))
+    return [
+        record[3]["step"]
+        for _, payload in frames(file, len(header), len(data))
+        if b'"saved"' in payload
+        for record in json.loads(payload)
+        if record[0] == "e" and record[2] == "saved"
+    ]
+
+
 # --- steps lost ---------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crown_exp.errors import CrownError, NotResumable, Stopped
-from crown_exp.folder.records import Failure
+from crown_exp.folder.records import Failure, NewerFormat
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.parts import Parts, in_parts
 from crown_exp.runner.task import storable
@@ -20,6 +20,9 @@ from crown_exp.runner.tracebacks import (
 )
 
 KEPT_CHARACTERS = 4_000
+
+REFUSALS = (NotResumable, NewerFormat)
+"""Errors of who resumed a run, not of its task: it stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def ended_by(error: BaseException, step: int) -> Ending:
     code, line, told = ExitCode.RAISED, last_line(error), trace
     if isinstance(error, CrownError):
         code = ExitCode(error.exit_code)
-        if code is ExitCode.USAGE and not isinstance(error, NotResumable):  # a task that ran
+        if code is ExitCode.USAGE and not isinstance(error, REFUSALS):  # a task that ran
             code = ExitCode.RAISED
         line, told = str(error), "\n".join(filter(None, [str(error), last_place(error)]))
     elif is_out_of_memory(error):

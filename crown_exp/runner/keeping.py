@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from crown_exp.checkpoints.base import Best, Keep, Saved, Unsaved
+from crown_exp.checkpoints.base import Best, Keep, Saved, Superseded, Unsaved
 from crown_exp.checkpoints.cadence import Cadence
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.config.units import parse_best, parse_interval
-from crown_exp.errors import Superseded
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.tracking.run_log import RunLog, to_stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 OURS = str(Path(__file__).resolve().parents[1])
 IMPORTING = (importlib.__file__, "<frozen ")
+FUTURES = str(Path(importlib.__file__).parents[1] / "concurrent" / "futures")
 KEPT_CHARACTERS = 16_000
 """The end of a traceback is kept: deep recursion makes megabytes."""
 
@@ -66,12 +67,17 @@ def words_of(error: BaseException) -> str:
 def last_place(error: BaseException) -> str:
     """The innermost line of the user's own code that an error passed through; "" if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if not is_ours(frame.filename)]
+    outside = [frame for frame in frames if not is_ours(frame.filename) and not is_portal(frame)]
     if not outside:
         return ""
     own = [frame for frame in outside if "site-packages" not in frame.filename]
     frame = (own or outside)[-1]
     return f"  at {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
+
+
+def is_portal(frame: traceback.FrameSummary) -> bool:
+    """Whether a frame hands an error on from another thread, or from an event loop."""
+    return frame.filename.startswith(FUTURES) or "/anyio/" in frame.filename
 
 
 def is_ours(filename: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crown_exp.checkpoints import Best, Cadence, parse_best
+from crown_exp.checkpoints import Cadence
 from crown_exp.errors import ConfigError
 
 
@@ -40,14 +40,3 @@ def test_anything_else_is_refused(text: str) -> None:
         ConfigError, match=r"checkpoint\.every: expected something like '500 steps'"
     ):
         Cadence(text)
-
-
-def test_the_best_by_a_metric() -> None:
-    assert parse_best("max test_accuracy", "x") == Best("test_accuracy", greatest=True)
-    assert parse_best("  min  loss/total ", "x") == Best("loss/total", greatest=False)
-
-
-@pytest.mark.parametrize("text", ["", "loss", "least loss", "min", "min a b", "minloss"])
-def test_no_best(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"checkpoint\.keep_best: expected .* got"):
-        parse_best(text, "checkpoint.keep_best")

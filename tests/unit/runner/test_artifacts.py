@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,6 +268,7 @@ def test_the_next_attempt_finds_it_on_its_machine(
     assert not first.finish()
     first.clear()
     second = Desk(portal, blobs, tmp_path / "elsewhere")
+    second.artifacts.up_to = 1_000_000  # the turn that it goes on from
     found = second.artifacts.kept("a.txt")
     assert found is not None and found.read_text() == "new"
     second.artifacts.clear()
@@ -273,7 +276,9 @@ def test_the_next_attempt_finds_it_on_its_machine(
     assert second.stored().keys() == {"999999/a.txt", "1000000/a.txt"}
 
 
-def test_a_task_goes_on_after_what_it_stored(lab: Lab) -> None:
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_task_goes_on_after_what_it_stored(lab: Lab, saved: bool) -> None:
+    """What was stored after the state that it goes on from is made again, and logged again with it."""
     made = []
 
     def task(run: Run) -> None:
@@ -281,13 +286,17 @@ def test_a_task_goes_on_after_what_it_stored(lab: Lab) -> None:
             if run.kept(f"{shard}.txt") is None:
                 made.append(shard)
                 run.artifact(f"{shard}.txt", f"shard {shard}")
+                run.log(shard=shard)
                 if shard == 1 and run.attempt == 1:
-                    raise KeyboardInterrupt
+                    if not saved:
+                        raise KeyboardInterrupt
+                    os.kill(os.getpid(), signal.SIGINT)
 
     run = lab.make(task)
     assert lab.attempt(run).code == 130
-    assert lab.attempt(run).code == 0
-    assert made == [0, 1, 2]
+    again = lab.attempt(run)
+    assert again.code == 0
+    assert made == ([0, 1, 2] if saved else [0, 1, 0, 1, 2])
 
 
 def test_a_turn_that_was_left_keeps_its_number_and_its_files(lab: Lab) -> None:
