@@ -204,7 +204,7 @@ class Run:
                 )
             self._state.track(name, value)
             if self._boundary.resuming is not None:
-                self._boundary.resuming.one(name, self._state)
+                self._boundary.resuming.at_once(name, self._state)
 
     def state(self, **values: Any) -> State:
         """Small values that must survive: numbers, strings, lists of them, as attributes."""

@@ -38,6 +38,14 @@ class Resuming:
 
     # --- when something is tracked --------------------------------------------------------------------
 
+    def at_once(self, name: str, run: RunState) -> None:
+        """Put back what is being tracked; code before the loop may look at it.
+
+        In a fork an optimizer waits for the first turn: a schedule that is built on it must see its own rate.
+        """
+        if not (self.forked and name in run.built):
+            self.one(name, run)
+
     def one(self, name: str, run: RunState) -> None:
         """Put back what was saved under a name. Raises NotResumable if it is of another shape."""
         if name not in self.tracked or name in self.left_out:
