@@ -25,6 +25,9 @@ WORDS = {
     "explain": "where a key gets its value, and what it means",
     "resume": "go on with a run from where it was saved last",
     "fork": "a new run from the state that another one saved",
+    "verify": "prove that a run of your code survives being killed, to the bit",
+    "debug": "Python's debugger at the top of a turn of a run",
+    "batch": "the very samples of a turn of a run",
     "run": "carry out a recorded run here (what executors call)",
     "help": "this page, or a word's own: crown-exp help explain",
 }

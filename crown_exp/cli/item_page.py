@@ -1,4 +1,4 @@
-"""What a loop went over in one turn, for people and for files: tensors, arrays and plain values in containers."""
+"""What a loop went over in one turn, for people and for files."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def named(module: ModuleType) -> Iterator[tuple[str, Any]]:
         if name.startswith("__"):
             continue
         if isinstance(value, type) and value.__module__ == module.__name__:
-            yield from ((f"{path}.{key}", it) for key, it in list(vars(value).items()) if key[:2] != "__")
+            yield from (
+                (f"{path}.{key}", it) for key, it in list(vars(value).items()) if key[:2] != "__"
+            )
         elif isinstance(value, FunctionType) and value.__module__ == module.__name__:
             yield from ((f"{path}.{key}", it) for key, it in list(vars(value).items()))
             yield f"{path}() defaults", value.__defaults__

@@ -23,7 +23,7 @@ Meet = Callable[[Any, Loop, FrameType], bool]
 
 
 class TurnIsOver(KeyboardInterrupt):
-    """The turn that was looked for was seen: the task is left, as by Ctrl-C, which no task takes for an error."""
+    """The turn that was looked for was seen: the task is left as by Ctrl-C, which is no error."""
 
 
 @dataclass
@@ -31,8 +31,8 @@ class TurnVisitor:
     """Goes to the turn `step` of a run, shows it to `meet`, and leaves the task.
 
     quick: pass over the turns before it without making them, where their items do not depend on that.
-    known: the loops as the run's newest checkpoint has them. then: called when the turn is over, before the task
-    is left. met: whether the turn was there. over: whether it is over.
+    known: the loops as the run's newest checkpoint has them. then: called when the turn is over, before the
+    task is left. met: whether the turn was there. over: whether it is over.
     """
 
     step: int

@@ -35,9 +35,10 @@ SHORT = 0.005
 
 @dataclass
 class Witness:
-    """Visits the loops. kill: ("after", step) once its checkpoint is there, ("in", step) in the middle of a turn.
+    """Visits the loops.
 
-    notes: the file to note suspects in.
+    kill: ("after", step) once its checkpoint is there, ("in", step) in the middle of a turn. notes: the file to
+    note suspects in.
     """
 
     root: Path
