@@ -81,7 +81,9 @@ class Call:
     def carry_out(self, task: Callable[..., Any] | Exception) -> Carried:
         """Call the task and say how it ended, whatever it did."""
         self.device.on_choice(self.chosen)
-        self.stop.delayed = lambda: self.log.event("stopping", why=self.stop.why)
+        self.stop.delayed = lambda: self.log.event(
+            "stopping", code=int(self.stop.code or 0), why=self.stop.why
+        )
         ending = self.call(task)
         self.settle()
         choice = self.device.choice

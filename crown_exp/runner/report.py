@@ -137,6 +137,8 @@ def next_words(record: RunRecord, ending: Ending, folder: Path | str | None) -> 
         return f"python -m crown_exp -m {shlex.join([*kept, 'seed=1,2,3'])}"
     if ending.exit_code in STOPS or ending.exit_code == ExitCode.INFRASTRUCTURE:
         return f"crown-exp resume {tail}"
+    if ending.exit_code == ExitCode.DIVERGED:
+        return f"crown-exp debug {tail}@{ending.step + 1}"
     return f"crown-exp show {record.id}"
 
 

@@ -151,3 +151,96 @@ def test_stopped_at_every_turn(lab: Lab, straight: tuple[dict[str, Any], Ended])
     assert codes == [75] * 9 + [130] * 3 + [0]
     assert difference(straight[0], final(lab, run)) == ""
     assert curve(ended) == curve(straight[1])
+
+
+# --- where a stop is obeyed -------------------------------------------------------------------------
+
+
+class Calling(torch.utils.data.Dataset[int]):
+    """Samples that call something when they are read."""
+
+    def __init__(self, call: Callable[[int], None]) -> None:
+        self.call, self.read = call, 0
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> int:
+        self.read += 1
+        self.call(self.read)
+        return index
+
+
+def test_a_stop_while_an_item_is_fetched_is_obeyed_at_once(lab: Lab) -> None:
+    turns: list[tuple[int, list[int]]] = []
+    stops: list[int] = []
+
+    def read(number: int) -> None:
+        if number in stops:
+            stops.remove(number)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def task(run: Run) -> float:
+        drawn = run.state(numbers=[])
+        for rows in run.steps(run.batches(Calling(read), batch_size=2), 6):
+            turns.append((run.step, rows.tolist()))
+            drawn.numbers = [*drawn.numbers, random.random()]
+        return sum(drawn.numbers)
+
+    straight = lab.run(task)
+    whole, turns[:], stops[:] = turns[:], [], [8]
+    run = lab.make(task)
+    first = lab.attempt(run)
+    assert (first.code, first.ending.step) == (75, 3), first.said
+    second = lab.attempt(run)
+    assert (second.code, second.ending.result) == (0, straight.ending.result)
+    assert turns == whole
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_stop_after_an_update_waits_for_the_end_of_the_turn(lab: Lab, raw: bool) -> None:
+    """Also in a turn that begins with an evaluation; a fused optimizer does not count its changes."""
+    reached: list[int] = []
+
+    def task(run: Run) -> None:
+        net = nn.Linear(1, 1)
+        opt = torch.optim.AdamW(net.parameters(), fused=True)
+        run.track(net=net, opt=opt)
+        for _ in run.steps(6):
+            evaluates = run.every("2 steps")
+            loss = net(torch.ones(1)).sum()
+            if raw:
+                opt.zero_grad()
+                loss.backward()
+                opt.step()
+            else:
+                run.backward(loss)
+                run.update(opt)
+            if evaluates and run.attempt == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            reached.append(run.step)
+
+    ended = lab.attempt(lab.make(task))
+    assert (ended.code, ended.ending.step, reached) == (75, 3, [1, 2, 3])
+
+
+def test_a_stop_before_the_first_turn_touches_nothing(lab: Lab) -> None:
+    def task(run: Run) -> None:
+        net = nn.Linear(1, 1)
+        run.track(net=net)
+        if run.attempt == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        for turn in run.steps(4):
+            if turn == 1 and run.attempt == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    run = lab.make(task)
+    assert lab.attempt(run).code == 75
+    place = lab.blobs.local_path(RunPaths(run).root)
+    assert place is not None
+    before = {path: path.read_bytes() for path in place.glob("checkpoints/*")}
+    second = lab.attempt(run)
+    assert (second.code, second.state) == (130, "stopped")
+    assert {path: path.read_bytes() for path in place.glob("checkpoints/*")} == before
+    third = lab.attempt(run)
+    assert third.code == 0 and "goes on after step 2" in third.said
