@@ -134,8 +134,7 @@ class Batches:
         ]
         if changed:
             raise TaskError(
-                f"{self.name}: cannot go on at batch {state['position']}: {', '.join(changed)}; "
-                "resume with the same, or start from the weights alone (checkpoint.init_from)"
+                f"{self.name}: cannot go on at batch {state['position']}: {', '.join(changed)}"
             )
         self.position = state["position"]
         self._go_on = True

@@ -137,8 +137,7 @@ class Stream:
         if changed:
             raise TaskError(
                 f"{self.name}: cannot go on at batch {state['batch']} of epoch {state['epoch']}: "
-                f"{', '.join(changed)}; resume with the same, or start from the weights alone "
-                "(checkpoint.init_from)"
+                f"{', '.join(changed)}"
             )
         self._place = Place(state["epoch"], state["batch"], state["dataset"])
         self._go_on = self._loaded = True

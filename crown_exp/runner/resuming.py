@@ -123,8 +123,14 @@ class Resuming:
             self.say(line)
 
     def place(self, loop: Loop, run: RunState) -> None:
-        """Let the source of the loop that goes on stand where it stood. Raises TaskError if it cannot."""
+        """Let the source of the loop that goes on stand where it stood. Raises NotResumable if it cannot."""
         source, place = run.source, self.state["place"]
+        if source is not None and source.is_read_again and loop.done:
+            self.say(
+                f"{type(source.given).__name__} keeps no place: its first {loop.done} items are fetched again, "
+                "and the rest is the same only if it gives the same items each time, which a DataLoader that "
+                "shuffles may not; run.batches(dataset, …) goes on exactly, and at once"
+            )
         if source is None or place is None:
             return
         if not source.keeps:
@@ -135,7 +141,7 @@ class Resuming:
             source.go_to(copied(place))
         except TaskError as error:
             if not self.forked:
-                raise self.refused(str(error)) from None
+                raise self.refused(f"{error}; in a fork the data would start anew") from None
             self.say(f"the data start anew: {error}")
 
 

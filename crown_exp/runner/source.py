@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from numbers import Integral
@@ -43,6 +44,11 @@ class Source:
         """Whether fetching an item changes nothing but its own place: a stop may come at any time."""
         return self.ours or isinstance(self.given, range | list | tuple)
 
+    @property
+    def is_read_again(self) -> bool:
+        """Whether the only way to go on in it is to fetch again what was fetched before."""
+        return not self.keeps and not isinstance(self.given, Sequence)
+
     def place(self) -> Any:
         """Where it stands, for a source that knows; None for one that is found again by counting."""
         return self.given.state_dict() if self.keeps else None
@@ -52,14 +58,18 @@ class Source:
         self.given.load_state_dict(place)
 
     def items(self, done: int) -> Iterator[Any]:
-        """What is left after `done` turns; a source that keeps its place was told before."""
+        """What is left after `done` turns; a source that keeps its place was told before.
+
+        What is fetched again is fetched here, so before random numbers are put back: they may be drawn for it.
+        """
         if self.by_epoch:
             return iter(self.given.epoch())
-        if self.keeps or not done:
-            return iter(self.given)
-        if isinstance(self.given, Sequence):
+        if isinstance(self.given, Sequence) and not self.keeps:
             return iter(self.given[done:])
-        return islice(iter(self.given), done, None)
+        items = iter(self.given)
+        if self.is_read_again:
+            deque(islice(items, done), maxlen=0)
+        return items
 
 
 def count(value: Any, where: str) -> int:

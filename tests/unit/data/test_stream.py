@@ -364,7 +364,7 @@ def test_two_loops_at_once_over_training_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("dataset", "options", "said"),
     [
-        ({"batch_size": 2}, {}, "batch_size was 3 and is now 2; resume with the same"),
+        ({"batch_size": 2}, {}, "batch_size was 3 and is now 2"),
         ({"world": 2}, {}, "world was 1 and is now 2"),
         ({}, {"dataset": {"next": 1}}, "Lines kept its place and now cannot"),
     ],
