@@ -72,15 +72,6 @@ def changes_of(facts: Facts) -> dict[str, Any]:
     return dict((newest.changes if newest else None) or {})
 
 
-def together(earlier: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """All changes as one: what was typed now replaces what stands at or below its keys."""
-
-    def replaced(key: str) -> bool:
-        return any(key == new or key.startswith(f"{new}.") for new in typed)
-
-    return {key: value for key, value in earlier.items() if not replaced(key)} | dict(typed)
-
-
 def applied(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The config with these changes, in the order given; shares nothing with what it is made of."""
     return deepcopy(changed(config, changes))

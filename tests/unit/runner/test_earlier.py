@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crown_exp.config.changes import merged
 from crown_exp.folder import AttemptRecord, EndRecord, Facts, RunPaths, RunRecord
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
 from crown_exp.runner.earlier import (
@@ -22,7 +23,6 @@ from crown_exp.runner.earlier import (
     not_bit_comparable,
     numerics_changed,
     steps_lost,
-    together,
     without_progress,
 )
 from crown_exp.storage import BlobStore, open_blobs
@@ -141,10 +141,10 @@ def test_applied_sets_keys_and_groups_and_leaves_the_config_alone() -> None:
 
 def test_what_is_typed_now_replaces_what_lies_below() -> None:
     earlier = {"optimizer.lr": 1, "optimizer": {"lr": 2}, "optimizers.lr": 3, "seed": 4}
-    assert together(earlier, {"optimizer": {"lr": 5}}) == {
+    assert merged(earlier, {"optimizer": {"lr": 5}}) == {
         "optimizers.lr": 3, "seed": 4, "optimizer": {"lr": 5},
     }  # fmt: skip
-    assert list(together({"optimizer": {"lr": 2}}, {"optimizer.lr": 7})) == [
+    assert list(merged({"optimizer": {"lr": 2}}, {"optimizer.lr": 7})) == [
         "optimizer",
         "optimizer.lr",
     ]
@@ -157,9 +157,9 @@ keys = st.sampled_from(["a", "b", "a.x", "a.y", "b.x", "a.x.deep"])
     st.dictionaries(keys, st.integers() | st.builds(dict)),
     st.dictionaries(keys, st.integers() | st.builds(dict)),
 )
-def test_together_is_one_after_the_other(earlier: dict[str, Any], typed: dict[str, Any]) -> None:
+def test_merged_is_one_after_the_other(earlier: dict[str, Any], typed: dict[str, Any]) -> None:
     config = {"a": {"x": 0, "y": 0}, "b": None}
-    assert applied(config, together(earlier, typed)) == applied(applied(config, earlier), typed)
+    assert applied(config, merged(earlier, typed)) == applied(applied(config, earlier), typed)
 
 
 # --- numerics -----------------------------------------------------------------------------------------
