@@ -66,7 +66,7 @@ class Source:
             return iter(self.given.epoch())
         if isinstance(self.given, Sequence) and not self.keeps:
             return iter(self.given[done:])
-        items = iter(self.given)
+        items: Iterator[Any] = iter(self.given)
         if self.is_read_again:
             deque(islice(items, done), maxlen=0)
         return items
