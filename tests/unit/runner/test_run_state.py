@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from crown_exp.checkpoints.tree import difference, flatten
+from crown_exp.checkpoints.tree import copied, difference, flatten
 from crown_exp.devices import Choice
 from crown_exp.devices.precision import Precision
 from crown_exp.errors import TaskError
@@ -101,7 +101,7 @@ def test_a_mark_holds_until_a_weight_or_a_gradient_changes(change: Any, holds: b
 def test_what_an_evaluation_changes_is_not_in_the_mark() -> None:
     """Statistics, and whatever else is no weight, are copied: torch does not count all their changes."""
     run, _, mark = marked()
-    before = {path: value for path, value in flatten(mark.state, "").items()}
+    before = flatten(copied(mark.state), "")
     run.tracked["norm"](torch.randn(4, 2))
     run.tracked["opt"].param_groups[0]["lr"] = 7.0
     torch.rand(3)
