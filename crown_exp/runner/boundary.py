@@ -126,7 +126,7 @@ class Boundary:
     def save_marked(self) -> bool:
         """Begin to save the state of the boundary before, if it is still whole; whether it is being saved."""
         mark = self.marked
-        if mark is None or not mark.holds:
+        if mark is None or not mark.holds or self.stop.code is ExitCode.SUPERSEDED:
             return False
         if mark.step > self.keeping.step:
             self.keeping.save(mark.step, mark.state, self.state.frozen())

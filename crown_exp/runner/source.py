@@ -20,7 +20,7 @@ class Source:
 
     total: how many turns it makes at the most, None if that is not known. ours: it is what `run.batches`
     makes, which leaves the process's random numbers as they were. keeps: it knows its place by itself.
-    Raises TaskError for what cannot be iterated, and for a negative count.
+    Raises TaskError for what cannot be iterated, for a set, and for a negative count.
     """
 
     def __init__(self, given: Any, total: Any, limit: int | None) -> None:
@@ -30,6 +30,10 @@ class Source:
             kind = type(given).__name__
             raise TaskError(
                 f"run.steps: a {kind} cannot be iterated; expected a count, batches or an iterable"
+            )
+        if isinstance(given, set | frozenset):
+            raise TaskError(
+                "run.steps: a set has no order that another process finds again; expected sorted(…)"
             )
         asked = None if total is None else count(total, "total=")
         own = own_length(self.given, asked)

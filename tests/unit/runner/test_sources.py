@@ -109,3 +109,12 @@ def test_a_second_pass_that_is_shuffled_anew_is_another_order_and_told(
     straight = lab.run(task, CONFIG)
     assert again.ending.result[0] == straight.ending.result[0]
     assert sorted(again.ending.result[1]) != list(range(12))  # what the line warns of
+
+
+def test_a_set_is_refused(lab: Lab) -> None:
+    ended = lab.run(lambda run: list(run.steps({"a", "b"})))
+    assert ended.code == 1
+    assert (
+        "run.steps: a set has no order that another process finds again; expected sorted(…)"
+        in ended.said
+    )
