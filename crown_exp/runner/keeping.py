@@ -50,7 +50,7 @@ class Keeping:
         self.cadence = Cadence(wish["every"])
         deadline = parse_interval(wish["deadline"], "checkpoint.deadline").seconds
         self.deadline, self.deadline_words = deadline or math.inf, wish["deadline"]
-        self.best: Best | None = keep_of(wish).best
+        self.keep = keep_of(wish)
         self.best_value: float | None = None
         self.values: dict[str, float] = {}
         self.step = checkpoints.saved or 0  # of the newest save that was begun
@@ -60,8 +60,13 @@ class Keeping:
     # --- between two turns ----------------------------------------------------------------------------
 
     def is_due(self, step: int) -> bool:
-        """Whether the state after `step` is to be saved now. A save in flight is not waited for."""
+        """Whether the state after `step` is to be saved now.
+
+        A save in flight is not waited for, unless it is a step that is to be kept for good.
+        """
         turns = step - self.step
+        if turns > 0 and self.keep.every and step % self.keep.every == 0:
+            return True
         if turns <= 0 or not self.cadence.due(turns, self.clock() - self.begun_at):
             return False
         self.settle()
@@ -114,6 +119,11 @@ class Keeping:
             self.stop.ask(ExitCode.INFRASTRUCTURE, why)
 
     # --- the best -------------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Best | None:
+        """What tells the best, if it is to be kept."""
+        return self.keep.best
 
     def note(self, values: Mapping[str, Any]) -> bool:
         """Keep what was logged of the metric that the best is told by; whether it is better than ever."""

@@ -1,0 +1,37 @@
+"""Which states of a run are saved, and stay."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from crown_exp.checkpoints.listing import steps_of
+from crown_exp.folder import RunPaths
+from crown_exp.outcome import ExitCode
+from crown_exp.runner import Run
+from tests.running import Lab
+
+
+def kept(lab: Lab, run: str) -> list[int]:
+    """The steps of its checkpoints."""
+    return sorted(item.step for item in lab.portal.call(steps_of, lab.blobs, RunPaths(run)))
+
+
+@pytest.mark.parametrize("every", ["7 steps", "1 hour", "auto"])
+def test_steps_that_are_to_be_kept_are_saved_whatever_the_cadence(lab: Lab, every: str) -> None:
+    stops = {13}
+
+    def task(run: Run) -> None:
+        for _ in run.steps(45):
+            if run.step in stops:
+                stops.clear()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    config = {"checkpoint": {"every": every, "keep_last": 1, "keep_every": "10 steps"}}
+    run = lab.make(task, config)
+    assert lab.attempt(run).code == ExitCode.PREEMPTED
+    assert kept(lab, run) == [10, 13]
+    assert lab.attempt(run).code == 0
+    assert kept(lab, run) == [10, 20, 30, 40, 45]
