@@ -116,7 +116,7 @@ PLANTED = {
     for batch in run.steps(batches, 40):
         turn(run, net, opt, batch, 1 + torch.rand((), generator=noise).item())
 """),
-    "dataset_with_state": ("workers", "", """
+    "dataset_with_state": ("workers", "self.dice", """
     batches = run.batches(Numbers(own=True), batch_size=4)
     for batch in run.steps(batches, 40):
         turn(run, net, opt, batch)

@@ -2,7 +2,7 @@
 
 from crown_exp.launch.verify.course import Course, courses
 from crown_exp.launch.verify.proving import Found, Proof, Prover
-from crown_exp.launch.verify.suspects import Suspect, suspects
+from crown_exp.launch.verify.suspects import Suspect, suspects, targets
 from crown_exp.launch.verify.trail import Difference, Trail, difference
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "courses",
     "difference",
     "suspects",
+    "targets",
 ]

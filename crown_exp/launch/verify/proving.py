@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,14 +69,14 @@ class Proof:
 
 @dataclass
 class Prover:
-    """Makes one recorded run in several ways. ignore: metrics that do not count. say: shows a line.
-
-    child: the process of the attempt that goes on.
+    """Makes one recorded run in several ways. ignore: what does not count. used: as `suspects`.
+    say: shows a line. child: the process of the attempt that goes on.
     """
 
     session: Session
     record: RunRecord
-    ignore: Container[str]
+    ignore: Collection[str]
+    used: Collection[str]
     say: Callable[[str], None]
     child: subprocess.Popen[bytes] | None = None
     begun: int = 0
@@ -97,7 +97,8 @@ class Prover:
                 if self.is_hopeless(proof.found[-1]):
                     break
         if not proof.exact:
-            proof.suspects = suspects(self.folder / STRAIGHT.kind / "notes.json", self.session.root)
+            notes = self.folder / STRAIGHT.kind / "notes.json"
+            proof.suspects = suspects(notes, self.session.root, self.used)
         return proof
 
     def completed(self, straight: Trail) -> int:
@@ -134,7 +135,7 @@ class Prover:
         if found.difference.state:
             self.say("not repeatable, so that nothing else can be held against it")
             return True
-        self.ignore = {*found.difference.names, *iter_names(self.ignore)}
+        self.ignore = {*found.difference.names, *self.ignore}
         return False
 
     # --- processes ------------------------------------------------------------------------------------
@@ -208,11 +209,6 @@ class Prover:
         text = (self.folder / course.kind / "said.txt").read_text(errors="replace")
         lines = [line for line in text.splitlines() if not line.startswith(("folder ", "next "))]
         return "".join(f"  {line}\n" for line in "\n".join(lines)[-SAID:].splitlines())
-
-
-def iter_names(names: Container[str]) -> list[str]:
-    """The names in a container that is a collection."""
-    return list(names) if isinstance(names, list | tuple | set | frozenset) else []
 
 
 def for_proof(config: Mapping[str, Any], steps: int, tracker: Container[str]) -> dict[str, Any]:

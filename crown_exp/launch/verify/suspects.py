@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +39,10 @@ class Suspect:
         return f"{where}  {self.what}" if where else self.what
 
 
-def suspects(notes: Path, root: Path) -> list[Suspect]:
+def suspects(notes: Path, root: Path, used: Collection[str] = ()) -> list[Suspect]:
     """What a witness noted, and what its files hold; the first few.
 
-    notes: of crown_exp.runner.witness. Nothing if there are none.
+    notes: of crown_exp.runner.witness. used: as `looked_at`. Nothing if there are none.
     """
     try:
         told = json.loads(notes.read_text(encoding="utf-8"))
@@ -61,21 +61,50 @@ def suspects(notes: Path, root: Path) -> list[Suspect]:
         path = Path(file)
         name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
         try:
-            found += looked_at(path.read_text(encoding="utf-8"), name)
+            found += looked_at(path.read_text(encoding="utf-8"), name, used)
         except (OSError, SyntaxError, ValueError):
             continue
     return list(dict.fromkeys(found))[:MOST]
 
 
-def looked_at(text: str, file: str) -> list[Suspect]:
-    """The suspects in a file, by line. Raises SyntaxError."""
-    tree = ast.parse(text)
+def targets(tree: object) -> set[str]:
+    """The last names of all `_target_`s of a config: functions and classes that it names."""
+    if isinstance(tree, Mapping):
+        own = {str(tree["_target_"]).rpartition(".")[2]} if tree.get("_target_") else set()
+        return own.union(*map(targets, tree.values()))
+    return set().union(*map(targets, tree)) if isinstance(tree, list) else set()
+
+
+def looked_at(text: str, file: str, used: Collection[str] = ()) -> list[Suspect]:
+    """The suspects in a file, by line. Raises SyntaxError.
+
+    used: names of functions and classes; if the file defines one of them, what none of them uses is left out.
+    """
+    tree = reached(ast.parse(text), used)
     tracked, sets = tracked_names(tree), set_names(tree)
     found = []
     for node in ast.walk(tree):
         for what in suspicions(node, tracked, sets):
-            found.append(Suspect(file, getattr(node, "lineno", 0), what))
+            line = getattr(getattr(node, "iter", node), "lineno", 0)  # a comprehension has none
+            found.append(Suspect(file, line, what))
     return sorted(set(found), key=lambda item: (item.line, item.what))
+
+
+def reached(tree: ast.Module, used: Collection[str]) -> ast.Module:
+    """A module without the functions and classes that are not used; all of it if none of them is its own."""
+    own = {it.name: it for it in tree.body if isinstance(it, ast.FunctionDef | ast.ClassDef)}
+    wanted = [name for name in used if name in own]
+    if not wanted:
+        return tree
+    plain = [it for it in tree.body if it not in own.values()]
+    found: dict[str, ast.stmt] = {}
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = own[name]
+            names = {it.id for it in ast.walk(own[name]) if isinstance(it, ast.Name)}
+            wanted += [other for other in names if other in own]
+    return ast.Module([*plain, *found.values()], [])
 
 
 def suspicions(node: ast.AST, tracked: set[str], sets: set[str]) -> Iterator[str]:
@@ -83,9 +112,11 @@ def suspicions(node: ast.AST, tracked: set[str], sets: set[str]) -> Iterator[str
     match node:
         case ast.Call():
             yield from of_call(node, sets)
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
-            if generator(call) and name not in tracked:
-                yield f"{name} = {ast.unparse(call)}: a generator, which is not tracked"
+        case ast.Assign(targets=[target]):
+            for to, value in pairs(target, node.value):
+                name = ast.unparse(to)
+                if isinstance(value, ast.Call) and generator(value) and name not in tracked:
+                    yield f"{name} = {ast.unparse(value)}: a generator, which is not tracked"
         case ast.Attribute(value=ast.Name(id="run"), attr="attempt" | "resumed" as attr):
             yield f"run.{attr}: is other in a resumed run"
         case ast.For() | ast.comprehension():
@@ -111,6 +142,14 @@ def of_call(call: ast.Call, sets: set[str]) -> Iterator[str]:
         yield f"{name}(…): a file, which is not part of the run's state"
     elif (last in ORDERED or last == "join") and any(is_set(it, sets) for it in call.args):
         yield f"{ast.unparse(call)}: the order of a set is another in every process"
+
+
+def pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What is assigned to what."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(target.elts, value.elts, strict=False)
+    else:
+        yield target, value
 
 
 def generator(call: ast.Call) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -121,14 +122,24 @@ def readable(path: str) -> str:
     return path.replace("['", ".").replace("']", "").lstrip(".")
 
 
-def difference(one: Trail, other: Trail, ignore: Container[str] = ()) -> Difference | None:
+def is_ignored(name: str, ignore: Iterable[str]) -> bool:
+    """Whether a metric or a leaf is one of these, lies below one, or fits a pattern with `*`."""
+    return any(
+        name == one
+        or name.startswith((f"{one}.", f"{one}[", f"{one} "))
+        or re.fullmatch(".*".join(map(re.escape, one.split("*"))), name)
+        for one in ignore
+    )
+
+
+def difference(one: Trail, other: Trail, ignore: Collection[str] = ()) -> Difference | None:
     """The first step in which something differs, and what; None if nothing does, to the bit.
 
-    one: the straight run. ignore: names of metrics that do not count.
+    one: the straight run. ignore: what does not count, as `is_ignored`.
     """
     for step in sorted({*one.points, *one.states, *other.points, *other.states}):
         logged = list(unlike_points(one.points.get(step, {}), other.points.get(step, {}), ignore))
-        saved = list(unlike_states(one.states.get(step, ()), other.states.get(step, ())))
+        saved = list(unlike_states(one.states.get(step, ()), other.states.get(step, ()), ignore))
         if logged or saved:
             words = [f"{name} in step {step} {how}" for name, how in logged]
             words += [f"{name} after step {step} {how}" for name, how in saved]
@@ -144,24 +155,33 @@ def difference(one: Trail, other: Trail, ignore: Container[str] = ()) -> Differe
 
 
 def unlike_points(
-    one: Mapping[str, float], other: Mapping[str, float], ignore: Container[str]
+    one: Mapping[str, float], other: Mapping[str, float], ignore: Collection[str]
 ) -> Iterator[tuple[str, str]]:
     """The metrics that differ, and how."""
     for name in dict.fromkeys([*one, *other]):
-        if name.partition(" ")[0] in ignore:
+        if is_ignored(name, ignore):
             continue
         if name not in one or name not in other:
-            yield name, f"is logged {'only by the other run' if name in other else 'not again'}"
+            yield (
+                name,
+                (
+                    "is logged by the other run alone"
+                    if name in other
+                    else "is not logged by the other run"
+                ),
+            )
         elif float(one[name]).hex() != float(other[name]).hex():
             yield name, f"was {one[name]!r} and is {other[name]!r}"
 
 
-def unlike_states(one: Sequence[Leaves], other: Sequence[Leaves]) -> Iterator[tuple[str, str]]:
+def unlike_states(
+    one: Sequence[Leaves], other: Sequence[Leaves], ignore: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """The leaves that differ between a straight run's state and any that the other run saved then."""
     if not one:
         return
     for state in other:
-        found = list(unlike_leaves(one[0], state))
+        found = [it for it in unlike_leaves(one[0], state) if not is_ignored(it[0], ignore)]
         if found:
             yield from found
             return
