@@ -29,7 +29,7 @@ TASKS = (
     "README", "accumulation", "clipping", "ema", "evaluation", "gan", "leaving_early", "lr_schedule",
     "no_loop", "precision", "state", "streams", "two_loops", "whole_config", "zip",
 )  # fmt: skip
-OTHERS = ("data", "devices", "reinforcement_learning", "resume")
+OTHERS = ("data", "devices", "reinforcement_learning", "resume", "verify")
 PAGES = [f"tasks/{name}" for name in TASKS] + [*OTHERS]
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 VARYING = re.compile(r"\br\d{6}-\w{6}\b|\b\d+:\d\d(?::\d\d)?\b|\b[\d.]+/s\b")
