@@ -44,14 +44,18 @@ class Buffer:
         """As `tensor`; the memory is used again only once nothing of it is held any more."""
         from torch.multiprocessing.reductions import StorageWeakRef
 
+        self._advise("MADV_DOFORK")  # a forked worker may be given what lies in it
         lent = self.tensor()
         self._lent = StorageWeakRef(lent.untyped_storage())  # type: ignore[no-untyped-call]
         return lent
 
     def keep_from_children(self) -> None:
         """Leave it out of forked processes: copying it on write would cost each save a page fault per page."""
+        self._advise("MADV_DONTFORK")
+
+    def _advise(self, what: str) -> None:
         if isinstance(self._memory, mmap.mmap):
-            advise(self._memory, "MADV_DONTFORK")
+            advise(self._memory, what)
 
 
 def allocate(size: int, pin: bool, huge: bool) -> Any:

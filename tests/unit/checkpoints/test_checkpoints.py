@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tests.checkpoint_states import (
     PATHS,
     FailingStore,
     attempt,
+    begin,
     contents,
     listed,
     memory_store,
@@ -251,3 +253,19 @@ def test_more_than_a_pack(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> No
     assert sizes == [64, 384, 1024, 1024, 1024, 1024]
     restored = attempt(portal, blobs, 2).restore()
     assert restored is not None and same(state, restored.state)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_can_read_what_was_restored_into_a_buffer_that_was_saved_from(
+    portal: Portal,
+) -> None:
+    blobs = memory_store()
+    begin(portal, blobs, 1)
+    checkpoints = attempt(portal, blobs)
+    assert isinstance(saved(checkpoints, 1, torch.ones(100_000)), Saved)
+    restored = checkpoints.restore()
+    assert restored is not None
+    child = os.fork()
+    if not child:
+        os._exit(0 if bytes(restored.state.numpy()[:1]) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
