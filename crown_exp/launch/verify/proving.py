@@ -125,7 +125,8 @@ class Prover:
         else:
             found = difference(straight, trail, self.ignore)
         seconds = time.monotonic() - began
-        self.say(f"{course.words:<50} {found.line if found else 'equal'}  ({seconds:.1f} s)")
+        how = f"differs in step {found.step}" if found else "equal"
+        self.say(f"{course.words:<50} {how}  ({seconds:.1f} s)")
         return Found(course, found, kills, seconds)
 
     def is_hopeless(self, found: Found) -> bool:
