@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
+import signal
+import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,7 +75,26 @@ class Learner:
     def type(self, command: str) -> tuple[int, str]:
         for shown, made in self.ids.items():
             command = command.replace(shown, made)
-        return self.shell.type(command)
+        command, at, _ = command.partition(" # and Ctrl-C")
+        return self.interrupted(command) if at else self.shell.type(command)
+
+    def interrupted(self, command: str) -> tuple[int, str]:
+        """A command of a run, and Ctrl-C once it has logged some hundred turns."""
+        logs = ".crown/store/runs/*/log/*.seg"
+        before = set(self.shell.directory.glob(logs))
+        child = subprocess.Popen(
+            shlex.split(command), cwd=self.shell.directory, env=self.shell.env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        while child.poll() is None:
+            new = set(self.shell.directory.glob(logs)) - before
+            if any(path.stat().st_size > 10_000 for path in new):
+                child.send_signal(signal.SIGINT)
+                break
+            time.sleep(0.05)
+        said, _ = child.communicate(timeout=120)
+        self.shell.code = child.returncode
+        return child.returncode, said
 
     def missing(self, printed: str, shown: str) -> str:
         """What is shown and not printed, after noting which run stands for which."""
@@ -112,4 +136,12 @@ def test_what_is_there_at_the_end(learner: Learner) -> None:
         pytest.skip("it takes all steps")
     lab: Path = learner.shell.directory
     assert (lab / "losses.png").read_bytes().startswith(b"\x89PNG")
-    assert len(list(lab.glob(".crown/store/runs/*/files/*/confusion.png"))) == 4
+    assert len(list(lab.glob(".crown/store/runs/*/files/*/confusion.png"))) == 6
+    assert len(results(lab, 2)) == 1
+    assert results(lab, 1) == results(lab, 2)
+
+
+def results(lab: Path, attempts: int) -> list[object]:
+    """What the runs of a thousand steps returned that took so many attempts."""
+    records = [json.loads(path.read_text()) for path in lab.glob(".crown/store/runs/*/result.json")]
+    return [it["result"] for it in records if (it["step"], it["attempt"]) == (1000, attempts)]
