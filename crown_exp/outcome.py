@@ -52,7 +52,7 @@ USAGE: it was resumed with code that does not fit. SUPERSEDED is absent: it ends
 """
 
 FINAL = frozenset({State.COMPLETED, State.PRUNED, State.FAILED})
-"""States that no resume changes (`retry` starts a failed run anew)."""
+"""States that no resume changes."""
 
 STOPS = frozenset({ExitCode.PREEMPTED, ExitCode.CAPPED, ExitCode.INTERRUPTED})
 """Ends that were asked for: a sweep starts no further run after one."""

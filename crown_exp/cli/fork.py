@@ -16,8 +16,8 @@ from crown_exp.errors import ConfigError
 def command(origin: str, changes: tuple[str, ...], multirun: bool) -> int:
     """Begin a new run, here, with the whole state that RUN saved after STEP, and other settings.
 
-    RUN is an id or its beginning, whole or after the dash, or latest. STEP is one of its checkpoints, which
-    crown-exp show lists; without it, or with @latest, the newest. Every key may differ:
+    RUN is an id or its beginning, whole or after the dash, or latest. STEP is one of its checkpoints; which
+    there are is said if there is none. Without it, or with @latest, it is the newest. Every key may differ:
 
     \b
     crown-exp fork k7f@2000 optimizer.lr=1e-5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunPaths
-from crown_exp.launch.recorded import LATEST, Recorded, look_up, with_values
+from crown_exp.launch.recorded import LATEST, look_up, with_values
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Fork, Order
 
@@ -32,7 +32,7 @@ def forked(session: Session, loader: ConfigLoaderImpl, origin: str, typed: Seque
         what = "has no checkpoint, so there is nothing to fork from"
         raise ConfigError.of(found.record.id, f"{what}: crown-exp show {found.short}")
     if number is not None and number not in saved:
-        raise ConfigError.of(origin, not_saved(found, number, saved))
+        raise ConfigError.of(origin, not_saved(number, saved))
     composition, checked = with_values(loader, found, typed)
     config = composition.config
     problems = [
@@ -82,11 +82,11 @@ def newest_step(session: Session, run_id: str) -> int | None:
     return saved[-1] if saved else None
 
 
-def not_saved(found: Recorded, step: int, saved: Sequence[int]) -> str:
+def not_saved(step: int, saved: Sequence[int]) -> str:
     """Which checkpoints there are instead of one at a step."""
     below = sorted(one for one in saved if one < step)[-NEAR:]
     above = sorted(one for one in saved if one > step)[:NEAR]
     near = ", ".join(map(str, [*below, *above]))
     more = len(saved) - len(below) - len(above)
     rest = f" and {more} more" if more else ""
-    return f"no checkpoint at step {step}; there are {near}{rest}: crown-exp show {found.short}"
+    return f"no checkpoint at step {step}; there are {near}{rest}"

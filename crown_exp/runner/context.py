@@ -317,7 +317,7 @@ class Run:
         """The parts of a batch, `device.accumulate` of them: call `backward` once for each.
 
         Each part's loss must be a mean over its samples; `backward` weighs it by its share of the batch.
-        When memory runs out on a part, the run begins again by itself with smaller ones.
+        When memory runs out on a part, the run goes on by itself from its newest save, with smaller ones.
         """
         from crown_exp.data.move import leading, split
 

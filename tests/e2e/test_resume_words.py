@@ -362,7 +362,7 @@ BAD = (
     (f"{RUN} resume=latest seed=null", "resume=latest: seed=null draws another seed"),
     (f"{RUN} resume=latest hydra/launcher=basic", "resume: needs hydra/launcher=crown"),
     ("+experiment=quick resume=latest", "resume=latest: no run of this experiment is in"),
-    ("fork {tail}@5", "{tail}@5: no checkpoint at step 5; there are 4, 6: crown-exp show {tail}"),
+    ("fork {tail}@5", "{tail}@5: no checkpoint at step 5; there are 4, 6"),
     ("fork {tail}@six", "{tail}@six: expected RUN@STEP or RUN@latest, got 'six' for a step"),
     ("fork {tail}@", "{tail}@: expected RUN@STEP or RUN@latest, got '' for a step"),
     ("fork {tail}@-1", "{tail}@-1: expected RUN@STEP or RUN@latest"),
