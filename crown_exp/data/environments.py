@@ -16,8 +16,8 @@ from crown_exp.errors import TaskError
 
 PROGRAM = {"env_fns", "spec", "_cached_spec", "_saved_kwargs", "metadata", "_metadata"}
 """Fields of Gymnasium that say how an environment was made."""
-CLOCKS = {"episode_start_time", "episode_start_times"}
-"""Fields of Gymnasium that are times of this process's clock."""
+CLOCKS = {"episode_start_time", "episode_start_times", "time_queue"}
+"""Fields of Gymnasium that are times of this process's clock, or how long an episode took by it."""
 
 
 class EnvironmentState:

@@ -14,7 +14,7 @@ from crown_exp.runner.run_state import Mark, RunState
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.tracking import Loop
 
-Visit = Callable[[Loop, Iterator[Any]], Iterator[Any]]
+Visit = Callable[["Boundary", Loop, Iterator[Any]], Iterator[Any]]
 """Comes between a loop and what it goes over: to look at an item, to stop at one."""
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Boundary:
     def items(self, items: Iterator[Any]) -> Iterator[Any]:
         """What the loop goes over, or what a visitor makes of it."""
         loop = self.state.loop
-        return self.visit(loop, items) if self.visit is not None and loop is not None else items
+        return (
+            self.visit(self, loop, items) if self.visit is not None and loop is not None else items
+        )
 
     def first(self) -> None:
         """Put back what was restored; of a new run, see that all can be stored before work is done for it."""

@@ -43,9 +43,8 @@ class TurnVisitor:
     then: Callable[[], None] = lambda: None
     over: bool = field(default=False, init=False)
 
-    def __call__(self, loop: Loop, items: Iterator[Any]) -> Iterator[Any]:
+    def __call__(self, boundary: Boundary, loop: Loop, items: Iterator[Any]) -> Iterator[Any]:
         """The items up to that of the turn."""
-        boundary = boundary_of(sys._getframe(1))
         boundary.rehearsal = None  # a save was tried when the run was new
         number = loop.before + loop.done + 1
         frame = consumer(sys._getframe(1))
@@ -96,16 +95,6 @@ def ahead(source: Source, loop: Loop, items: Iterator[Any], turns: int) -> Itera
         given.load_state_dict({**given.state_dict(), "position": given.position + turns})
         return source.items(loop.done)
     return islice(items, turns, None)
-
-
-def boundary_of(frame: FrameType | None) -> Boundary:
-    """The boundary that a loop has, whose next item is asked for in a frame or those that called it."""
-    while frame is not None:
-        seam = frame.f_locals.get("seam")
-        if isinstance(seam, Boundary):
-            return seam
-        frame = frame.f_back
-    raise LookupError("no loop asks for this item")
 
 
 def is_debugger(trace: Any) -> bool:

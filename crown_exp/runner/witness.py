@@ -25,7 +25,6 @@ from crown_exp.runner.boundary import Boundary
 from crown_exp.runner.carried import carried
 from crown_exp.runner.globals_seen import Globals
 from crown_exp.runner.rehearsal import consumers, is_data
-from crown_exp.runner.visiting import boundary_of
 from crown_exp.storage import Portal, open_blobs
 from crown_exp.tracking import Loop
 
@@ -48,9 +47,8 @@ class Witness:
     found: dict[str, dict[str, None]] = field(default_factory=lambda: {"locals": {}, "globals": {}})
     globals: Globals | None = None
 
-    def __call__(self, loop: Loop, items: Iterator[Any]) -> Iterator[Any]:
+    def __call__(self, boundary: Boundary, loop: Loop, items: Iterator[Any]) -> Iterator[Any]:
         """The items, untouched."""
-        boundary = boundary_of(sys._getframe(1))
         self.globals = self.globals or Globals(self.root)
         first = loop.done
         try:
