@@ -27,7 +27,7 @@ class Seam(Protocol):
         """After every turn: save, if that is due, and see whether the run should stop."""
 
     def fetching(self, place: Any) -> None:
-        """An item is about to be fetched; the source stands at `place`."""
+        """An item is about to be fetched; the source stands at `place`. None: so do all from here on."""
 
     def interrupted(self) -> None:
         """A stop came while an item was fetched."""
@@ -52,9 +52,11 @@ def turns(
     try:
         items = seam.items(source.items(loop.done))
         seam.first()
-        quiet, keeps = source.quiet, source.ours
+        quiet, ours = source.quiet, source.ours
+        seam.fetching(None)
         while loop.done != loop.total:
-            seam.fetching(source.place() if keeps else None)
+            if ours:
+                seam.fetching(source.place())
             stop.in_turn = not quiet
             try:
                 item = next(items, END)
