@@ -29,6 +29,10 @@ MEASUREMENTS = {
     "registry_words": "words over 10,000 runs",
     "building": "building a module of 250 million parameters",
     "experiments": "the four experiments, over a plain loop",
+    "checkpoints": "a state saved and restored",
+    "position": "the data, at sample 500,000 of 1,000,000 again",
+    "resume": "from exec to the first turn, fresh and resumed",
+    "in_flight": "training while a state is saved",
 }
 HEADER = ("", "median", "min to max", "target", "")
 

@@ -17,6 +17,8 @@ PEERS = (
     "accelerate",
     "lightning",
     "transformers",
+    "torchdata",
+    "safetensors",
 )
 
 
