@@ -357,9 +357,8 @@ class Run:
         """Unscale, clip the gradient's norm to `clip`, step, zero. Returns the norm before clipping."""
         self._parts.in_turn, self._watch.updated, self._boundary.marked = None, True, None
         norm = self._precision.update(optimizer, clip)
-        if (
-            norm is not None and not self._precision.scaler.is_enabled()
-        ):  # a scaler skips such steps
+        if norm is not None and not self._precision.scaler.is_enabled():
+            # A scaler skips steps whose gradients are not finite.
             self._watch.see(self.step, GRADIENT, norm)
         return norm
 
