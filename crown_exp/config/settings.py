@@ -175,6 +175,13 @@ def environment_kept(
         environ.update({name: was for name, was in before.items() if environ.get(name) != was})
 
 
+def with_variables(
+    own: Mapping[str, str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The environment of a process that is started with variables of its own."""
+    return {**environ, **own}
+
+
 def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for a git that only reads and finds the repository by its directory.
 

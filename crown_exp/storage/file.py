@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class FileStore:
-    """`file:///path`: every blob is a file below `root`, which is made when first written to."""
+    """`file:///path`: every blob is a file below `root`, which is made when first written to, but not twice."""
 
     def __init__(self, root: Path | str) -> None:
         try:
@@ -75,6 +75,7 @@ class FileStore:
         ) as error:  # a loop of links is a RuntimeError before Python 3.13
             raise StoreError(f"{root} leads nowhere: {error}") from None
         self.url = self.root.as_uri()
+        self.was_there = self.root.is_dir()
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         """See BlobStore.put."""
@@ -132,6 +133,10 @@ class FileStore:
         """Let `make` make a file beside the blob's place, and give it that place."""
         target = self.local_path(path)
         temporary = target.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
+        if (
+            self.was_there and not self.root.is_dir()
+        ):  # a new one would hold the half of what it held
+            raise StoreError(f"{self.root} is gone; it was there before: put it back to go on")
         with self._explained("write", path):
             try:
                 _make_in_folder(temporary, make)
@@ -143,6 +148,7 @@ class FileStore:
                 with suppress(OSError):
                     temporary.unlink()
             _sync_folder(target.parent)
+        self.was_there = True
 
     def _get(self, path: str) -> bytes:
         with self._explained("read", path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from crown_exp.clock import isoformat
-from crown_exp.errors import ConfigError, CrownError, StoreError, Superseded
+from crown_exp.errors import ConfigError, CrownError, Superseded
 from crown_exp.folder import (
     RUNS,
     AttemptRecord,
@@ -246,13 +246,5 @@ def _held(held: Held) -> str:
 
 
 async def is_superseded(blobs: BlobStore, run_id: str, attempt: int) -> bool:
-    """Whether a later attempt has begun: one look, as attempts are numbered without gaps.
-
-    Raises StoreError if the attempt's own record is gone: whoever wrote now would make half a folder.
-    """
-    paths = RunPaths(run_id)
-    if await _exists(blobs, paths.attempt(attempt + 1)):
-        return True
-    if not await _exists(blobs, paths.attempt(attempt)):
-        raise StoreError(f"{paths.root} is gone from {blobs.url}; nothing more is written there")
-    return False
+    """Whether a later attempt has begun: one look, as attempts are numbered without gaps."""
+    return await _exists(blobs, RunPaths(run_id).attempt(attempt + 1))

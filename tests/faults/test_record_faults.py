@@ -53,7 +53,8 @@ def words_for(run: str) -> list[list[str]]:
 def test_every_word_that_takes_a_run_is_tried_here() -> None:
     tried = {words[0] for words in words_for(RUN)}
     others = {"init", "runs", "prune", "doctor", "reindex", "explain", "run", "help"}
-    assert WORDS.keys() - others == tried
+    carried_out = {"resume", "fork", "verify", "batch", "debug"}  # test_resume_words, test_visiting
+    assert WORDS.keys() - others - carried_out == tried
 
 
 # --- segments -----------------------------------------------------------------------------------------

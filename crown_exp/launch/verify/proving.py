@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from crown_exp.config.settings import with_variables
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.session import Session
@@ -175,7 +176,7 @@ class Prover:
         with (place / "said.txt").open("ab") as said:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "crown_exp.runner.witness", json.dumps(told)],
-                env={**os.environ, **own, **self.temporary()}, stdin=subprocess.DEVNULL,
+                env=with_variables({**own, **self.temporary()}), stdin=subprocess.DEVNULL,
                 stdout=said, stderr=said, start_new_session=True,
             )  # fmt: skip
         os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
