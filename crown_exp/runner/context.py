@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from crown_exp.config.units import Interval, parse_interval
 from crown_exp.errors import TaskError
 from crown_exp.runner.boundary import Boundary, Visit
 from crown_exp.runner.build import build
 from crown_exp.runner.divergence import GRADIENT, LOSS, FiniteWatch
 from crown_exp.runner.handle import Config, handle
+from crown_exp.runner.intervals import Intervals
 from crown_exp.runner.loop import turns
 from crown_exp.runner.metrics import loggable
 from crown_exp.runner.parts import Parts
@@ -83,8 +82,7 @@ class Run:
         self._state = RunState(chosen=lambda: self._chosen)
         self._built: list[Any] = []
         self._streams = 0
-        self._intervals: dict[str, Interval] = {}
-        self._fired: dict[str, tuple[float, int]] = {}
+        self._intervals = Intervals()
         self._share: float | None = None
         self._watch = FiniteWatch(self._state.tracked)
         self._keeping = keeping
@@ -242,8 +240,7 @@ class Run:
         state.begin(name, loop, items)
         if resuming:
             resuming.place(loop, state)
-        self._fired.clear()
-        self._intervals.clear()
+        self._intervals.forget()
         return turns(loop, items, self._boundary, self._console, self._stop)
 
     def _compile_for(self, turns: int | None) -> None:
@@ -268,16 +265,7 @@ class Run:
 
     def _evaluates(self) -> bool:
         """Whether `every` will be true in the turn that comes."""
-        loop, asked = self._state.loop, self._intervals
-        if not asked or loop is None or loop.done == loop.total:
-            return False
-        now = time.monotonic()
-        return any(
-            loop.done % it.steps == 0
-            if it.steps
-            else name in self._fired and now - self._fired[name][0] >= (it.seconds or 0)
-            for name, it in asked.items()
-        )
+        return self._intervals.will_have(self._state.loop)
 
     def _refuse_untracked(self) -> None:
         kept = {
@@ -299,19 +287,7 @@ class Run:
         Ask at the top of a turn, before it changes anything. Steps are the loop's that are done:
         `500 steps` is true in turns 501, 1001, …. Raises ConfigError for what is no interval.
         """
-        parsed = self._intervals.get(interval)
-        if parsed is None:
-            parsed = self._intervals[interval] = parse_interval(interval, "run.every")
-        done = self._state.loop.done if self._state.loop else 0
-        if parsed.steps is not None:
-            return done > 0 and done % parsed.steps == 0
-        assert parsed.seconds is not None
-        now = time.monotonic()
-        since, fired_in = self._fired.setdefault(interval, (now, 0))
-        if now - since >= parsed.seconds and self.step != fired_in:
-            self._fired[interval] = now, self.step
-            return True
-        return fired_in == self.step > 0
+        return self._intervals.have_gone_by(interval, self._state.loop)
 
     def split(self, batch: T) -> Iterator[T]:
         """The parts of a batch, `device.accumulate` of them: call `backward` once for each.

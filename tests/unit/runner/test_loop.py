@@ -266,7 +266,7 @@ def test_every_by_time_holds_all_through_a_turn(lab: Lab, monkeypatch: pytest.Mo
 
     def task(run: Run) -> list[list[bool]]:
         nonlocal now
-        monkeypatch.setattr("crown_exp.runner.context.time.monotonic", lambda: now)
+        monkeypatch.setattr("crown_exp.runner.intervals.time.monotonic", lambda: now)
         answers = []
         for turn in run.steps(5):
             now = turn * 20.0
