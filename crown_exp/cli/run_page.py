@@ -37,6 +37,7 @@ MOST_METRICS = 20
 MOST_FILES = 10
 MOST_EVENTS = 5
 MOST_FORKS = 5
+MOST_KEPT = 8
 NOTE = 600
 """Characters of a note, or another text, that are shown."""
 
@@ -53,7 +54,8 @@ class RunPage:
     """A run and where it is shown.
 
     origins: what is told of where a value of the config comes from, by key; by_files: of files, too.
-    curve: the one to draw. equal: ids of other runs with its signature. folder: as one types it.
+    curve: the one to draw. equal: ids of other runs with its signature. folder: as one types it. kept: the
+    steps of its checkpoints that are there.
     """
 
     details: Details
@@ -65,6 +67,7 @@ class RunPage:
     curve: Curve | None = None
     equal: Sequence[str] = ()
     folder: str = ""
+    kept: Sequence[int] = ()
 
     @property
     def tail(self) -> str:
@@ -159,7 +162,10 @@ class RunPage:
             return ""
         big = "" if saves.bytes is None else f", {size(saves.bytes)}"
         when = age(since_epoch(saves.time), self.now)
-        return f"step {saves.step}{big}, {when}; {plural(saves.count, 'checkpoint')} in all"
+        steps = self.kept[-MOST_KEPT:]
+        more = "…, " if len(self.kept) > len(steps) else ""
+        there = f"; kept: {more}{', '.join(map(str, steps))}" if steps else ""
+        return f"step {saves.step}{big}, {when}; {plural(saves.count, 'save')} in all{there}"
 
     def why(self) -> str:
         """Why it ended so, or will, where the state does not say it."""

@@ -52,6 +52,7 @@ def command(run: str, metric: str | None, origins: bool, as_json: bool) -> None:
             details, now, on, values, told, by_files=origins,
             curve=points_of(index, run_id, drawn, at_most=2 * on.width),
             equal=equal_ids(index, details.run), folder=folder_of(index, details.run),
+            kept=kept_steps(index, details.run),
         )  # fmt: skip
     write_lines(page.lines())
 
@@ -94,6 +95,18 @@ def folder_of(index: RefreshedIndex, run: RunInfo) -> str:
 
     local = index.blobs.local_path(f"runs/{run.id}") if run.store == index.blobs.url else None
     return display(local) if local else f"{run.store}/runs/{run.id}"
+
+
+def kept_steps(index: RefreshedIndex, run: RunInfo) -> list[int]:
+    """The steps of the run's checkpoints that are there, in order; none of a run of another store."""
+    from crown_exp.folder import RunPaths
+
+    if run.store != index.blobs.url:
+        return []
+    paths = RunPaths(run.id)
+    entries = index.call(index.blobs.list, paths.checkpoints)
+    numbers = (paths.checkpoint_number(entry.path) for entry in entries)
+    return sorted({number[1] for number in numbers if number})
 
 
 def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_what_is_saved_is_summed_up(here: World, one: Folder) -> None:
     lines = here.out("show", "aaa")
     (line,) = [line for line in lines if line.startswith("  saved ")]
     assert line.startswith("  saved      step 60, 1.2 MB, ")
-    assert line.endswith("; 2 checkpoints in all")
+    assert line.endswith("; 2 saves in all")
     assert here.json("show", "aaa")["saves"] == {
         "count": 2, "step": 60, "bytes": 1_200_000, "time": T0.timestamp(),
     }  # fmt: skip
