@@ -1,12 +1,15 @@
 """`python -m benchmarks.saving <large or small> <rounds> <folder>`: a state saved and restored in several ways.
 
 Prints JSON: by way, the samples of each figure. Before each sample its floor is taken anew, as the machine is
-not as fast a second later: one memcpy into a buffer that is used again and again; one file written and synced;
-one file read into fresh memory.
+not as fast a second later: one memcpy into a buffer that is used again and again; one file written and synced,
+then put in the place of the old; one file read into fresh memory. Virtual machines give free memory back to
+their host, and getting it again costs more than all else here: so it is got again before each part,
+and what was written before is synced.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import mmap
@@ -33,6 +36,8 @@ SIZES = {"large": (12, 444), "small": (5, 80)}
 """Blocks, and the width of each."""
 
 RUN = "r261129-bench1"
+LIBC = ctypes.CDLL(None)
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
 def make_state(blocks: int, width: int) -> State:
@@ -202,17 +207,30 @@ class Floors:
         self.again.copy_(self.flat)
 
     def write(self) -> None:
-        """A new file in the place of the old, synced."""
-        self.path.unlink(missing_ok=True)
-        rest = memoryview(self.flat.numpy())
-        with self.path.open("xb", buffering=0) as file:
+        """A new file, synced, in the place of the old."""
+        rest, temporary = memoryview(self.flat.numpy()), self.path.with_name("temporary")
+        with temporary.open("xb", buffering=0) as file:
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def warm(self) -> None:
+        """Let as much memory be free that the machine has at hand, and nothing be left to write."""
+        os.sync()
+        gc.collect()
+        if hasattr(LIBC, "malloc_trim"):
+            LIBC.malloc_trim(0)
+        with mmap.mmap(-1, self.size, flags=PRIVATE) as memory:
+            for start in range(0, self.size, mmap.PAGESIZE):
+                memory[start] = 1
 
     def read(self) -> None:
         """Into fresh memory."""
-        with mmap.mmap(-1, self.size) as memory, self.path.open("rb", buffering=0) as file:
+        with (
+            mmap.mmap(-1, self.size, flags=PRIVATE) as memory,
+            self.path.open("rb", buffering=0) as file,
+        ):
             rest = memoryview(memory)
             while rest:
                 rest = rest[file.readinto(rest) :]
@@ -252,13 +270,12 @@ def memory(what: str) -> float:
 
 def reset_peak() -> None:
     """Begin to look for the most anew."""
-    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def fsyncs(way: Way, state: State) -> int:
     """How often a save waits for the disk."""
-    calls: list[int] = []
+    calls: list[Any] = []
     real = os.fsync
     os.fsync = lambda descriptor: (calls.append(descriptor), real(descriptor))[1]  # type: ignore[assignment,func-returns-value]
     try:
@@ -271,14 +288,18 @@ def fsyncs(way: Way, state: State) -> int:
 
 def one(way: Way, step: int, state: State, floors: Floors, held: float) -> dict[str, float]:
     """A save and a restore. held: bytes that the way keeps between two saves."""
+    floors.warm()
     found = {"memcpy": timed(floors.memcpy), "write": timed(floors.write)}
+    floors.warm()
     reset_peak()
     before, cpu = memory("VmRSS"), time.process_time()
     found["stall"] = timed(lambda: way.save(step, state))
     found["durable"] = found["stall"] + timed(way.finish)
     found["save_cpu"] = time.process_time() - cpu
     found["save_memory"] = memory("VmHWM") - before + held
+    floors.warm()
     found["read"] = timed(floors.read)
+    floors.warm()
     reset_peak()
     before, cpu = memory("VmRSS"), time.process_time()
     started = time.perf_counter()
