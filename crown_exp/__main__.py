@@ -24,7 +24,10 @@ def main() -> "NoReturn":
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # as we start runs
     open_streams()
     code = flushed(guarded(sys.argv[1:]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left that an interrupt could spoil
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # nothing is left to stop; Python's end undoes handlers
     sys.exit(code)
 
 

@@ -35,7 +35,7 @@ class Keep:
 class Saved:
     """A checkpoint that is committed.
 
-    bytes: of all tensors. written: of the packs that were not there yet. seconds: from the call until it was
+    bytes: of all tensors. written: of the packs that were not there yet. seconds: that it took until it was
     durable; the caller was held up for `stall` of them.
     """
 

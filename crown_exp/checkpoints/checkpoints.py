@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from crown_exp import errors
@@ -28,6 +28,15 @@ Outcome = Saved | Unsaved | Superseded
 
 def nothing() -> None:
     """What has to be done before a commit, if nothing has."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A copy of the state after `step` steps, which took `stall` seconds."""
+
+    step: int
+    snapshot: Snapshot
+    stall: float
 
 
 class Checkpoints:
@@ -58,6 +67,8 @@ class Checkpoints:
         self.retention = Retention(blobs, paths, attempt, keep or Keep())
         self.buffer = Buffer(pin)
         self.camera = Camera(self.buffer)
+        self.trouble = ""  # what kept old checkpoints from being removed, once
+        self._held: Held | None = None
         self._flight: Future[None] | None = None
         self._ended: list[Outcome] = []
 
@@ -73,6 +84,7 @@ class Checkpoints:
         checkpoints and none verifies, NewerFormat, StoreError if the store cannot be read.
         """
         self.wait()
+        self._held = None
         found = self.portal.call(restore_newest, self.blobs, self.paths, self._room)
         if found is None:
             return None
@@ -103,13 +115,22 @@ class Checkpoints:
     ) -> float:
         """Copy the state after `step` steps and commit it behind the caller; the seconds this held it up.
 
+        As `hold` and `commit`.
+        """
+        stall = self.hold(step, state, frozen=frozen)
+        self.commit(metrics)
+        return stall
+
+    def hold(self, step: int, state: Any, *, frozen: Container[int] = ()) -> float:
+        """Copy the state after `step` steps; the seconds this took. The next copy takes its place.
+
         Waits for the save in flight before. state: a tree of dicts with strings or whole numbers as keys,
-        lists, tuples, tensors, bools, numbers, strings and None. metrics: what tells which checkpoint is the
-        best. frozen: id() or data_ptr() of tensors that are not trained, and so need not be written again and
-        again. Raises TaskError naming the path of what cannot be stored.
+        lists, tuples, tensors, bools, numbers, strings and None. frozen: id() or data_ptr() of tensors that
+        are not trained, and so need not be written again and again. Raises TaskError naming the path of what cannot be stored.
         """
         start = time.perf_counter()
         self.wait()
+        self._held = None
         try:
             snapshot = self.camera.take(state, frozen)
         except (MemoryError, OSError) as error:
@@ -117,10 +138,14 @@ class Checkpoints:
             self._ended.append(Unsaved(step, f"no memory for a copy of the state ({line(error)})"))
             return time.perf_counter() - start
         stall = time.perf_counter() - start
-        self._flight = self.portal.start(
-            self._save, step, snapshot, dict(metrics or {}), start, stall
-        )
+        self._held = Held(step, snapshot, stall)
         return stall
+
+    def commit(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Commit what is held, behind the caller. metrics: what tells which checkpoint is the best."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._flight = self.portal.start(self._save, held, dict(metrics or {}))
 
     def outcome(self) -> Outcome | None:
         """How the last save that ended did end, once; None if it was told, or none has ended."""
@@ -144,10 +169,9 @@ class Checkpoints:
         self.buffer.ready(size, to_save=False)
         return self.buffer.bytes(size)
 
-    async def _save(
-        self, step: int, snapshot: Snapshot, metrics: dict[str, float], start: float, stall: float
-    ) -> None:
+    async def _save(self, held: Held, metrics: dict[str, float]) -> None:
         """Commit a snapshot, and remember how that ended."""
+        step, snapshot, start = held.step, held.snapshot, time.perf_counter()
         try:
             written = await self._commit(step, snapshot, metrics)
         except errors.Superseded:
@@ -158,10 +182,14 @@ class Checkpoints:
             if not isinstance(error, Exception):  # the loop is being ended
                 raise
             return
-        seconds = time.perf_counter() - start
-        self._ended.append(Saved(step, snapshot.layout.bytes, written, seconds, stall))
-        with suppress(StoreError):  # what could not be removed now goes after the next save
+        seconds = held.stall + time.perf_counter() - start
+        self._ended.append(Saved(step, snapshot.layout.bytes, written, seconds, held.stall))
+        try:
             await self._retain((self.attempt, step))
+        except StoreError:
+            pass  # what could not be removed now goes after the next save
+        except Exception as error:
+            self.trouble = line(error)
 
     async def _commit(self, step: int, snapshot: Snapshot, metrics: dict[str, float]) -> int:
         """The bytes of packs that had to be written."""

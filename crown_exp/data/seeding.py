@@ -6,12 +6,18 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.random.mtrand import set_bit_generator
 
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal  # without the enums, which cost more than all else here
+
+STOPS = {_signal.SIGINT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2}
 _numpy: Any = np.random.mtrand._rand  # np.random.rand and the others are its methods
 # A bit generator, as far as RandomState.get_state and set_state look at it.
 _blank = SimpleNamespace(state={"bit_generator": "", "state": None})
@@ -25,19 +31,24 @@ def seeded(key: int) -> Iterator[None]:
     About 25 µs, where `torch.random.fork_rng`, `torch.manual_seed` and numpy's `get_state` and
     `set_state` take over 200. `torch.manual_seed` is also wrong here: it reseeds the GPUs, which
     are the caller's. torch and numpy run the same Mersenne Twister on a 32-bit seed, so each gets
-    its own half of the key: with the same half they would draw the same numbers.
+    its own half of the key: with the same half they would draw the same numbers. A signal that stops
+    the run waits while they are exchanged: half of them would be saved.
     """
     generator = torch.default_generator
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, STOPS)
     torch_state, python_state, numpy_state = generator.get_state(), random.getstate(), _lend()
     try:
         generator.manual_seed(key)
         random.seed(key)
         np.random.seed(key >> 32)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         yield
     finally:
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, STOPS)
         _take_back(numpy_state)
         random.setstate(python_state)
         generator.set_state(torch_state)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def _lend() -> tuple[Any, ...]:

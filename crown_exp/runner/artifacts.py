@@ -184,6 +184,15 @@ class Artifacts:
                 self.say_once(str(error))
                 return
 
+    def flush(self) -> None:
+        """Until all that was stored is in the store. Raises StoreError if it does not take it."""
+        if self.sender is not None:
+            self.sender.submit(self.send).result()
+        else:
+            self.send()
+        for why in self.unsent.values():
+            raise StoreError(f"a file of the task is not stored: {why}")
+
     def say_once(self, why: str) -> None:
         """Tell that the store is away, unless that is known."""
         if not self.failing:

@@ -10,7 +10,7 @@ from crown_exp.checkpoints.tree import flatten
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.divergence import FiniteWatch
 from crown_exp.runner.keeping import Keeping
-from crown_exp.runner.run_state import Mark, RunState
+from crown_exp.runner.run_state import RunState
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.tracking import Loop
 
@@ -28,8 +28,10 @@ class Boundary:
     """What `loop.turns` calls, for all loops of a run.
 
     left: called when a loop is left. evaluates: whether the turn that comes begins with an evaluation.
-    resuming: what is still to be put back. visit: looks at what the loops go over. marked: the state before a
-    turn that begins with an evaluation. place: where the loop's source stood before an item was fetched.
+    resuming: what is still to be put back. visit: looks at what the loops go over. place: where the loop's
+    source stood before an item was fetched.
+    held: a copy of the state before this turn is at hand, which begins with an evaluation; owed: to be saved,
+    once the evaluation has been logged. whole: the turn has computed nothing yet that would be lost.
     """
 
     state: RunState
@@ -42,11 +44,13 @@ class Boundary:
     resuming: Resuming | None = None
     visit: Visit | None = None
     rehearsal: Rehearsal | None = None
-    marked: Mark | None = None
+    held: bool = False
+    owed: bool = False
+    whole: bool = False
     place: Any = None
 
     def __post_init__(self) -> None:
-        self.stop.now = self.is_whole
+        self.stop.now = lambda: self.whole
 
     def items(self, items: Iterator[Any]) -> Iterator[Any]:
         """What the loop goes over, or what a visitor makes of it."""
@@ -61,7 +65,7 @@ class Boundary:
         if resuming is not None:
             resuming.all(self.state)
         elif self.state.step == self.keeping.step:
-            for name, tree in self.state.take()["tracked"].items():
+            for name, tree in self.state.known():
                 flatten(tree, name)
         self.look_at_limits()
         self.stop.raise_if_asked()
@@ -73,17 +77,35 @@ class Boundary:
     def boundary(self) -> None:
         """Stop if that was asked for; save if it is due. Raises Stopped, or TaskError."""
         state = self.state
-        self.marked = None
+        self.whole = False
+        if self.owed:
+            self.save_held()
+        self.held = self.owed = False
         if self.rehearsal is not None and state.loop and state.source:
             self.rehearsal.boundary(state.loop, state.source.given)
         self.look_at_limits()
-        if self.keeping.is_due(state.step):
+        due = self.keeping.is_due(state.step)
+        if due:
             self.watch.read()
-            self.save()
         if self.stop.code is not None:
-            self.end_here(None)
+            self.end_here()
         if self.evaluates():
-            self.marked = state.mark()
+            self.before_evaluation(due)
+        elif due:
+            self.save()
+
+    def before_evaluation(self, due: bool) -> None:
+        """Have a copy of the state, or save it: a stop in the evaluation then need not wait for its end.
+
+        If the best is kept, the evaluation is waited for, so that what it says is told of this very state.
+        """
+        keeping, step = self.keeping, self.state.step
+        if due and keeping.best is None:
+            self.save()
+        elif step > keeping.step and not keeping.checkpoints.busy:
+            keeping.hold(step, self.state.take(), self.state.frozen())
+            self.held, self.owed = True, due
+        self.whole = self.held or keeping.step == step
 
     def look_at_limits(self) -> None:
         """Ask for a stop if time is up."""
@@ -100,11 +122,11 @@ class Boundary:
         if self.state.step > self.keeping.step:
             self.save()
         if self.stop.code is not None:
-            self.end_here(None)
+            self.end_here()
 
-    def end_here(self, place: Any) -> None:
+    def end_here(self) -> None:
         """Save, then raise Stopped."""
-        self.save_for_good(place)
+        self.save_for_good()
         self.stop.raise_if_asked()
 
     # --- saving ---------------------------------------------------------------------------------------
@@ -121,15 +143,13 @@ class Boundary:
             self.save(place)
         self.keeping.finish()
 
-    def is_whole(self) -> bool:
-        """Whether the state in the middle of a turn is still that of the boundary before it."""
-        return self.marked is not None and self.marked.holds
-
-    def save_marked(self) -> bool:
-        """Begin to save the state of the boundary before, if it is still whole; whether it is being saved."""
-        mark = self.marked
-        if mark is None or not mark.holds or self.stop.code is ExitCode.SUPERSEDED:
-            return False
-        if mark.step > self.keeping.step:
-            self.keeping.save(mark.step, mark.state, self.state.frozen())
-        return True
+    def save_held(self) -> None:
+        """Begin to save the copy of the state before this turn, if there is one."""
+        if not self.held or self.stop.code is ExitCode.SUPERSEDED:
+            return
+        whole, self.whole = self.whole, False  # no signal tears this
+        self.keeping.commit()
+        self.held = self.owed = False
+        self.whole = whole
+        if whole:
+            self.stop.raise_if_asked()

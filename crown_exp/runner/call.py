@@ -11,7 +11,7 @@ from crown_exp.checkpoints.base import Restored
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.devices import Choice
 from crown_exp.devices.memory import peak_memory
-from crown_exp.errors import StoreError, TaskError
+from crown_exp.errors import StoreError
 from crown_exp.folder import AttemptRecord
 from crown_exp.folder.records import Damaged
 from crown_exp.folder.segment import RESUMED
@@ -27,6 +27,7 @@ from crown_exp.runner.limits import Limits, spent_before
 from crown_exp.runner.process import seed_again
 from crown_exp.runner.resuming import Resuming
 from crown_exp.runner.task import call_task
+from crown_exp.runner.tracebacks import last_line
 from crown_exp.runner.trackers import open_feed
 from crown_exp.tracking import Sink
 from crown_exp.tracking.feed import Feed
@@ -90,8 +91,11 @@ class Call:
         memory = peak_memory(choice.device if choice else "cpu")
         self.log.event("memory", **memory)
         self.log.close()
-        ending = replace(ending, unwritten=(*self.unwritten(), *self.artifacts.finish()))
+        unwritten = (*self.unwritten(), *self.artifacts.finish(), *self.unsaved())
+        ending = replace(ending, unwritten=unwritten)
         saved = self.checkpoints.saved if self.checkpoints else None
+        if saved is None:  # it was not looked at: what was known before holds
+            saved = earlier.newest_saved(self.of.facts)
         return Carried(ending, saved, memory, self.release)
 
     def release(self, ended: Ending) -> None:
@@ -185,12 +189,18 @@ class Call:
         )  # fmt: skip
         for line in damaged:
             self.of.report.line(line)
+        known = self.portal.call(earlier.saved_up_to, self.blobs, facts)
+        if restored and known is not None and known > step and not damaged:
+            self.of.report.line(
+                f"a checkpoint of step {known} was saved and is gone, or was damaged before"
+            )
         self.of.report.resumed(step, lost)
         if changed:
             self.of.report.line(earlier.not_bit_comparable(changed, step))
 
     def make_log_durable(self) -> None:
         """Before a checkpoint is committed: the points before it are not computed again. Raises StoreError."""
+        self.artifacts.flush()
         self.log.drain()
         if not self.log.segment.complete:
             raise StoreError(f"the log {self.log.segment.path} cannot be written")
@@ -199,7 +209,8 @@ class Call:
     def ended(self, error: BaseException) -> Ending:
         """What an error that left the task makes of the attempt."""
         of, run = self.of, self.run
-        done, turn = (run.done, run.step) if run else (0, 0)
+        before = (self.checkpoints and self.checkpoints.saved) or 0
+        done, turn = (run.done, run.step) if run else (before, 0)
         if self.stop.raised:  # what a library made of the stop is still the stop
             if run and not self.stop.at_once:
                 self.save_what_is_whole(run)
@@ -222,12 +233,18 @@ class Call:
             asked = self.stop.times
             self.keeping.finish(lambda: self.stop.times > asked)
 
+    def unsaved(self) -> tuple[str, ...]:
+        """What is to be told of the state, if its last save failed."""
+        keeping = self.keeping
+        return (f"the state: {keeping.failing}",) if keeping and keeping.failing else ()
+
     def save_what_is_whole(self, run: Run) -> None:
         """After a stop in an evaluation: the state of the boundary before it, if that is what there is."""
         try:
-            run._boundary.save_marked()
-        except (TaskError, StoreError) as error:
-            self.of.report.line(f"not saved: {error}")
+            run._boundary.whole = False
+            run._boundary.save_held()
+        except Exception as error:
+            self.of.report.line(f"not saved: {last_line(error)}")
 
     def unwritten(self) -> tuple[str, ...]:
         """What of the log the store did not take."""

@@ -16,6 +16,7 @@ from crown_exp.runner.intervals import Intervals
 from crown_exp.runner.loop import turns
 from crown_exp.runner.metrics import loggable
 from crown_exp.runner.parts import Parts
+from crown_exp.runner.resuming import LoopBefore, Resuming
 from crown_exp.runner.run_state import RunState
 from crown_exp.runner.source import Source
 from crown_exp.runner.state import State
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from crown_exp.runner.keeping import Keeping
     from crown_exp.runner.limits import Limits
     from crown_exp.runner.rehearsal import Rehearsal
-    from crown_exp.runner.resuming import Resuming
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Run:
         self._choose_precision, self._log = precision, log
         self._console, self._stop, self._artifacts, self._parts = console, stop, artifacts, parts
         self._chosen: Precision | None = None
-        self._state = RunState(chosen=lambda: self._chosen)
+        self._state = RunState(chosen=lambda: self._chosen, choose=lambda: self._precision)
         self._built: list[Any] = []
         self._streams = 0
         self._intervals = Intervals()
@@ -106,7 +106,8 @@ class Run:
     @property
     def done(self) -> int:
         """The turns that are complete, of all loops together."""
-        return self._state.step
+        resuming = self._boundary.resuming
+        return resuming.step if resuming else self._state.step
 
     @property
     def _precision(self) -> Precision:
@@ -189,11 +190,11 @@ class Run:
     # --- what must survive ----------------------------------------------------------------------------
 
     def track(self, **objects: Any) -> None:
-        """Name what belongs to the state of the run; saved with every checkpoint, put back here after one.
+        """Name what belongs to the state of the run: saved with it, and put back before the first turn.
 
-        Anything with state_dict and load_state_dict; generators of torch, numpy and random; a pathlib.Path,
-        whose file or folder is kept as it is. Raises TaskError for anything else and for a name used twice,
-        NotResumable if what was saved under the name is of another shape.
+        The code before the loop sees it as it was made, in every attempt. Taken is anything with state_dict
+        and load_state_dict; generators of torch, numpy and random; a pathlib.Path, whose file or folder is
+        kept as it is. Raises TaskError for anything else and for a name used twice.
         """
         for name, value in objects.items():
             if isinstance(value, Path) and self.folder.is_relative_to(value.absolute()):
@@ -201,8 +202,6 @@ class Run:
                     f"run.track: {name} holds the run's own folder; track a folder beside it"
                 )
             self._state.track(name, value)
-            if self._boundary.resuming is not None:
-                self._boundary.resuming.at_once(name, self._state)
 
     def state(self, **values: Any) -> State:
         """Small values that must survive: numbers, strings, lists of them, as attributes."""
@@ -230,10 +229,11 @@ class Run:
             )
         self._refuse_untracked()
         items = Source(source, total, self._limit)
-        done, broken, over = resuming.loop(name, state) if resuming else (0, False, False)
+        was = resuming.loop(name, state) if resuming else LoopBefore()
+        total = was.done if was.exhausted else items.total
         shown = "" if name == "main" else name
-        loop = Loop(shown, items.total, before=self.step, done=done, broken=broken)
-        if over:
+        loop = Loop(shown, total, before=self.step, done=was.done, broken=was.broken)
+        if was.over:
             state.begin(name, loop, items)
             return iter(())
         self._compile_for(items.total)
@@ -325,13 +325,13 @@ class Run:
             )
         if not hasattr(loss, "backward"):
             raise TaskError(f"run.backward: expected a loss, a tensor, got {type(loss).__name__}")
-        self._boundary.marked = None  # the turn's work begins
+        self._boundary.whole = False  # the turn's work begins
         self._watch.see(self.step, LOSS, loss)
         self._precision.backward(loss if self._share in (None, 1.0) else loss * self._share)
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> Tensor | None:
         """Unscale, clip the gradient's norm to `clip`, step, zero. Returns the norm before clipping."""
-        self._parts.in_turn, self._watch.updated, self._boundary.marked = None, True, None
+        self._parts.in_turn, self._watch.updated, self._boundary.whole = None, True, False
         norm = self._precision.update(optimizer, clip)
         if norm is not None and not self._precision.scaler.is_enabled():
             # A scaler skips steps whose gradients are not finite.
@@ -339,14 +339,21 @@ class Run:
         return norm
 
     def log(self, **values: Any) -> None:
-        """Record values of this turn: numbers or tensors of one element. Never waits for the device."""
+        """Record values of this turn: numbers or tensors of one element. Never waits for the device.
+
+        What is logged before the first turn of an attempt that goes on is left out: it was logged before.
+        """
         for value in values.values():
             if type(value) is not float:  # else the dict, which nobody else has, is kept as it is
                 values = {name: loggable(name, value) for name, value in values.items()}
                 break
+        if self._stop.code is not None:
+            self._stop.obey()
+        if self._boundary.resuming is not None:
+            return  # the attempt that was first here has logged it
         self._log.put(self.step, values)
         if self._keeping.best and self._keeping.note(values):
-            self._boundary.save_marked()
+            self._boundary.save_held()
 
     def artifact(self, name: str, value: Any) -> None:
         """Store a file of this turn: `run.artifact("samples.png", images)`; in the run's `files/<step>/`.
@@ -358,7 +365,10 @@ class Run:
         A tensor on a GPU is waited for. A store that is away costs a line, not the run.
         Raises TaskError for a name or value that is none.
         """
-        self._artifacts.keep(name, value, self.step)
+        if self._stop.code is not None:
+            self._stop.obey()
+        if self._boundary.resuming is None:  # else the attempt that was first here has stored it
+            self._artifacts.keep(name, value, self.step)
 
     def kept(self, name: str) -> Path | None:
         """The newest file that this run stored under a name, in this attempt or an earlier one; None if none.

@@ -111,6 +111,12 @@ def not_bit_comparable(changed: Mapping[str, list[Any]], step: int) -> str:
 # --- what was saved -----------------------------------------------------------------------------------
 
 
+def newest_saved(facts: Facts) -> int | None:
+    """The step of the newest checkpoint, as the last attempt with an end knew it."""
+    newest = max(facts.ends, key=lambda end: end.attempt, default=None)
+    return newest.saved if newest else None
+
+
 async def saved_up_to(blobs: BlobStore, facts: Facts) -> int | None:
     """The step of the newest checkpoint that earlier attempts tell of; None if they tell of none."""
     known = [end.saved for end in facts.ends if end.saved is not None]

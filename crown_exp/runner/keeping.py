@@ -54,8 +54,9 @@ class Keeping:
         self.best_value: float | None = None
         self.values: dict[str, float] = {}
         self.step = checkpoints.saved or 0  # of the newest save that was begun
+        self.held = self.step
         self.begun_at = self.safe_at = clock()
-        self.failing = False
+        self.failing = ""  # why the last save failed
 
     # --- between two turns ----------------------------------------------------------------------------
 
@@ -74,10 +75,20 @@ class Keeping:
 
     def save(self, step: int, state: Mapping[str, Any], frozen: frozenset[int]) -> None:
         """Begin to save. Raises TaskError for what cannot be stored."""
+        self.hold(step, state, frozen)
+        self.commit()
+
+    def hold(self, step: int, state: Mapping[str, Any], frozen: frozenset[int]) -> None:
+        """Copy the state, to be saved by `commit` if need be. Raises TaskError for what cannot be stored."""
         self.checkpoints.wait()
         self.settle()
-        self.checkpoints.save(step, state, metrics=self.values, frozen=frozen)
-        self.step, self.begun_at = step, self.clock()
+        self.checkpoints.hold(step, state, frozen=frozen)
+        self.held = step
+
+    def commit(self) -> None:
+        """Begin to save what is held, with what was logged of it."""
+        self.checkpoints.commit(self.values)
+        self.step, self.begun_at, self.values = self.held, self.clock(), {}
 
     def finish(self, given_up: Callable[[], bool] = lambda: False) -> None:
         """Wait until what was begun is durable, or known not to be. given_up: asked meanwhile."""
@@ -87,6 +98,9 @@ class Keeping:
 
     def settle(self) -> None:
         """Note what became of the saves that have ended."""
+        if trouble := self.checkpoints.trouble:
+            self.checkpoints.trouble = ""
+            self.say(f"old checkpoints were not removed: {trouble}")
         for outcome in self.checkpoints.outcomes():
             if isinstance(outcome, Saved):
                 self.succeeded(outcome)
@@ -103,16 +117,17 @@ class Keeping:
         )
         if self.failing:
             self.say(f"saved again, after step {saved.step}")
-        self.safe_at, self.failing = self.clock(), False
+        self.safe_at, self.failing = self.clock(), ""
 
     def failed(self, unsaved: Unsaved) -> None:
         """A save did not succeed: the run goes on, unless that has lasted too long."""
         self.log.event("unsaved", step=unsaved.step, why=unsaved.why)
         last = self.checkpoints.saved
         safe = "nothing is saved yet" if last is None else f"the checkpoint of step {last} is safe"
-        if not self.failing:
-            self.say(f"not saved: {unsaved.why}; {safe}, training goes on, and it is tried again")
-        self.failing = True
+        then = "training goes on, and it is tried again" if self.stop.code is None else "it ends so"
+        if not self.failing or self.stop.code is not None:
+            self.say(f"not saved: {unsaved.why}; {safe}, {then}")
+        self.failing = unsaved.why
         self.step = min(self.step, last or 0)
         if self.clock() - self.safe_at >= self.deadline:
             why = f"nothing could be saved for {self.deadline_words} (checkpoint.deadline): {unsaved.why}"

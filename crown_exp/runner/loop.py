@@ -44,26 +44,27 @@ def turns(
 ) -> Iterator[Any]:
     """Yield what is left of a loop's items.
 
-    A stop is raised at once while an item is fetched from a source that allows for it; in a turn it waits
-    for the end of the turn.
+    A stop is raised at once while a batch of ours is fetched; in a turn it waits for the end of the turn.
     """
     console.begin(loop)
     loop.in_turn = True
     try:
-        items = seam.items(source.items(loop.done))
+        over = loop.done == loop.total
+        items = seam.items(iter(()) if over else source.items(loop.done))
         seam.first()
-        quiet, ours = source.quiet, source.ours
+        ours = source.ours
         seam.fetching(None)
-        while loop.done != loop.total:
+        while loop.total is None or loop.done < loop.total:
             if ours:
                 seam.fetching(source.place())
-            stop.in_turn = not quiet
+            stop.in_turn = not ours
             try:
                 item = next(items, END)
             except Stopped:
                 seam.interrupted()
                 raise
             if item is END:
+                loop.exhausted = True
                 break
             stop.in_turn = True
             yield item
@@ -77,6 +78,7 @@ def turns(
         loop.broken = True
         raise
     finally:
-        loop.in_turn = stop.in_turn = False
+        stop.in_turn = True  # a signal must not tear the log
         seam.left()
+        loop.in_turn = stop.in_turn = False
     stop.raise_if_asked()

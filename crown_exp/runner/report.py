@@ -69,7 +69,8 @@ class Report:
         if ending.told:
             self.line(ending.told.rstrip("\n"))
         state = STATE_OF_EXIT.get(ExitCode(ending.exit_code), "ended")
-        state = "not recorded" if ending.exit_code == ExitCode.INFRASTRUCTURE else state
+        if ending.exit_code == ExitCode.INFRASTRUCTURE and ending.unwritten:
+            state = "not recorded"
         took = duration(self.took)
         steps = f"{ending.step} step{'' if ending.step == 1 else 's'}"
         why = f": {ending.error}" if ending.error and not ending.told else ""

@@ -1,25 +1,35 @@
-"""Putting a checkpoint's state back: when something is tracked, and all of it just before the first turn."""
+"""Putting a checkpoint's state back, just before the first turn."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from crown_exp.checkpoints.tree import copied, flatten, is_tensor, tensor_words
 from crown_exp.errors import NotResumable, TaskError
 from crown_exp.runner import random_state
 from crown_exp.runner.run_state import RunState
 from crown_exp.runner.state_of import given
+from crown_exp.runner.weights import keep_dtypes, module_of, put_gradients
 from crown_exp.tracking import Loop
 
 SHOWN = 3
 
 
+class LoopBefore(NamedTuple):
+    """How a loop stood: turns done, whether it was left, is over, or what it goes over has come to its end."""
+
+    done: int = 0
+    broken: bool = False
+    over: bool = False
+    exhausted: bool = False
+
+
 @dataclass
 class Resuming:
-    """A state that is still to be put back, all of it or what is not tracked yet.
+    """A state that is still to be put back.
 
     state: as RunState.take made it. step: of its checkpoint. forked: it is another run's; what was built
     with other numbers keeps the new ones. say: shows a line.
@@ -29,60 +39,19 @@ class Resuming:
     step: int
     forked: bool
     say: Callable[[str], None]
-    left_out: set[str] = field(default_factory=set)
 
     @property
     def tracked(self) -> Mapping[str, Any]:
         """What was tracked, by name."""
         return self.state["tracked"]  # type: ignore[no-any-return]
 
-    # --- when something is tracked --------------------------------------------------------------------
-
-    def at_once(self, name: str, run: RunState) -> None:
-        """Put back what is being tracked; code before the loop may look at it.
-
-        In a fork an optimizer waits for the first turn: a schedule that is built on it must see its own rate.
-        """
-        if not (self.forked and name in run.built):
-            self.one(name, run)
-
-    def one(self, name: str, run: RunState) -> None:
-        """Put back what was saved under a name. Raises NotResumable if it is of another shape."""
-        if name not in self.tracked or name in self.left_out:
-            return
-        where, value, saved = f"run.track: {name}", run.tracked[name], self.tracked[name]
-        if self.forked and name in run.built:
-            saved = adjusted(saved, self.state["built"].get(name), run.built[name])
-        if is_module(value):
-            self.refuse_misfits(name, saved, value.state_dict())
-            given(where, value, saved)  # copies; all others may keep what they are given
-            return
-        if self.forked and name in run.built and not alike(self.state["built"], run.built, name):
-            self.left_out.add(name)
-            self.say(
-                f"{name} starts anew: it is made of other parts than in the run it is forked from"
-            )
-            return
-        given(where, value, copied(saved))
-        if left := getattr(value, "left", ""):
-            self.say(left)
-
-    def refuse_misfits(self, name: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Raises NotResumable, which names the tensors, if a module is not what was saved."""
-        theirs, ours = tensors(saved, name), tensors(now, name)
-        wrong = [f"{path} is missing" for path in theirs if path not in ours]
-        wrong += [f"{path} was not saved" for path in ours if path not in theirs]
-        wrong += [
-            f"{path} was {tensor_words(value)} and is now {tensor_words(ours[path])}"
-            for path, value in theirs.items()
-            if path in ours and not is_lazy(ours[path]) and value.shape != ours[path].shape
-        ]
-        if wrong:
-            more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-            raise self.refused(f"{', '.join(wrong[:SHOWN])}{more}")
-
     def refused(self, what: str) -> NotResumable:
         """The error of a state that does not fit the task."""
+        if self.forked:
+            return NotResumable(
+                f"cannot begin at step {self.step} of that run: {what}; a fork takes over the whole state: "
+                "choose settings that it fits, or start a new run from its weights"
+            )
         return NotResumable(
             f"cannot go on at step {self.step}: {what}; nothing was changed: resume with the code and the "
             "config that it was saved with, or start a new run"
@@ -90,15 +59,17 @@ class Resuming:
 
     # --- loops ----------------------------------------------------------------------------------------
 
-    def loop(self, name: str, run: RunState) -> tuple[int, bool, bool]:
-        """(turns done, left by `break`, over) of a loop that begins. Raises NotResumable for a strange one."""
+    def loop(self, name: str, run: RunState) -> LoopBefore:
+        """How a loop that begins stood. Raises NotResumable for a strange one."""
         saved = self.state["loops"]
         at = len(run.loops)
         if at >= len(saved) or saved[at]["name"] != name:
             known = ", ".join(loop["name"] for loop in saved) or "none"
             raise self.refused(f"loop {at + 1} is named {name!r}, and the loops then were {known}")
         found = saved[at]
-        return found["done"], found["broken"], at + 1 < len(saved)
+        return LoopBefore(
+            found["done"], found["broken"], over=at + 1 < len(saved), exhausted=found["exhausted"]
+        )
 
     # --- before the first turn ------------------------------------------------------------------------
 
@@ -113,14 +84,32 @@ class Resuming:
                 raise self.refused("; ".join(said))
             self.say(f"forked: {'; '.join(said)}")
         for name in run.tracked:
-            self.one(name, run)
-        for name, found in self.state["gradients"].items():
-            if name in run.tracked:
-                put_gradients(run.tracked[name], found)
-        if self.state["scaler"] and (precision := run.chosen()):
+            if name in self.tracked:
+                self.one(name, run)
+        run.modules.put_back(self.state["modules"])
+        put_gradients(run.tracked, self.state["gradients"])
+        if self.state["scaler"] and (precision := run.choose()):
             precision.load_state_dict(copied(self.state["scaler"]))
         for line in random_state.restore(self.state["random"]):
             self.say(line)
+
+    def one(self, name: str, run: RunState) -> None:
+        """Put back what was saved under a name. Raises NotResumable if it does not fit."""
+        value, saved = run.tracked[name], self.tracked[name]
+        if self.forked and name in run.built:
+            if not alike(self.state["built"], run.built, name):
+                self.say(
+                    f"{name} starts anew: it is made of other parts than in the run it is forked from"
+                )
+                return
+            saved = adjusted(saved, self.state["built"][name], run.built[name])
+        try:
+            given(f"run.track: {name}", value, handed_over(value, saved))
+        except TaskError as error:
+            raise self.refused(misfits(name, value, saved) or str(error)) from error
+        keep_dtypes(value, saved)
+        if left := getattr(value, "left", ""):
+            self.say(left)
 
     def place(self, loop: Loop, run: RunState) -> None:
         """Let the source of the loop that goes on stand where it stood. Raises NotResumable if it cannot."""
@@ -145,12 +134,30 @@ class Resuming:
             self.say(f"the data start anew: {error}")
 
 
-def is_module(value: Any) -> bool:
-    """Whether a value is a module whose load_state_dict copies into its tensors, as torch's own does."""
+def handed_over(value: Any, saved: Any) -> Any:
+    """What load_state_dict is given: it may keep it, but for a module, which copies tensors into its own."""
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.nn.Module):
-        return False
-    return type(value).load_state_dict is torch.nn.Module.load_state_dict
+    if torch is not None and isinstance(value, torch.nn.Module):
+        kind = type(value)
+        if kind.load_state_dict is torch.nn.Module.load_state_dict:
+            return saved
+    return copied(saved)
+
+
+def misfits(name: str, value: Any, saved: Any) -> str:
+    """The tensors by which a module is not what was saved; "" if that is not what is wrong."""
+    if module_of(value) is None or not isinstance(saved, Mapping):
+        return ""
+    theirs, ours = tensors(saved, name), tensors(value.state_dict(), name)
+    wrong = [f"{path} is missing" for path in theirs if path not in ours]
+    wrong += [f"{path} was not saved" for path in ours if path not in theirs]
+    wrong += [
+        f"{path} was {tensor_words(value)} and is now {tensor_words(ours[path])}"
+        for path, value in theirs.items()
+        if path in ours and not is_lazy(ours[path]) and value.shape != ours[path].shape
+    ]
+    more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return f"{', '.join(wrong[:SHOWN])}{more}"
 
 
 def is_lazy(tensor: Any) -> bool:
@@ -166,13 +173,6 @@ def tensors(tree: Any, path: str) -> dict[str, Any]:
         for key, value in found.items()
         if is_tensor(value)
     }
-
-
-def put_gradients(module: Any, saved: Mapping[str, Any]) -> None:
-    """Gradients that waited for an update."""
-    for name, weight in module.named_parameters():
-        grad = saved.get(name)
-        weight.grad = None if grad is None else grad.to(weight.device, copy=True)
 
 
 def alike(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> bool:

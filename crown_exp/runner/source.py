@@ -45,7 +45,7 @@ class Source:
 
     @property
     def quiet(self) -> bool:
-        """Whether fetching an item changes nothing but its own place: a stop may come at any time."""
+        """Whether fetching an item changes nothing but its own place."""
         return self.ours or isinstance(self.given, range | list | tuple)
 
     @property
@@ -69,7 +69,7 @@ class Source:
         if self.by_epoch:
             return iter(self.given.epoch())
         if isinstance(self.given, Sequence) and not self.keeps:
-            return iter(self.given[done:])
+            return (self.given[at] for at in range(done, len(self.given)))
         items: Iterator[Any] = iter(self.given)
         if self.is_read_again:
             deque(islice(items, done), maxlen=0)

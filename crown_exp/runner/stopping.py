@@ -73,6 +73,11 @@ class StopRequest:
         finally:
             self.at_work = False
 
+    def obey(self) -> None:
+        """Called outside of turns: a stop that came in a turn that was left is raised now."""
+        if self.at_work and not self.in_turn:
+            self.raise_if_asked()
+
     def raise_if_asked(self) -> None:
         """Called at a boundary. Raises Stopped if a stop was asked for."""
         if self.code is not None:

@@ -36,6 +36,7 @@ class Loop:
     name: "" for a task's only one. total: how many turns it will make, None if that is not known.
     before: the turns of the loops before it. done: its turns that are complete. in_turn: whether one is
     in progress. broken: whether one was left by `break` or an error; its number is not given again.
+    exhausted: whether what it goes over has come to its end.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Loop:
     done: int = 0
     in_turn: bool = False
     broken: bool = False
+    exhausted: bool = False
 
     @property
     def step(self) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from crown_exp.checkpoints.tree import copied, difference, flatten
+from crown_exp.checkpoints.tree import difference, flatten
 from crown_exp.devices import Choice
 from crown_exp.devices.precision import Precision
 from crown_exp.errors import TaskError
@@ -36,7 +35,7 @@ def trained(run: RunState, precision: Precision, turns: int) -> None:
 
 
 def tracked(precision: Precision) -> RunState:
-    run = RunState(chosen=lambda: precision)
+    run = RunState(chosen=lambda: precision, choose=lambda: precision)
     torch.manual_seed(0)
     net = nn.Linear(2, 2)
     run.track("net", net)
@@ -67,48 +66,6 @@ def test_without_the_saved_scale_it_would_not() -> None:
     trained(run, precision, 5)
     put_back(run.take() | {"scaler": {}}, tracked(again))
     assert again.scaler.get_scale() != precision.scaler.get_scale()
-
-
-# --- marks --------------------------------------------------------------------------------------------
-
-
-def marked() -> tuple[RunState, Any, Any]:
-    precision = Precision(Choice("cpu", "fp32", False, False, ""))
-    run = tracked(precision)
-    run.track("norm", nn.BatchNorm1d(2))
-    trained(run, precision, 1)
-    return run, run.tracked["net"], run.mark()
-
-
-def in_place(net: nn.Module) -> None:
-    with torch.no_grad():
-        net.weight.add_(1)  # type: ignore[operator]
-
-
-@pytest.mark.parametrize(("change", "holds"), [
-    (in_place, False),
-    (lambda net: net(torch.ones(1, 2)).sum().backward(), False),
-    (lambda net: net(torch.ones(1, 2)), True),
-    (lambda net: net.eval(), True),
-])  # fmt: skip
-def test_a_mark_holds_until_a_weight_or_a_gradient_changes(change: Any, holds: bool) -> None:
-    _, net, mark = marked()
-    assert mark.holds
-    change(net)
-    assert mark.holds is holds
-
-
-def test_what_an_evaluation_changes_is_not_in_the_mark() -> None:
-    """Statistics, and whatever else is no weight, are copied: torch does not count all their changes."""
-    run, _, mark = marked()
-    before = flatten(copied(mark.state), "")
-    run.tracked["norm"](torch.randn(4, 2))
-    run.tracked["opt"].param_groups[0]["lr"] = 7.0
-    torch.rand(3)
-    assert mark.holds
-    assert difference(before, flatten(mark.state, "")) == ""
-    assert mark.state["tracked"]["opt"]["param_groups"][0]["lr"] == 0.1
-    assert isinstance(mark.state["tracked"]["net"], OrderedDict)  # with the versions of its parts
 
 
 # --- what is refused ------------------------------------------------------------------------------------
