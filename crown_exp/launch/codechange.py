@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 from crown_exp.compute.difference import Changed, Snapshot, difference, read_snapshot
 from crown_exp.errors import ConfigError, CrownError
-from crown_exp.folder import RunRecord
+from crown_exp.folder import Facts
 from crown_exp.launch.session import Session
 
 SHOWN = 4
 """How many files are named."""
 
 
-def code_change(session: Session, record: RunRecord) -> str:
+def code_change(session: Session, facts: Facts) -> str:
     """How the project's code differs from what the run was made with; "" if it does not.
 
-    Code that cannot be compared counts as changed: the line says why it cannot.
+    Of an attempt that has an end it is known which files it imported; then only those count. Code that cannot
+    be compared counts as changed: the line says why it cannot.
     """
+    record = facts.run
     since = f"since {record.id} was made"
     try:
         code = session.code
@@ -30,10 +32,12 @@ def code_change(session: Session, record: RunRecord) -> str:
         if old is None:
             return f"the code changed {since}, which is not in its folder"
         new = Snapshot(code.commit, code.prefix, code.diff, code.untracked)
-        found = difference(session.root, old, new)
+        changed = difference(session.root, old, new).files
     except CrownError as error:
         return f"the code changed {since}: {error}"
-    return f"the code changed {since}: {stat(found.files)}" if found.files else ""
+    imported = {name for end in facts.ends if end.code for name in end.code["files"]}
+    files = [file for file in changed if not imported or file.path in imported]
+    return f"the code changed {since}: {stat(files)}" if files else ""
 
 
 def stat(files: Sequence[Changed]) -> str:

@@ -132,7 +132,7 @@ def approved(
         return Resumption(found.record, changes)
     if problems := [*guard(config, session.secrets), *unfit(config)]:
         raise ConfigError(problems)
-    if change := code_change(session, found.record):
+    if change := code_change(session, found.facts):
         if config["identity"]["code"] == "refuse":
             what = f"{change}; nothing was run: put it back, or type identity.code=warn"
             raise ConfigError.of("identity.code=refuse", what)
@@ -149,7 +149,7 @@ def refused(
 ) -> ConfigError:
     """What would make another result, and the command that forks the run with it."""
     told = ", ".join(
-        f"{key} ({shown(old)} -> {shown(new)})" for key, (old, new) in differing.items()
+        f"{key} ({default_or(old)} -> {default_or(new)})" for key, (old, new) in differing.items()
     )
     why = f"a resumed run keeps what decides its result; this differs: {told}"
     step = newest_step(session, found.record.id)
@@ -159,6 +159,11 @@ def refused(
     words = [*typed] if typed is not None else list(as_typed(config, differing))
     command = f"crown-exp fork {found.short}@{step} {shlex.join(words)}"
     return ConfigError.of(found.record.id, f"{why}; a new run from its state: {command}")
+
+
+def default_or(value: Any) -> str:
+    """A value as one types it; what is absent is whatever the code has."""
+    return "the default" if value is None else shown(value)
 
 
 def as_typed(config: Mapping[str, Any], differing: Iterable[str]) -> Iterator[str]:

@@ -85,7 +85,7 @@ def wanted(
     config = quiet(composition.config, changes)
     if problems := unfit(config):
         raise ConfigError(problems)
-    if change := code_change(session, found.record):
+    if change := code_change(session, found.facts):
         to_stderr(f"warning: {change}; the turn is made by the code as it is now")
     return Wanted(found, step, config)
 

@@ -226,7 +226,7 @@ def test_every_key_that_differs_is_named_and_offered(place: Place) -> None:
     line = place.refused(
         2, RUN, "resume=latest", "seed=3", "env.size=7", "env=large", "task.turns=14"
     )
-    for told in ("seed (0 -> 3)", "env.size (1 -> 7)", "task.turns (null -> 14)"):
+    for told in ("seed (0 -> 3)", "env.size (1 -> 7)", "task.turns (the default -> 14)"):
         assert told in line
     offered = shlex.split(line.rpartition(": crown-exp ")[2])
     assert offered[:2] == ["fork", f"{tail}@6"]
@@ -303,7 +303,7 @@ def test_changed_code_is_said_or_refused(place: Place) -> None:
     assert "changed" not in place("resume", tail).err
     place.crown.write("going.py", GOING.replace("no good", "bad") + "\n# more\n")
     place.crown.write("other.py", "a = 1\n")
-    told = f"the code changed since {run} was made: going.py +3 -1, other.py +1 -0"
+    told = f"the code changed since {run} was made: going.py +3 -1"  # other.py: nobody imported it
     assert place.refused(2, "resume", tail, "identity.code=refuse") == (
         f"identity.code=refuse: {told}; nothing was run: put it back, or type identity.code=warn"
     )
