@@ -126,7 +126,8 @@ class Checkpoints:
 
         Waits for the save in flight before. state: a tree of dicts with strings or whole numbers as keys,
         lists, tuples, tensors, bools, numbers, strings and None. frozen: id() or data_ptr() of tensors that
-        are not trained, and so need not be written again and again. Raises TaskError naming the path of what cannot be stored.
+        are not trained, and so need not be written again and again. Raises TaskError naming the path of what
+        cannot be stored.
         """
         start = time.perf_counter()
         self.wait()
