@@ -93,8 +93,8 @@ def leave_out_turns(*, over: bool) -> None:
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def loop(self: Resuming, name: str, run: Any) -> Any:
-            done, broken, is_over = original(self, name, run)
-            return (0 if is_over is over else done), broken, is_over
+            was = original(self, name, run)
+            return was._replace(done=0) if was.over is over else was
 
         return loop
 
