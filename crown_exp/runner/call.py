@@ -24,6 +24,7 @@ from crown_exp.runner.ending import Ending, after_out_of_memory, completed, ende
 from crown_exp.runner.heart import Heart, superseded
 from crown_exp.runner.keeping import Keeping, keep_of
 from crown_exp.runner.limits import Limits, spent_before
+from crown_exp.runner.numerics import not_bit_comparable, numerics_changed
 from crown_exp.runner.process import seed_again
 from crown_exp.runner.resuming import Resuming
 from crown_exp.runner.task import call_task
@@ -181,7 +182,7 @@ class Call:
         saver = next(
             (it for it in facts.attempts if restored and it.attempt == restored.attempt), None
         )
-        changed = earlier.numerics_changed(saver, record.numerics, record.versions) if saver else {}
+        changed = numerics_changed(saver, record.numerics, record.versions) if saver else {}
         damaged = restored.damaged if restored else ()
         self.log.event(
             RESUMED, step=step, lost=lost, checkpoint=restored.name if restored else None,
@@ -196,7 +197,7 @@ class Call:
             )
         self.of.report.resumed(step, lost)
         if changed:
-            self.of.report.line(earlier.not_bit_comparable(changed, step))
+            self.of.report.line(not_bit_comparable(changed, step))
 
     def make_log_durable(self) -> None:
         """Before a checkpoint is committed: the points before it are not computed again. Raises StoreError."""

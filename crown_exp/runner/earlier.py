@@ -1,4 +1,4 @@
-"""What an attempt must know of those before it: did they get on, what changed, what has to be done again."""
+"""What an attempt must know of those before it: did they get on and save, what has to be done again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from crown_exp.config.changes import changed
-from crown_exp.folder import AttemptRecord, EndRecord, Facts, RunPaths
+from crown_exp.folder import EndRecord, Facts, RunPaths
 from crown_exp.folder.segment import RESUMED, encode_header, frames
 from crown_exp.outcome import ExitCode
 from crown_exp.storage import BlobStore
@@ -75,37 +75,6 @@ def changes_of(facts: Facts) -> dict[str, Any]:
 def applied(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The config with these changes, in the order given; shares nothing with what it is made of."""
     return deepcopy(changed(config, changes))
-
-
-# --- numerics -----------------------------------------------------------------------------------------
-
-
-def numerics_changed(
-    old: AttemptRecord, numerics: Mapping[str, Any], versions: Mapping[str, Any]
-) -> dict[str, list[Any]]:
-    """What else decides the bits and is not what it was: [then, now] by name.
-
-    numerics, versions: of the attempt that goes on from what `old` saved. What only one tells is passed over.
-    """
-    then, now = _deciding(old.numerics, old.versions), _deciding(numerics, versions)
-    return {name: [then[name], now[name]] for name in now if then.get(name, now[name]) != now[name]}
-
-
-def _deciding(numerics: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[str, Any]:
-    found = {**numerics, **versions}
-    if "device" in found:
-        found["device"] = str(found["device"]).partition(":")[
-            0
-        ]  # which of several alike says nothing
-    if "python" in found:
-        found["python"] = ".".join(str(found["python"]).split(".")[:2])
-    return found
-
-
-def not_bit_comparable(changed: Mapping[str, list[Any]], step: int) -> str:
-    """One line, for people, on what `numerics_changed` found."""
-    how = ", ".join(f"{name} {then} → {now}" for name, (then, now) in changed.items())
-    return f"not bit-comparable from step {step} on: {how}"
 
 
 # --- what was saved -----------------------------------------------------------------------------------

@@ -20,11 +20,10 @@ from crown_exp.runner.earlier import (
     changes_of,
     final_word,
     last_step,
-    not_bit_comparable,
-    numerics_changed,
     steps_lost,
     without_progress,
 )
+from crown_exp.runner.numerics import not_bit_comparable, numerics_changed
 from crown_exp.storage import BlobStore, open_blobs
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
