@@ -164,7 +164,7 @@ def escaped(value: Any) -> Any:
 
 # --- the other way: a value as it is typed --------------------------------------------------------------
 
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _WORDS = ("null", "true", "false", "nan", "inf")
 
 

@@ -185,7 +185,7 @@ def test_every_exit_code_has_words(lab: Lab) -> None:
         ExitCode.RAISED: ("failed", TaskError("wrong")),
         ExitCode.OUT_OF_MEMORY: ("failed", OutOfMemory("no room")),
         ExitCode.DIVERGED: ("failed", Diverged("nan")),
-        ExitCode.INFRASTRUCTURE: ("not recorded", StoreError("away")),
+        ExitCode.INFRASTRUCTURE: ("lost", StoreError("away")),
         ExitCode.PREEMPTED: ("preempted", Stopped("told to", 75)),
         ExitCode.CAPPED: ("capped", Stopped("too dear", 77)),
         ExitCode.INTERRUPTED: ("stopped", Stopped("by you", 130)),
