@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,6 +10,7 @@ from hashlib import sha256
 from crown_exp.checkpoints.commit import parts
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode
 from crown_exp.checkpoints.parallel import digest, each
+from crown_exp.errors import StoreError
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged
 from crown_exp.storage.base import BlobStore, NotFound, WrongSize
@@ -106,11 +108,21 @@ async def restore_newest(
             line = f"checkpoint {checkpoint_name(*number)} is damaged: {error}"
             await blobs.put(paths.damaged(*number), f"{line}\n".encode())
             told.append(line)
+        except StoreError as error:
+            if not is_bad_sector(error):
+                raise
+            told.append(f"checkpoint {checkpoint_name(*number)} is passed over: {error}")
         else:
             return Verified(manifest, parent, tuple(told))
     if not (present.manifests or present.damaged or tried):
         return None
     raise Damaged(_none_left(blobs, paths, present, told))
+
+
+def is_bad_sector(error: StoreError) -> bool:
+    """Whether a disk cannot read what it holds: of one checkpoint that says nothing of the one before."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 async def _is_gone(blobs: BlobStore, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -189,6 +190,33 @@ def test_a_store_that_cannot_be_read_says_nothing_of_a_checkpoint(
     store = store_of(portal, whole)
     with pytest.raises(StoreError, match="away"):
         attempt(portal, Away(store), 2).restore()  # type: ignore[arg-type]
+    assert contents(portal, store) == whole
+
+
+def test_a_bad_sector_costs_one_checkpoint_and_marks_none(
+    portal: Portal, whole: dict[str, bytes]
+) -> None:
+    from crown_exp.errors import StoreError
+
+    class Scratched:
+        def __init__(self, blobs: Any) -> None:
+            self.blobs, self.bad = blobs, 1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.blobs, name)
+
+        async def get_into(self, path: str, buffer: memoryview) -> None:
+            if self.bad:
+                self.bad -= 1
+                raise StoreError("cannot read it") from OSError(errno.EIO, "")
+            await self.blobs.get_into(path, buffer)
+
+    store = store_of(portal, whole)
+    newest = attempt(portal, store, 2).restore()
+    older = attempt(portal, Scratched(store), 2).restore()  # type: ignore[arg-type]
+    assert newest is not None and older is not None
+    assert older.step < newest.step
+    assert older.damaged == (f"checkpoint {newest.name} is passed over: cannot read it",)
     assert contents(portal, store) == whole
 
 
