@@ -26,7 +26,8 @@ async def each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None
             for item in items:
                 group.start_soon(one, item)
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+        raise first from first.__cause__
 
 
 async def in_thread(work: Callable[[], T]) -> T:
