@@ -6,18 +6,15 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.random.mtrand import set_bit_generator
 
-if TYPE_CHECKING:
-    import signal as _signal
-else:
-    import _signal  # without the enums, which cost more than all else here
+exchanging = False
+"""Whether generators are being exchanged: a stop that is raised meanwhile would leave half of them so."""
 
-STOPS = {_signal.SIGINT, _signal.SIGTERM, _signal.SIGUSR1, _signal.SIGUSR2}
 _numpy: Any = np.random.mtrand._rand  # np.random.rand and the others are its methods
 # A bit generator, as far as RandomState.get_state and set_state look at it.
 _blank = SimpleNamespace(state={"bit_generator": "", "state": None})
@@ -31,24 +28,27 @@ def seeded(key: int) -> Iterator[None]:
     About 25 µs, where `torch.random.fork_rng`, `torch.manual_seed` and numpy's `get_state` and
     `set_state` take over 200. `torch.manual_seed` is also wrong here: it reseeds the GPUs, which
     are the caller's. torch and numpy run the same Mersenne Twister on a 32-bit seed, so each gets
-    its own half of the key: with the same half they would draw the same numbers. A signal that stops
-    the run waits while they are exchanged: half of them would be saved.
+    its own half of the key: with the same half they would draw the same numbers.
     """
+    global exchanging
     generator = torch.default_generator
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, STOPS)
+    exchanging = True
     torch_state, python_state, numpy_state = generator.get_state(), random.getstate(), _lend()
     try:
         generator.manual_seed(key)
         random.seed(key)
         np.random.seed(key >> 32)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        yield
+        exchanging = False
+        try:
+            yield
+        finally:
+            exchanging = True
     finally:
-        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, STOPS)
+        exchanging = True  # once more: a signal may come before the first
         _take_back(numpy_state)
         random.setstate(python_state)
         generator.set_state(torch_state)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        exchanging = False
 
 
 def _lend() -> tuple[Any, ...]:

@@ -67,6 +67,9 @@ def turns(
                 loop.exhausted = True
                 break
             stop.in_turn = True
+            if ours and stop.code is not None:  # it came where it could not be raised
+                seam.interrupted()
+                stop.raise_if_asked()
             yield item
             loop.done += 1
             seam.boundary()

@@ -96,10 +96,16 @@ class StopRequest:
         self.ask(CODES[sent], reason(sent))
         if not self.at_work:
             return
-        if self.at_once or not self.in_turn or self.now():
+        if self.at_once or ((not self.in_turn or self.now()) and not exchanging()):
             self.raise_if_asked()
         self.delayed()
         tell_of_delay(CODES[sent])
+
+
+def exchanging() -> bool:
+    """Whether the process's generators are being exchanged for those of a batch, or back."""
+    seeding = sys.modules.get("crown_exp.data.seeding")
+    return seeding is not None and bool(seeding.exchanging)
 
 
 def tell_of_delay(code: ExitCode) -> None:

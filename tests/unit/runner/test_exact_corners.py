@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from crown_exp.data import seeding
 from crown_exp.folder import RunPaths
 from crown_exp.runner import Run
 from crown_exp.runner.context import Run as Context
@@ -481,3 +483,40 @@ def test_the_loop_is_not_torn_by_a_stop_that_comes_while_its_log_is_written(
     assert (first.code, first.ending.step) == (75, 5)
     assert len(first.points) == 5
     assert lab.attempt(run).code == 0
+
+
+@pytest.mark.parametrize("moment", ["_lend", "_take_back"])
+def test_a_stop_while_generators_are_exchanged_leaves_none_behind(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    stops: list[int] = []
+    original = getattr(seeding, moment)
+
+    def stopped(*given: Any) -> Any:
+        if stops and stops.pop() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given)
+
+    monkeypatch.setattr(seeding, moment, stopped)
+
+    def task(run: Run) -> float:
+        drawn = run.state(sum=0.0)
+        for rows in run.steps(run.batches(Drawing(), batch_size=2), 4):
+            drawn.sum += float(rows.sum()) + float(torch.rand(())) + float(np.random.rand())
+        return float(drawn.sum)
+
+    straight = lab.run(task)
+    stops[:] = [1, 0, 0, 0]  # the fourth exchange from now
+    run = lab.make(task)
+    first = lab.attempt(run)
+    assert first.code == 75, first.said
+    again = lab.attempt(run)
+    assert (again.code, again.ending.result) == (0, straight.ending.result)
+
+
+class Drawing(torch.utils.data.Dataset[float]):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> float:
+        return index + float(torch.rand(())) + float(np.random.rand())
