@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 
 import pytest
 from hypothesis import settings
@@ -17,3 +19,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("CROWN_", "WANDB_", "AWS_", "HYDRA_FULL_ERROR")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def interrupts_as_python_has_them() -> None:
+    """Ctrl-C raises KeyboardInterrupt, whatever started the tests, or ran before, made of it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
