@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,6 @@ def command(overrides: tuple[str, ...], steps: int, ignore: tuple[str, ...], as_
 def ordered(project: Project | None, typed: tuple[str, ...], steps: int) -> Order:
     """The run to be made. Raises ConfigError for what is wrong, and for what makes no sense here."""
     from crown_exp.config.diagnose import sound
-    from crown_exp.config.schema import Tracker
     from crown_exp.launch.recorded import conf_of
     from crown_exp.launch.submit import Order
     from crown_exp.launch.verify.proving import for_proof
@@ -80,8 +79,7 @@ def ordered(project: Project | None, typed: tuple[str, ...], steps: int) -> Orde
     for key in ("debug", "resume"):
         if config[key]:
             raise ConfigError.of(key, "verify makes runs of its own: leave it out")
-    ours = {item.name for item in fields(Tracker)}
-    return Order(replace(composition, config=for_proof(config, steps, ours)), checked)
+    return Order(replace(composition, config=for_proof(config, steps)), checked)
 
 
 def verdict(proof: Proof) -> str:

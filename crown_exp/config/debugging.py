@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from crown_exp.config import schema
@@ -43,8 +43,7 @@ def debugged(config: Mapping[str, Any], typed: Iterable[str]) -> Debugged:
         device["compile"] = False
     if tracker.get("_target_") and not is_typed("tracker._target_", typed):
         said.append(f"no {str(tracker['_target_']).rpartition('.')[2]}")
-        ours = [item.name for item in fields(schema.Tracker)]
-        tracker = {name: tracker[name] for name in ours if name in tracker}
+        tracker = schema.own_tracker(tracker)
     changed = {"device": device, "limits": limits, "tracker": dict(tracker)}
     return Debugged({**config, **changed}, f"debug: {', '.join([*said, 'nothing is kept'])}")
 

@@ -7,7 +7,7 @@ lr_schedule and the user's own) have no schema here: theirs is the signature of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -214,6 +214,15 @@ FRAMEWORK_GROUPS = ("device", "compute", "tracker", "checkpoint")
 
 OPEN_GROUPS = ("tracker",)
 """Those of them that may name a `_target_` too, and hold its arguments beside their own keys."""
+
+
+TRACKER_KEYS = tuple(item.name for item in fields(Tracker))
+"""What the group `tracker` says to us; its other keys are its `_target_` and the arguments of that."""
+
+
+def own_tracker(tracker: Mapping[str, Any]) -> dict[str, Any]:
+    """The group without its `_target_`: the terminal alone."""
+    return {name: tracker[name] for name in TRACKER_KEYS if name in tracker}
 
 
 SECTIONS = tuple(item.name for item in fields(Schema) if is_dataclass(item.default_factory))

@@ -79,7 +79,7 @@ def _is_dead(holder: AttemptRecord, here: Here) -> bool:
 
 def died_here(facts: Facts, here: Here) -> bool:
     """Whether the newest attempt never ended: its process was one of this machine's, and is gone."""
-    newest = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
+    newest = facts.newest_attempt
     if newest is None or any(end.attempt == newest.attempt for end in facts.ends):
         return False
     return _is_dead(newest, here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from crown_exp.folder.records import (
     AttemptRecord,
@@ -36,6 +37,22 @@ class Facts:
     result: ResultRecord | None = None
     last_beat: datetime | None = None
 
+    @property
+    def newest_attempt(self) -> AttemptRecord | None:
+        """The attempt that began last."""
+        return max(self.attempts, key=lambda attempt: attempt.attempt, default=None)
+
+    @property
+    def last_end(self) -> EndRecord | None:
+        """The end of the newest attempt that has one."""
+        return max(self.ends, key=lambda end: end.attempt, default=None)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What the newest attempt ran with that is not in the run's config: values by dotted key or group."""
+        newest = self.newest_attempt
+        return dict((newest.changes if newest else None) or {})
+
 
 def state(facts: Facts, now: datetime) -> State:
     """What the run is doing at `now`, the time of the store's clock.
@@ -46,7 +63,7 @@ def state(facts: Facts, now: datetime) -> State:
     """
     if facts.result is not None:
         return State.PRUNED if facts.result.pruned else State.COMPLETED
-    attempt = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
+    attempt = facts.newest_attempt
     last = _deciding_end(facts.ends)
     if attempt is not None and not _has_ended(attempt, facts.ends):
         since = last_sign(attempt, facts.last_beat)

@@ -100,7 +100,7 @@ class LogReader:
         facts: Facts = self.portal.call(read_facts, self.blobs, self.run_id)
         now = self.portal.call(self.blobs.now)
         found = state(facts, now)
-        newest = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
+        newest = facts.newest_attempt
         if newest is None or found is State.QUEUED:
             return found if found is State.STOPPED else None
         end = next((end for end in facts.ends if end.attempt == newest.attempt), None)

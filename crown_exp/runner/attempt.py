@@ -35,7 +35,6 @@ from crown_exp.runner.device import DeviceOnDemand
 from crown_exp.runner.earlier import (
     MOST_WITHOUT_PROGRESS,
     applied,
-    changes_of,
     final_word,
     without_progress,
 )
@@ -91,7 +90,7 @@ def run_attempt(
     while True:
         facts = portal.call(read_facts, blobs, run_id)
         stored = read_config(portal.call(blobs.get, paths.config), paths.config)
-        changes = merged(changes_of(facts), options.get("changes", {}))
+        changes = merged(facts.changes, options.get("changes", {}))
         given: Options = {**options, "changes": changes}
         attempt = Attempt(portal, blobs, facts, paths, applied(stored, changes), **given)
         if state(facts, portal.call(blobs.now)) in FINAL:
@@ -120,7 +119,8 @@ def final_ending(facts: Facts) -> Ending:
     """How a run ended that nothing can change any more."""
     if facts.result is not None:
         return Ending(int(ExitCode.OK), facts.result.step, facts.result.result)
-    end = max(facts.ends, key=lambda item: item.attempt)
+    end = facts.last_end
+    assert end is not None
     return Ending(end.exit_code, end.step, error=end.reason, failure=end.error)
 
 

@@ -51,7 +51,7 @@ def _saved_before(attempt: int, ends: Mapping[int, EndRecord]) -> int | None:
 
 
 def _newest(facts: Facts) -> int:
-    return max((attempt.attempt for attempt in facts.attempts), default=0)
+    return facts.newest_attempt.attempt if facts.newest_attempt else 0
 
 
 def final_word(count: int) -> str:
@@ -66,12 +66,6 @@ def final_word(count: int) -> str:
 # --- changes ------------------------------------------------------------------------------------------
 
 
-def changes_of(facts: Facts) -> dict[str, Any]:
-    """What the newest attempt ran with that is not in the run's config: values by dotted key or group."""
-    newest = max(facts.attempts, key=lambda attempt: attempt.attempt, default=None)
-    return dict((newest.changes if newest else None) or {})
-
-
 def applied(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The config with these changes, in the order given; shares nothing with what it is made of."""
     return deepcopy(changed(config, changes))
@@ -82,8 +76,7 @@ def applied(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def newest_saved(facts: Facts) -> int | None:
     """The step of the newest checkpoint, as the last attempt with an end knew it."""
-    newest = max(facts.ends, key=lambda end: end.attempt, default=None)
-    return newest.saved if newest else None
+    return facts.last_end.saved if facts.last_end else None
 
 
 async def saved_up_to(blobs: BlobStore, facts: Facts) -> int | None:
@@ -96,14 +89,19 @@ async def saved_up_to(blobs: BlobStore, facts: Facts) -> int | None:
     return max(known, default=None)
 
 
-def _saves(data: bytes, header: bytes) -> list[int]:
+def _payloads(data: bytes, header: bytes) -> list[bytes]:
+    """What the frames of a segment hold; nothing of one with another header."""
     if not data.startswith(header):
         return []
     file = io.BytesIO(data)
     file.seek(len(header))
+    return [payload for _, payload in frames(file, len(header), len(data))]
+
+
+def _saves(data: bytes, header: bytes) -> list[int]:
     return [
         record[3]["step"]
-        for _, payload in frames(file, len(header), len(data))
+        for payload in _payloads(data, header)
         if b'"saved"' in payload
         for record in json.loads(payload)
         if record[0] == "e" and record[2] == "saved"
@@ -150,12 +148,8 @@ async def last_step(blobs: BlobStore, paths: RunPaths, attempt: int) -> int | No
 
 def _last_step(data: bytes, header: bytes) -> int | None:
     """The highest step in the last frame of a segment that tells of any: steps never go back in it."""
-    if not data.startswith(header):
-        return None
-    file = io.BytesIO(data)
-    file.seek(len(header))
-    found = [payload for _, payload in frames(file, len(header), len(data))]
-    each = (max(_steps(payload), default=None) for payload in reversed(found))
+    found = reversed(_payloads(data, header))
+    each = (max(_steps(payload), default=None) for payload in found)
     return next((step for step in each if step is not None), None)
 
 

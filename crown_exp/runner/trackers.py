@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from crown_exp.config import schema
+from crown_exp.config.schema import TRACKER_KEYS
 from crown_exp.folder import RunRecord
 from crown_exp.runner.build import build
 from crown_exp.tracking import Point, TrackedRun
 from crown_exp.tracking.feed import Feed
-
-OURS = frozenset(item.name for item in fields(schema.Tracker))
-"""What the group says to us; the rest are arguments of its `_target_`."""
 
 
 def open_feed(
@@ -31,7 +27,7 @@ def open_feed(
     resumed, earlier: as in TrackedRun. `earlier` is called on the feed's thread, if at all; for a run in a
     store it is `crown_exp.tracking.replay.earlier_points`, carried out by the portal.
     """
-    group = {key: value for key, value in config["tracker"].items() if key not in OURS}
+    group = {key: value for key, value in config["tracker"].items() if key not in TRACKER_KEYS}
     if not group.get("_target_"):
         return None
     run = TrackedRun(

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from crown_exp.config.schema import own_tracker
 from crown_exp.config.settings import with_variables
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import RunPaths, RunRecord
@@ -106,7 +107,7 @@ class Prover:
         """The steps of the straight run. Raises Failed, ConfigError."""
         name = self.record.name
         if straight.facts.result is None:
-            end = max(straight.facts.ends, key=lambda item: item.attempt, default=None)
+            end = straight.facts.last_end
             why = end.reason if end else "its process ended"
             raise Failed(f"{self.said(STRAIGHT)}{name} does not complete by itself: {why}")
         if not straight.step:
@@ -119,7 +120,7 @@ class Prover:
         began = time.monotonic()
         trail, kills = self.go(course)
         if trail.facts.result is None:
-            end = max(trail.facts.ends, key=lambda item: item.attempt, default=None)
+            end = trail.facts.last_end
             step = end.step if end else 0
             words = f"it does not complete: {end.reason if end else 'its process ended'}"
             found: Difference | None = Difference(step, (), (words,))
@@ -213,11 +214,8 @@ class Prover:
         return "".join(f"  {line}\n" for line in "\n".join(lines)[-SAID:].splitlines())
 
 
-def for_proof(config: Mapping[str, Any], steps: int, tracker: Container[str]) -> dict[str, Any]:
-    """The config of a proof: a few turns, each saved, nothing told to anybody.
-
-    tracker: the keys of that group that are ours.
-    """
+def for_proof(config: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """The config of a proof: a few turns, each saved, nothing told to anybody."""
     limits, device = config["limits"], config["device"]
     every = "1 steps"
     return {
@@ -227,8 +225,5 @@ def for_proof(config: Mapping[str, Any], steps: int, tracker: Container[str]) ->
         },
         "checkpoint": {**config["checkpoint"], "every": every, "keep_every": every},
         "device": {**device, "workers": 0},
-        "tracker": {
-            **{key: value for key, value in config["tracker"].items() if key in tracker},
-            "progress": "none",
-        },
+        "tracker": {**own_tracker(config["tracker"]), "progress": "none"},
     }  # fmt: skip

@@ -17,7 +17,6 @@ from crown_exp.folder import AttemptRecord, EndRecord, Facts, RunPaths, RunRecor
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
 from crown_exp.runner.earlier import (
     applied,
-    changes_of,
     final_word,
     last_step,
     steps_lost,
@@ -113,10 +112,10 @@ def test_the_final_word_says_what_to_do() -> None:
 
 
 def test_the_newest_attempts_changes_count() -> None:
-    assert changes_of(Facts(run=RUN)) == {}
+    assert Facts(run=RUN).changes == {}
     attempts = [attempt(2, changes={"a": 2}), attempt(3, changes={"b": 3}), attempt(1)]
-    assert changes_of(Facts(run=RUN, attempts=attempts)) == {"b": 3}
-    assert changes_of(Facts(run=RUN, attempts=[attempt(1)])) == {}
+    assert Facts(run=RUN, attempts=attempts).changes == {"b": 3}
+    assert Facts(run=RUN, attempts=[attempt(1)]).changes == {}
 
 
 def test_applied_sets_keys_and_groups_and_leaves_the_config_alone() -> None:
