@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import accumulate
 
+from crown_exp.checkpoints.base import PARALLEL
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode, encode
-from crown_exp.checkpoints.parallel import digest, each, in_thread
 from crown_exp.errors import Superseded
 from crown_exp.folder.paths import RunPaths
 from crown_exp.storage.base import AlreadyExists, BlobStore, NotFound
+from crown_exp.storage.parallel import each, in_thread
 from crown_exp.storage.runs import is_superseded
 
 
@@ -42,7 +43,7 @@ async def write_packs(
         known.add(pack.sha256)
         written += pack.size
 
-    await each(write, enumerate(parts(stream, sizes)))
+    await each(write, enumerate(parts(stream, sizes)), at_once=PARALLEL)
     return tuple(packs[number] for number in range(len(sizes))), written
 
 
@@ -50,6 +51,11 @@ def parts(stream: memoryview, sizes: Sequence[int]) -> list[memoryview]:
     """The stream, cut into pieces of these sizes."""
     ends = list(accumulate(sizes))
     return [stream[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+async def digest(data: memoryview | bytes) -> str:
+    """The sha256 of some bytes, hexadecimal."""
+    return await in_thread(lambda: sha256(data).hexdigest())
 
 
 async def is_there(blobs: BlobStore, path: str, size: int) -> bool:
@@ -75,7 +81,7 @@ async def commit(
 
     before_commit: what must be durable before; called in a worker thread.
     """
-    data = await in_thread(lambda: encode(manifest))
+    data = await in_thread(encode, manifest)
     await in_thread(before_commit)
     await refuse_superseded(blobs, manifest.run, manifest.attempt)
     return Parent(manifest.name, await put_manifest(blobs, paths, manifest, data))

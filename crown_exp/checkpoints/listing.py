@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crown_exp.checkpoints.base import Listed
+from crown_exp.checkpoints.base import PARALLEL, Listed
 from crown_exp.checkpoints.commit import put_manifest
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, encode
-from crown_exp.checkpoints.parallel import digest, each
-from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.checkpoints.restore import Number, look, read_manifest, read_pack
 from crown_exp.errors import ConfigError
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged
 from crown_exp.storage.base import BlobStore, NotFound
+from crown_exp.storage.parallel import each
 
 BEGINNING = 0
 """The attempt in the name of the checkpoint that a fork begins with."""
@@ -39,6 +39,12 @@ async def steps_of(blobs: BlobStore, paths: RunPaths) -> list[Listed]:
             )
         )
     return found
+
+
+async def usable_steps(blobs: BlobStore, paths: RunPaths) -> list[int]:
+    """The steps at which a run has a checkpoint that is not known to be damaged, each once; the newest last."""
+    newest_first = (await look(blobs, paths)).usable
+    return list(dict.fromkeys(step for _, step in newest_first))[::-1]
 
 
 async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int | None) -> Manifest:
@@ -68,12 +74,10 @@ async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int 
 async def _verify(blobs: BlobStore, paths: RunPaths, manifest: Manifest) -> None:
     """Raises Damaged or NotFound if a pack is not what was written."""
 
-    async def verify(pack: Pack) -> None:
-        path = paths.pack(pack.sha256)
-        if await digest(await blobs.get(path)) != pack.sha256:
-            raise Damaged(f"{path} does not hold the bytes that were written")
+    async def read(pack: Pack) -> None:
+        await read_pack(blobs, paths, pack)
 
-    await each(verify, manifest.packs)
+    await each(read, manifest.packs, at_once=PARALLEL)
 
 
 async def _copied(
@@ -82,7 +86,7 @@ async def _copied(
     async def copy(pack: Pack) -> None:
         await blobs.copy(source.pack(pack.sha256), target.pack(pack.sha256))
 
-    await each(copy, manifest.packs)
+    await each(copy, manifest.packs, at_once=PARALLEL)
     origin = Parent(f"{source.run_id}/{parent.name}", parent.sha256)
     made = replace(manifest, run=target.run_id, attempt=BEGINNING, parent=origin)
     await put_manifest(blobs, target, made, encode(made))

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from crown_exp.checkpoints.commit import parts
+from crown_exp.checkpoints.base import PARALLEL
+from crown_exp.checkpoints.commit import digest, parts
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode
-from crown_exp.checkpoints.parallel import digest, each
 from crown_exp.errors import StoreError
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged
 from crown_exp.storage.base import BlobStore, NotFound, WrongSize
+from crown_exp.storage.parallel import each
 
 Number = tuple[int, int]
 """(attempt, step) of a checkpoint: in this order newer ones are greater."""
@@ -60,6 +61,20 @@ async def read_manifest(
     return manifest, Parent(manifest.name, sha256(data).hexdigest())
 
 
+async def verify(data: memoryview | bytes, pack: Pack, path: str) -> None:
+    """Raises Damaged if these are not the bytes of the pack that lies at `path`."""
+    if await digest(data) != pack.sha256:
+        raise Damaged(f"{path} does not hold the bytes that were written")
+
+
+async def read_pack(blobs: BlobStore, paths: RunPaths, pack: Pack) -> bytes:
+    """The bytes of a pack. Raises Damaged if they are not what was written, NotFound."""
+    path = paths.pack(pack.sha256)
+    data = await blobs.get(path)
+    await verify(data, pack, path)
+    return data
+
+
 async def read_packs(
     blobs: BlobStore, paths: RunPaths, manifest: Manifest, stream: memoryview
 ) -> None:
@@ -74,11 +89,10 @@ async def read_packs(
             raise Damaged(f"{path} is gone") from None
         except WrongSize as error:
             raise Damaged(str(error)) from None
-        if await digest(data) != pack.sha256:
-            raise Damaged(f"{path} does not hold the bytes that were written")
+        await verify(data, pack, path)
 
     pieces = parts(stream, [pack.size for pack in manifest.packs])
-    await each(read, zip(manifest.packs, pieces, strict=True))
+    await each(read, zip(manifest.packs, pieces, strict=True), at_once=PARALLEL)
 
 
 async def restore_newest(

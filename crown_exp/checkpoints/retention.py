@@ -6,12 +6,12 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from crown_exp.checkpoints.base import Best, Keep
-from crown_exp.checkpoints.parallel import each
+from crown_exp.checkpoints.base import PARALLEL, Best, Keep
 from crown_exp.checkpoints.restore import Number, look, read_manifest
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged, NewerFormat
 from crown_exp.storage.base import BlobStore, NotFound
+from crown_exp.storage.parallel import each
 from crown_exp.storage.runs import is_superseded
 
 
@@ -123,4 +123,4 @@ class Retention:
         for item in gone:
             await self.blobs.delete(self.paths.checkpoint(*item.number))
             await self.blobs.delete(self.paths.damaged(*item.number))
-        await each(self.blobs.delete, [self.paths.pack(name) for name in packs])
+        await each(self.blobs.delete, map(self.paths.pack, packs), at_once=PARALLEL)

@@ -99,14 +99,12 @@ def folder_of(index: RefreshedIndex, run: RunInfo) -> str:
 
 def kept_steps(index: RefreshedIndex, run: RunInfo) -> list[int]:
     """The steps of the run's checkpoints that are there, in order; none of a run of another store."""
+    from crown_exp.checkpoints.listing import usable_steps
     from crown_exp.folder import RunPaths
 
     if run.store != index.blobs.url:
         return []
-    paths = RunPaths(run.id)
-    entries = index.call(index.blobs.list, paths.checkpoints)
-    numbers = (paths.checkpoint_number(entry.path) for entry in entries)
-    return sorted({number[1] for number in numbers if number})
+    return sorted(index.call(usable_steps, index.blobs, RunPaths(run.id)))
 
 
 def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None) -> dict[str, Any]:

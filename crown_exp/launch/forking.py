@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from crown_exp.checkpoints.listing import usable_steps
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunPaths
 from crown_exp.launch.recorded import LATEST, look_up, with_values
@@ -66,14 +67,7 @@ def step_of(origin: str, text: str) -> int | None:
 
 def saved_steps(session: Session, run_id: str) -> list[int]:
     """The steps at which the run has a checkpoint that is not known to be damaged, each once; newest last."""
-    paths = RunPaths(run_id)
-    listed = [entry.path for entry in session.portal.call(session.blobs.list, paths.checkpoints)]
-    damaged = {paths.damaged_number(path) for path in listed}
-    numbers = sorted(
-        number for path in listed if (number := paths.checkpoint_number(path)) not in {None, *damaged}
-        and number is not None
-    )  # fmt: skip
-    return list(dict.fromkeys(step for _, step in reversed(numbers)))[::-1]
+    return session.portal.call(usable_steps, session.blobs, RunPaths(run_id))
 
 
 def newest_step(session: Session, run_id: str) -> int | None:

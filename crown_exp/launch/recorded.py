@@ -21,6 +21,7 @@ from crown_exp.launch.equal import store_of
 from crown_exp.launch.session import Session
 from crown_exp.outcome import FINAL
 from crown_exp.storage import BlobStore, NotFound
+from crown_exp.storage.parallel import each
 from crown_exp.storage.runs import find_run, read_facts, read_run
 
 if TYPE_CHECKING:
@@ -74,9 +75,8 @@ def look_up(session: Session, typed: str) -> Recorded:
     """
     run_id = found(session, typed)
     facts = session.portal.call(read_facts, session.blobs, run_id)
-    newest = max(facts.attempts, key=lambda item: item.attempt, default=None)
     stored = filled(stored_config(session, run_id), defaults())
-    config = changed(stored, newest.changes if newest else None)
+    config = changed(stored, facts.changes)
     return Recorded(facts, config, state(facts, session.portal.call(session.blobs.now)) in FINAL)
 
 
@@ -157,23 +157,14 @@ async def newest_run(blobs: BlobStore, fits: Callable[[RunRecord], bool]) -> Run
 
 async def read_runs(blobs: BlobStore, ids: Sequence[str]) -> list[RunRecord]:
     """The records of these runs, without those that cannot be read."""
-    from anyio import CapacityLimiter, create_task_group
-
     records: list[RunRecord] = []
-    limit = CapacityLimiter(AT_ONCE)
 
     async def read(run_id: str) -> None:
-        async with limit:
-            try:
-                records.append(await read_run(blobs, run_id))
-            except CrownError as error:
-                if isinstance(error, StoreError):
-                    raise
+        try:
+            records.append(await read_run(blobs, run_id))
+        except CrownError as error:
+            if isinstance(error, StoreError):
+                raise
 
-    try:
-        async with create_task_group() as group:
-            for run_id in ids:
-                group.start_soon(read, run_id)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await each(read, ids, at_once=AT_ONCE)
     return records

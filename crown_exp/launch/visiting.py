@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crown_exp.checkpoints.format import Manifest
-from crown_exp.checkpoints.parallel import digest
-from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.checkpoints.restore import Number, look, read_manifest, read_pack
 from crown_exp.checkpoints.skeleton import put_together
 from crown_exp.config.changes import changes_of, filled
 from crown_exp.config.identity import deciding_differences
-from crown_exp.config.schema import Tracker, defaults
+from crown_exp.config.schema import defaults, own_tracker
 from crown_exp.config.values import shown
 from crown_exp.errors import ConfigError
 from crown_exp.folder import RunPaths
@@ -103,8 +102,8 @@ def refuse_missing(found: Recorded, typed: str, step: int) -> None:
             raise ConfigError.of(typed, "this run made no turn: its task has no loop of run.steps")
         if step > last:
             raise ConfigError.of(typed, f"no such turn: the run ended after {last}")
-    elif facts.ends and found.over:
-        last = max(facts.ends, key=lambda end: end.attempt).step
+    elif facts.last_end and found.over:
+        last = facts.last_end.step
         if step > last + 1:
             raise ConfigError.of(typed, f"no such turn: the run failed in turn {last + 1}")
 
@@ -117,17 +116,13 @@ def begins_after(found: Recorded) -> int:
 
 def quiet(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     """The config of a visit: no tracker, no saves, no limits of time, no workers unless they were typed."""
-    from dataclasses import fields
-
     device = dict(config["device"])
     if not any(text.startswith("device.workers=") for text in typed):
         device["workers"] = 0
-    ours = {item.name for item in fields(Tracker)}
-    tracker = {key: value for key, value in config["tracker"].items() if key in ours}
     return {
         **config,
         "device": device,
-        "tracker": tracker,
+        "tracker": own_tracker(config["tracker"]),
         "checkpoint": {**config["checkpoint"], "every": NEVER, "keep_every": None},
         "limits": {**config["limits"], "attempt": None, "run": None},
     }
@@ -168,11 +163,7 @@ async def copy_checkpoint(
         try:
             manifest, _ = await read_manifest(source, paths, number)
             for pack in manifest.packs:
-                path = paths.pack(pack.sha256)
-                data = await source.get(path)
-                if await digest(data) != pack.sha256:
-                    raise Damaged(f"{path} does not hold the bytes that were written")
-                await target.put(path, data)
+                await target.put(paths.pack(pack.sha256), await read_pack(source, paths, pack))
             await copy(source, target, paths.checkpoint(*number))
         except (Damaged, NotFound) as error:
             why = why or str(error)

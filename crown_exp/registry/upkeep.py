@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anyio import CapacityLimiter, create_task_group, current_time, to_thread
+from anyio import current_time, to_thread
 from sqlalchemy import select
 
 from crown_exp.errors import StoreError
@@ -24,6 +24,7 @@ from crown_exp.storage import BlobStore
 from crown_exp.storage.database import DatabaseError, database_url
 from crown_exp.storage.database.base import path_of
 from crown_exp.storage.database.sqlite import locked, replace
+from crown_exp.storage.parallel import each
 
 SECONDS = 2.0
 AT_ONCE = 8
@@ -77,21 +78,14 @@ async def _ingest_all(
 ) -> list[Ingested]:
     """Ingest runs, some at once; those that the deadline (of the loop's clock) leaves out are missing."""
     told: list[Ingested] = []
-    limiter = CapacityLimiter(AT_ONCE)
 
     async def one(run_id: str) -> None:
-        async with limiter:
-            if current_time() < deadline:
-                told.append(await _ingest(registry, blobs, run_id))
-                if progress is not None:
-                    progress(len(told), len(run_ids))
+        if current_time() < deadline:
+            told.append(await _ingest(registry, blobs, run_id))
+            if progress is not None:
+                progress(len(told), len(run_ids))
 
-    try:
-        async with create_task_group() as group:
-            for run_id in run_ids:
-                group.start_soon(one, run_id)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await each(one, run_ids, at_once=AT_ONCE)
     return told
 
 

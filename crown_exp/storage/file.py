@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -32,6 +31,7 @@ from crown_exp.storage.base import (
     checked_folder,
     checked_prefix,
 )
+from crown_exp.storage.parallel import in_thread
 
 HIDDEN = ".crown-"
 """Names that begin so are the store's own: never listed, refused as paths."""
@@ -79,39 +79,39 @@ class FileStore:
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         """See BlobStore.put."""
-        await _in_thread(self._put, path, data, create)
+        await in_thread(self._put, path, data, create)
 
     async def get(self, path: str) -> bytes:
         """See BlobStore.get."""
-        return await _in_thread(self._get, path)
+        return await in_thread(self._get, path)
 
     async def get_into(self, path: str, buffer: memoryview) -> None:
         """See BlobStore.get_into."""
-        await _in_thread(self._get_into, path, buffer)
+        await in_thread(self._get_into, path, buffer)
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy: a hard link, or where there are none, a copy."""
-        await _in_thread(self._copy, source, target)
+        await in_thread(self._copy, source, target)
 
     async def list(self, prefix: str) -> Entries:
         """See BlobStore.list."""
-        return await _in_thread(self._list, prefix)
+        return await in_thread(self._list, prefix)
 
     async def folders(self, prefix: str) -> Names:
         """See BlobStore.folders."""
-        return await _in_thread(self._folders, prefix)
+        return await in_thread(self._folders, prefix)
 
     async def delete(self, path: str) -> None:
         """See BlobStore.delete."""
-        await _in_thread(self._delete, path)
+        await in_thread(self._delete, path)
 
     async def stat(self, path: str) -> Entry:
         """See BlobStore.stat."""
-        return await _in_thread(self._stat, path)
+        return await in_thread(self._stat, path)
 
     async def now(self) -> datetime:
         """See BlobStore.now: on a shared file system that is the clock of its server."""
-        return await _in_thread(self._now)
+        return await in_thread(self._now)
 
     def local_path(self, path: str) -> Path:
         """Where the blob is, or would be: to read, map, or append to by its only writer."""
@@ -245,12 +245,6 @@ class FileStore:
         return StoreError(
             f"cannot {doing} {path or 'the store'} in {self.root}: {reason}; {advice}"
         )
-
-
-async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    from anyio import to_thread
-
-    return await to_thread.run_sync(partial(work, *args, **kwargs))
 
 
 def _make_in_folder(target: Path, make: Callable[[Path], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from math import inf
 
 from crown_exp.clock import isoformat
 from crown_exp.errors import ConfigError, CrownError, Superseded
@@ -26,6 +27,7 @@ from crown_exp.folder import (
 from crown_exp.folder.paths import is_id
 from crown_exp.folder.records import AnyRecord, Record
 from crown_exp.storage.base import AlreadyExists, BlobStore, NotFound
+from crown_exp.storage.parallel import each
 
 CANDIDATES = 5
 """How many runs are named when a prefix fits several."""
@@ -113,20 +115,13 @@ async def _read_all(
     blobs: BlobStore, cls: type[AnyRecord], paths: Iterable[str]
 ) -> list[AnyRecord]:
     """The records at `paths`, fetched together."""
-    from anyio import create_task_group
-
     found: dict[str, bytes] = {}
     ordered = sorted(paths)
 
     async def fetch(path: str) -> None:
         found[path] = await blobs.get(path)
 
-    try:
-        async with create_task_group() as group:
-            for path in ordered:
-                group.start_soon(fetch, path)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await each(fetch, ordered, at_once=inf)
     return [decode(cls, found[path], path) for path in ordered]
 
 
