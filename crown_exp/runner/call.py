@@ -190,11 +190,12 @@ class Call:
         )  # fmt: skip
         for line in damaged:
             self.of.report.line(line)
-        known = self.portal.call(earlier.saved_up_to, self.blobs, facts)
-        if restored and known is not None and known > step and not damaged:
-            self.of.report.line(
-                f"a checkpoint of step {known} was saved and is gone, or was damaged before"
-            )
+        if restored and not damaged:
+            known = self.portal.call(earlier.saved_up_to, self.blobs, facts)
+            if known is not None and known > step:
+                self.of.report.line(
+                    f"a checkpoint of step {known} was saved and is gone, or was damaged before"
+                )
         self.of.report.resumed(step, lost)
         if changed:
             self.of.report.line(not_bit_comparable(changed, step))

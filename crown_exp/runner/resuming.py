@@ -12,10 +12,8 @@ from crown_exp.errors import NotResumable, TaskError
 from crown_exp.runner import random_state
 from crown_exp.runner.run_state import RunState
 from crown_exp.runner.state_of import given
-from crown_exp.runner.weights import keep_dtypes, module_of, put_gradients
+from crown_exp.runner.weights import is_lazy, keep_dtypes, module_of, put_gradients
 from crown_exp.tracking import Loop
-
-SHOWN = 3
 
 
 class LoopBefore(NamedTuple):
@@ -136,10 +134,9 @@ class Resuming:
 
 def handed_over(value: Any, saved: Any) -> Any:
     """What load_state_dict is given: it may keep it, but for a module, which copies tensors into its own."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.nn.Module):
-        kind = type(value)
-        if kind.load_state_dict is torch.nn.Module.load_state_dict:
+    if module_of(value) is not None:
+        own = sys.modules["torch"].nn.Module.load_state_dict
+        if type(value).load_state_dict is own:
             return saved
     return copied(saved)
 
@@ -148,21 +145,17 @@ def misfits(name: str, value: Any, saved: Any) -> str:
     """The tensors by which a module is not what was saved; "" if that is not what is wrong."""
     if module_of(value) is None or not isinstance(saved, Mapping):
         return ""
+    from crown_exp.devices.building import few
+
     theirs, ours = tensors(saved, name), tensors(value.state_dict(), name)
     wrong = [f"{path} is missing" for path in theirs if path not in ours]
     wrong += [f"{path} was not saved" for path in ours if path not in theirs]
     wrong += [
-        f"{path} was {tensor_words(value)} and is now {tensor_words(ours[path])}"
-        for path, value in theirs.items()
-        if path in ours and not is_lazy(ours[path]) and value.shape != ours[path].shape
+        f"{path} was {tensor_words(it)} and is now {tensor_words(ours[path])}"
+        for path, it in theirs.items()
+        if path in ours and not is_lazy(ours[path]) and it.shape != ours[path].shape
     ]
-    more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    return f"{', '.join(wrong[:SHOWN])}{more}"
-
-
-def is_lazy(tensor: Any) -> bool:
-    """Whether a tensor takes its shape from the first batch, or from what is loaded."""
-    return bool(sys.modules["torch"].nn.parameter.is_lazy(tensor))
+    return few(wrong)
 
 
 def tensors(tree: Any, path: str) -> dict[str, Any]:

@@ -14,6 +14,11 @@ def module_of(value: Any) -> Any:
     return value if torch is not None and isinstance(value, torch.nn.Module) else None
 
 
+def is_lazy(tensor: Any) -> bool:
+    """Whether a tensor takes its shape from the first batch, or from what is loaded."""
+    return bool(sys.modules["torch"].nn.parameter.is_lazy(tensor))
+
+
 @dataclass
 class Modules:
     """The tracked modules, by name.
@@ -33,10 +38,7 @@ class Modules:
     def is_lazy(self, name: str) -> bool:
         """Whether a weight takes its shape from the first batch."""
         module = self.by_name.get(name)
-        if module is None:
-            return False
-        is_lazy = sys.modules["torch"].nn.parameter.is_lazy
-        return any(is_lazy(weight) for weight in module.parameters())
+        return module is not None and any(map(is_lazy, module.parameters()))
 
     def state(self) -> dict[str, Any]:
         """Of each: parts that evaluate, weights that are not trained, buffers that are not kept but changed."""
