@@ -8,6 +8,7 @@ lr_schedule and the user's own) have no schema here: theirs is the signature of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -23,8 +24,8 @@ def option(
     planned: named so that configs need not change later, but only its default is accepted today.
     """
     metadata = {"doc": doc, "unit": unit, "decides": decides, "planned": planned}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -150,7 +151,7 @@ class Tracker:
 
 @dataclass
 class Checkpoint:
-    """When the state of a run is saved."""
+    """When the state of a run is saved, and what a new run begins with."""
 
     every: str = option(
         "auto",
@@ -170,6 +171,23 @@ class Checkpoint:
         "1 hour",
         "end (exit code 80: call me again) when nothing could be saved for this long",
         unit="duration",
+    )
+    mtbf: str = option(
+        "2 hours", "the mean time between two deaths of a process, for every=auto", unit="duration"
+    )
+    mirror: bool = option(
+        True, "keep the newest checkpoint of a remote store on this machine's disk too"
+    )
+    init_from: str | None = option(
+        None,
+        "weights that a new run begins with: a run, run@step, run@best, the URL of a run's folder or of a file",
+        decides=True,
+    )
+    init_map: dict[str, str | None] = option(
+        {},
+        "names there to names here, by their beginning; null: not taken",
+        unit="e.g. {encoder: backbone, head: null}",
+        decides=True,
     )
 
 

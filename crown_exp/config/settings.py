@@ -23,6 +23,15 @@ _SECRET_NAMES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_SECRET_ACCESS_K
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _JOBS = ("SKYPILOT_TASK_ID", "SLURM_JOB_ID")
 
+_ACCESS = {
+    "CROWN_STORAGE__ENDPOINT": "AWS_ENDPOINT_URL_S3",
+    "CROWN_STORAGE__REGION": "AWS_REGION",
+    "CROWN_STORAGE__ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
+    "CROWN_STORAGE__SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
+    "CROWN_STORAGE__DEADLINE": "DEADLINE",
+}
+_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+
 SECRET_LENGTH = 8
 """Shorter values are not taken for secrets: every text would hold them."""
 
@@ -92,6 +101,26 @@ def database_of(project: Project | None, environ: Mapping[str, str] = os.environ
     Raises SettingsError as `variables`.
     """
     return variables(project, environ).get("CROWN_DATABASE__URL", "").strip() or None
+
+
+def store_access(
+    project: Project | None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """How remote stores are reached: the AWS variables, and ours, which win over those.
+
+    Ours have their AWS names: CROWN_STORAGE__ENDPOINT is AWS_ENDPOINT_URL_S3; DEADLINE is
+    CROWN_STORAGE__DEADLINE. Unchecked. Raises SettingsError as `variables`.
+    """
+    return access_in(variables(project, environ))
+
+
+def access_in(found: Mapping[str, str]) -> dict[str, str]:
+    """As `store_access`, from these variables."""
+    given = {name: value.strip() for name, value in found.items() if value.strip()}
+    access = {name: value for name, value in given.items() if name.startswith("AWS_")}
+    if "CROWN_STORAGE__ACCESS_KEY_ID" in given:  # never a key of one with the secret of the other
+        access = {name: value for name, value in access.items() if name not in _AWS_KEYS}
+    return access | {theirs: given[ours] for ours, theirs in _ACCESS.items() if ours in given}
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ) -> bool:

@@ -11,9 +11,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError
+from annotated_types import Ge
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,6 +22,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from crown_exp.config.settings import access_in
 
 PREFIX = "CROWN_"
 DELIMITER = "__"
@@ -33,7 +36,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters at least: C:\ i
 def _store_root(root: str) -> str:
     """A root in its one spelling. Raises ValueError, never with a password in the message."""
     scheme, mark, rest = root.partition("://")
-    if not mark or scheme not in SCHEMES:
+    if not mark:
         raise ValueError(f"expected a path or one of {', '.join(SCHEMES.values())}")
     authority = rest.partition("/")[0]
     if "@" in authority:
@@ -45,6 +48,17 @@ def _store_root(root: str) -> str:
     if scheme == "s3" and not authority:
         raise ValueError(f"expected a bucket: {SCHEMES['s3']}")
     return f"{scheme}://{rest.rstrip('/') or rest[:1]}"
+
+
+def _endpoint(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    if not mark or scheme not in ("http", "https") or not rest.strip("/"):
+        raise ValueError("expected a URL as https://s3.example.org")
+    if "@" in rest:
+        raise ValueError(
+            "holds credentials; they belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return url.rstrip("/")
 
 
 def _home(home: Path) -> Path:
@@ -75,6 +89,28 @@ class StorageSettings(BaseModel):
 
     root: Annotated[str, AfterValidator(_store_root)]
     """The store's root as a URL, without a slash at the end (`file://` is percent-encoded)."""
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """Where the S3 service is; None: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, ~/.aws/config, or AWS itself."""
+    region: str | None = None
+    """Of the bucket; None: AWS_REGION, AWS_DEFAULT_REGION, ~/.aws/config."""
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    """The keys; None: those of the usual AWS chain."""
+    deadline: Annotated[float, Ge(0.1)] = 60.0
+    """Seconds that a call to a remote store may take, beside a second for each 256 KiB that it moves."""
+    access: Mapping[str, str] = Field(default={}, repr=False, exclude=True)
+    """What `open_blobs` is given with the root: `settings.store_access`."""
+
+
+class NoticeSettings(BaseModel):
+    """Where the cloud tells that it is about to take the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    cloud: Literal["auto", "aws", "gcp", "azure", "none"] = "auto"
+    """Whose machine this is; auto: as its firmware says."""
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """The metadata server; None: the cloud's own."""
 
 
 class DatabaseSettings(BaseModel):
@@ -104,6 +140,7 @@ class Settings(BaseSettings):
     """Where all of this machine's own state lies, and the store by default. Absolute."""
     storage: StorageSettings
     database: DatabaseSettings
+    notices: NoticeSettings
     user: Annotated[str, AfterValidator(_user)]
     """Whose runs these are."""
     conf: Annotated[tuple[Annotated[Path, AfterValidator(_conf)], ...], NoDecode]
@@ -133,7 +170,7 @@ def _places(model: type[BaseModel], above: tuple[str, ...]) -> list[tuple[str, .
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             places += _places(inner, (*above, name))
-        else:
+        elif not field.exclude:
             places.append((*above, name))
     return places
 
@@ -154,7 +191,12 @@ def read(variables: Mapping[str, str], base: Path, store: str | None) -> Setting
     return Settings.model_validate(
         {
             "home": home,
-            "storage": {"root": root if _SCHEME.match(root) else _anchored(root, base).as_uri()},
+            "storage": {
+                **given.get("storage", {}),
+                "root": root if _SCHEME.match(root) else _anchored(root, base).as_uri(),
+                "access": access_in(variables),
+            },
+            "notices": given.get("notices", {}),
             "database": {
                 name: _sqlite_anchored(url, base) for name, url in given.get("database", {}).items()
             },

@@ -42,6 +42,9 @@ Entries = list[Entry]
 Names = list[str]
 """As a store's method is named `list`, its class cannot spell these types."""
 
+HIDDEN = ".crown-"
+"""Names that begin so are the stores' own: never listed, refused as paths."""
+
 # S3 takes no half of a surrogate pair, and no terminal shows control characters.
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -66,9 +69,17 @@ class BlobStore(Protocol):
     async def get(self, path: str) -> bytes:
         """The bytes of a blob. Raises NotFound."""
 
-    async def get_into(self, path: str, buffer: memoryview) -> None:
+    async def prepare(self) -> None:
+        """Called once by who is about to make runs here: whether the store is fit for that.
+
+        Raises SettingsError, with what to set, if it never will be as it is set (no such place, another's
+        place, no create-only writes); StoreError if it cannot be told now.
+        """
+
+    async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
         """Read a blob into `buffer`, which it must fill. Raises NotFound; WrongSize if it does not.
 
+        start: read what begins at this byte instead, of which the blob may have more; WrongSize if it has less.
         buffer: writable, of bytes. What is in it after an error is not defined.
         """
 
@@ -121,3 +132,9 @@ def checked_folder(prefix: str) -> str:
     if prefix and not prefix.endswith("/"):
         raise StoreError(f"not a folder within a store (it must end in a slash): {prefix!r}")
     return checked_prefix(prefix)
+
+
+def wrong_size(path: str, where: str, size: int, wanted: int, start: int | None) -> WrongSize:
+    """The error of a blob of `size` bytes, of which `wanted` were asked for, from `start` on."""
+    asked = f"{wanted}" if start is None else f"{wanted} from byte {start} on"
+    return WrongSize(f"{path} in {where} has {size} bytes, not {asked}")

@@ -16,25 +16,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from crown_exp.errors import StoreError
 from crown_exp.storage.base import (
+    HIDDEN,
     AlreadyExists,
     Entries,
     Entry,
     Names,
     NotFound,
-    WrongSize,
     checked,
     checked_folder,
     checked_prefix,
+    wrong_size,
 )
 from crown_exp.storage.parallel import in_thread
-
-HIDDEN = ".crown-"
-"""Names that begin so are the store's own: never listed, refused as paths."""
 
 TEMPORARY = f"{HIDDEN}temp-"
 LOCK = f"{HIDDEN}lock"
@@ -85,9 +84,12 @@ class FileStore:
         """See BlobStore.get."""
         return await in_thread(self._get, path)
 
-    async def get_into(self, path: str, buffer: memoryview) -> None:
+    async def prepare(self) -> None:
+        """See BlobStore.prepare: what keeps files keeps to what is asked of it."""
+
+    async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
         """See BlobStore.get_into."""
-        await in_thread(self._get_into, path, buffer)
+        await in_thread(self._get_into, path, buffer, start)
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy: a hard link, or where there are none, a copy."""
@@ -154,17 +156,15 @@ class FileStore:
         with self._explained("read", path):
             return self.local_path(path).read_bytes()
 
-    def _get_into(self, path: str, buffer: memoryview) -> None:
+    def _get_into(self, path: str, buffer: memoryview, start: int | None) -> None:
         with self._explained("read", path), self.local_path(path).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            done = 0
-            while size == len(buffer) and done < size:
-                count = file.readinto(buffer[done:])
-                if not count:  # cut while it was read
-                    size = done
-                done += count or 0
-        if size != len(buffer):
-            raise WrongSize(f"{path} in {self.root} has {size} bytes, not {len(buffer)}")
+            if size == len(buffer) if start is None else size >= start + len(buffer):
+                file.seek(start or 0)
+                if (done := _fill(buffer, file)) == len(buffer):
+                    return
+                size = done  # cut while it was read
+        raise wrong_size(path, str(self.root), size, len(buffer), start)
 
     def _stat(self, path: str) -> Entry:
         with self._explained("read", path):
@@ -266,6 +266,14 @@ def _write(target: Path, data: bytes | memoryview) -> None:
         while rest:
             rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
+
+
+def _fill(buffer: memoryview, file: FileIO) -> int:
+    """How many bytes could be read."""
+    done = 0
+    while done < len(buffer) and (count := file.readinto(buffer[done:])):
+        done += count
+    return done
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

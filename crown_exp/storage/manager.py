@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from types import TracebackType
 
 from crown_exp.errors import StoreError
@@ -13,11 +14,11 @@ from crown_exp.storage.urls import open_blobs
 class StorageManager:
     """`async with StorageManager(root) as storage`: what is opened lives that long.
 
-    root: the URL of the store, as `open_blobs` takes it. Raises SettingsError if it names none.
+    root, access: as `open_blobs` takes them. Raises SettingsError if it names none.
     """
 
-    def __init__(self, root: str) -> None:
-        self.blobs: BlobStore = open_blobs(root)
+    def __init__(self, root: str, access: Mapping[str, str] | None = None) -> None:
+        self.blobs: BlobStore = open_blobs(root, access)
 
     async def __aenter__(self) -> StorageManager:
         return self

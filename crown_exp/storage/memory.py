@@ -13,10 +13,10 @@ from crown_exp.storage.base import (
     Entry,
     Names,
     NotFound,
-    WrongSize,
     checked,
     checked_folder,
     checked_prefix,
+    wrong_size,
 )
 
 Blobs = dict[str, tuple[bytes, datetime]]
@@ -46,12 +46,16 @@ class MemoryStore:
         """See BlobStore.get."""
         return self._find(path)[0]
 
-    async def get_into(self, path: str, buffer: memoryview) -> None:
+    async def prepare(self) -> None:
+        """See BlobStore.prepare: it always is."""
+
+    async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
         """See BlobStore.get_into."""
         data = self._find(path)[0]
-        if len(data) != len(buffer):
-            raise WrongSize(f"{path} in {self.url} has {len(data)} bytes, not {len(buffer)}")
-        buffer[:] = data
+        part = data if start is None else data[start : start + len(buffer)]
+        if len(part) != len(buffer):
+            raise wrong_size(path, self.url, len(data), len(buffer), start)
+        buffer[:] = part
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from crown_exp.errors import SettingsError
@@ -12,10 +13,11 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KNOWN = "known are file:///path, a plain path and memory://name"
 
 
-def open_blobs(url: str) -> BlobStore:
+def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
     """The store at `url`: `file:///path`, a plain path (`~` is the home folder), `memory://name`.
 
-    Nothing is read or written. Raises SettingsError for anything else.
+    access: the variables that tell how a remote store is reached (`config.settings.store_access`); without
+    them it has its vendor's defaults. Nothing is read or written. Raises SettingsError for anything else.
     """
     match = _SCHEME.match(url)
     if match is None:
