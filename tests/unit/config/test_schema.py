@@ -24,7 +24,7 @@ def test_the_defaults_are_the_leaves() -> None:
         for name, value in tree.items():
             found |= (
                 flat(value, f"{prefix}{name}.")
-                if isinstance(value, dict)
+                if isinstance(value, dict) and value
                 else {f"{prefix}{name}": value}
             )
         return found

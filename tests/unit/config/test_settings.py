@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from crown_exp.config.project import Project
 from crown_exp.config.settings import (
+    access_in,
     Ranks,
     executor_job,
     git_environment,
@@ -93,7 +94,6 @@ def test_an_odd_path_survives_as_a_url(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("s4://bucket", "expected a path or one of"),
         ("s3:/bucket/x", "expected a path or one of"),  # else a directory named s3: would be made
         ("s3://", "expected a bucket"),
         ("file://data", "three slashes"),
@@ -111,7 +111,7 @@ def test_a_store_that_cannot_be_is_refused_without_showing_it(
 
 
 def test_a_mistake_names_the_file_that_holds_it(tmp_path: Path) -> None:
-    text = mistake(Project(tmp_path, store="s4://x"), {})
+    text = mistake(Project(tmp_path, store="s3:/x"), {})
     assert text.startswith(f"store in {tmp_path / 'pyproject.toml'}: ")
     (tmp_path / ".env").write_text("CROWN_CONF=/nowhere\n", encoding="utf-8")
     text = mistake(Project(tmp_path), {})
@@ -197,7 +197,8 @@ def test_the_example_tells_every_setting_and_its_default(tmp_path: Path) -> None
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
     told = dict(line[2:].split("=", 1) for line in lines if line.startswith("# CROWN_"))
     assert told.keys() == variable_names().keys()
-    assert load_settings(Project(tmp_path), told) == load_settings(Project(tmp_path), {})
+    copied, fresh = (load_settings(Project(tmp_path), given) for given in (told, {}))
+    assert copied.model_dump() == fresh.model_dump()
     assert all(line.startswith("#") for line in lines if line), "a copy must change nothing"
 
 
@@ -281,3 +282,23 @@ def test_tracebacks_are_asked_for_by_hydras_switch() -> None:
     assert wants_tracebacks({"HYDRA_FULL_ERROR": "1"})
     assert not wants_tracebacks({"HYDRA_FULL_ERROR": "0"})
     assert not wants_tracebacks({})
+
+
+def test_how_stores_are_reached_is_told_by_ours_before_awss_names() -> None:
+    aws = {"AWS_ENDPOINT_URL": "http://a", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    assert access_in(aws | {"HOME": "/x"}) == aws
+    ours = {"CROWN_STORAGE__ENDPOINT": "http://b ", "CROWN_STORAGE__REGION": "eu-central-1"}
+    found = access_in(aws | ours)
+    assert found == aws | {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_REGION": "eu-central-1"}
+
+
+def test_a_key_of_ours_is_never_joined_with_a_secret_of_awss() -> None:
+    aws = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "c"}
+    assert access_in(aws | {"CROWN_STORAGE__ACCESS_KEY_ID": "k"}) == {"AWS_ACCESS_KEY_ID": "k"}
+
+
+def test_an_endpoint_that_is_none_is_refused(tmp_path: Path) -> None:
+    for written in ("minio:9000", "ftp://x", "https://", "http://ada:hunter2hunter2@x"):
+        text = mistake(Project(tmp_path), {"CROWN_STORAGE__ENDPOINT": written})
+        assert text.startswith("CROWN_STORAGE__ENDPOINT: ")
+        assert "hunter2" not in text
