@@ -231,7 +231,7 @@ def _typos(found: Mapping[str, str], known: Mapping[str, tuple[str, ...]]) -> di
     """
     from crown_exp.config.nearest import nearest
 
-    sections = {place[0].upper(): name for name, place in reversed(known.items())}
+    sections = {place[0].upper(): name for name, place in reversed(list(known.items()))}
     meant = {**sections, **{name.removeprefix("CROWN_"): name for name in known}}
     lines: dict[str, str] = {}
     for name in found:

@@ -21,7 +21,7 @@ from crown_exp.runner.artifacts import Artifacts
 from crown_exp.runner.context import Run
 from crown_exp.runner.device import DeviceOnDemand
 from crown_exp.runner.ending import Ending, after_out_of_memory, completed, ended_by, stopped
-from crown_exp.runner.heart import Heart, superseded
+from crown_exp.runner.heart import SEGMENT_BYTES, Heart, superseded
 from crown_exp.runner.keeping import Keeping, keep_of
 from crown_exp.runner.limits import Limits, spent_before
 from crown_exp.runner.numerics import not_bit_comparable, numerics_changed
@@ -62,15 +62,16 @@ class Call:
     def __init__(self, of: Attempt, record: AttemptRecord, device: DeviceOnDemand) -> None:
         self.of, self.record, self.device = of, record, device
         self.portal, self.blobs, self.paths, self.stop = of.portal, of.blobs, of.paths, of.stop
-        self.segment = of.local(of.paths.segment(record.attempt, 1))
+        segment = of.local(of.paths.segment(record.attempt, 1))
         self.heart = Heart(
             of.portal, of.blobs, record, of.stop,
-            spooled=None if of.has_files else self.segment, seconds=of.beat_seconds,
+            spooled=None if of.has_files else segment.parent, seconds=of.beat_seconds,
         )  # fmt: skip
         sinks: list[Sink] = [of.report.console, self.heart]
         self.log = RunLog(
-            self.segment, record.run, record.attempt, sinks, beat_seconds=of.beat_seconds
-        )
+            segment, record.run, record.attempt, sinks, beat_seconds=of.beat_seconds,
+            segment_bytes=None if of.has_files else SEGMENT_BYTES,
+        )  # fmt: skip
         self.feed: Feed | None = None
         self.checkpoints: Checkpoints | None = None
         self.keeping: Keeping | None = None
@@ -253,9 +254,7 @@ class Call:
         if not self.log.segment.complete:
             return (f"the end of the log {self.log.segment.path}",)
         try:
-            self.heart.send()
-        except StoreError as error:
+            self.heart.send(closing=True)
+        except (StoreError, OSError) as error:
             return (str(error),)
-        if self.heart.spooled is not None:
-            self.heart.spooled.unlink()
         return ()

@@ -5,22 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock, Thread
 
 from crown_exp.errors import StoreError
 from crown_exp.folder import AttemptRecord, RunPaths
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.stopping import StopRequest
-from crown_exp.storage import BlobStore, Portal
+from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.runs import is_superseded
 from crown_exp.tracking import Point
 from crown_exp.tracking.run_log import BEAT_SECONDS, to_stderr
 
+SEGMENT_BYTES = 2**20
+"""At which size a segment is closed that is sent as a whole at every beat."""
+
 
 class Heart:
-    """A sink, for the sake of its thread.
+    """A sink, so that the log's thread tells it the time; it beats in a thread of its own.
 
-    Where the store has no files of this machine, the open segment is sent to it. A store that is away costs
-    a line, not the run.
+    So neither the loop nor the log waits for a store. spooled: the folder of the run's segments, where the
+    store has no files of this machine: they are sent to it. A store that is away costs a line, not the run.
     """
 
     def __init__(
@@ -37,12 +41,21 @@ class Heart:
         self.portal, self.blobs, self.attempt, self.stop = portal, blobs, attempt, stop
         self.spooled, self.seconds, self.warn = spooled, seconds, warn
         self.last, self.failing = time.monotonic(), False
+        self.sending = Lock()
+        self.beating: Thread | None = None
 
     def take(self, points: Sequence[Point]) -> None:
-        """Beat if it is time."""
-        if time.monotonic() - self.last < self.seconds:
+        """Beat if it is time, and the beat before is over."""
+        if time.monotonic() - self.last < self.seconds or (
+            self.beating and self.beating.is_alive()
+        ):
             return
         self.last = time.monotonic()
+        self.beating = Thread(target=self.try_to_beat, name="crown-heart", daemon=True)
+        self.beating.start()
+
+    def try_to_beat(self) -> None:
+        """Beat; a failure is said once."""
         try:
             self.beat()
             self.failing = False
@@ -58,14 +71,42 @@ class Heart:
         if self.portal.call(is_superseded, self.blobs, run, number):
             self.stop.ask(ExitCode.SUPERSEDED, superseded(self.attempt))
 
-    def send(self) -> None:
-        """The segment as it is, to a store that does not hold it already."""
-        if self.spooled is not None:
-            path = RunPaths(self.attempt.run).segment(self.attempt.attempt, 1)
-            self.portal.call(self.blobs.put, path, self.spooled.read_bytes())
+    def send(self, closing: bool = False) -> None:
+        """The segments as they are, to a store that does not hold them already; older ones first.
+
+        Those that nobody appends to any more are gone from this machine then; closing: the last one, too.
+        Raises StoreError.
+        """
+        if self.spooled is None:
+            return
+        with self.sending:
+            found = sorted(self.spooled.glob("*.seg"))
+            for path in found:
+                if not self.is_left(path) or self.is_longer(path):
+                    self.portal.call(self.blobs.put, self.place(path), path.read_bytes())
+                if closing or path != found[-1]:
+                    path.unlink()
+
+    def is_left(self, path: Path) -> bool:
+        """Whether a segment is of an earlier attempt, which was killed on this machine."""
+        return not path.name.startswith(f"{self.attempt.attempt:06}-")
+
+    def is_longer(self, path: Path) -> bool:
+        """Whether the store has less of a segment."""
+        try:
+            held = self.portal.call(self.blobs.stat, self.place(path)).size
+        except NotFound:
+            held = 0
+        return path.stat().st_size > held
+
+    def place(self, path: Path) -> str:
+        """Where a segment lies in the store."""
+        return f"{RunPaths(self.attempt.run).log}{path.name}"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Wait for the beat that is under way."""
+        if self.beating is not None:
+            self.beating.join()
 
 
 def superseded(attempt: AttemptRecord) -> str:

@@ -15,7 +15,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from crown_exp.folder import segment
+from crown_exp.folder import RunPaths, segment
 from crown_exp.tracking.base import Point, Sink
 from crown_exp.tracking.segment_file import SegmentFile
 
@@ -35,7 +35,8 @@ def to_stderr(text: str) -> None:
 class RunLog:
     """A bounded queue and the thread that drains it, four times a second, into the segment and the sinks.
 
-    A frame is written at least every `beat_seconds`, which shows that the run lives.
+    A frame is written at least every `beat_seconds`, which shows that the run lives. segment_bytes: a segment
+    of this size is closed, and the next one begun; None: there is one.
     """
 
     def __init__(
@@ -48,13 +49,16 @@ class RunLog:
         warn: Callable[[str], None] = to_stderr,
         drain_seconds: float = DRAIN_SECONDS,
         beat_seconds: float = BEAT_SECONDS,
+        segment_bytes: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue: deque[Any] = deque()  # step, time, values, step, … : see `put`
         self.events: deque[segment.Record] = deque()
         self.sinks, self.warn, self.clock = list(sinks), warn, clock
         self.beat_seconds, self.drain_seconds = beat_seconds, drain_seconds
-        self.segment = SegmentFile(path, segment.encode_header(run, attempt, 1), warn)
+        self.path, self.run, self.attempt, self.segment_bytes = path, run, attempt, segment_bytes
+        self.segments = 0
+        self.segment = self.next_segment()
         self.written_at = clock()
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.thread = threading.Thread(target=self.work, name="crown-log", daemon=True)
@@ -125,7 +129,19 @@ class RunLog:
             records = [segment.event(time.time(), "beat", {})]
         for start in range(0, len(records), FRAME_RECORDS):
             self.segment.append(segment.encode_batch(records[start : start + FRAME_RECORDS]))
+            if self.segment_bytes and self.segment.good >= self.segment_bytes:
+                self.segment.close()
+                self.segment = self.next_segment()
         self.written_at = self.clock()
+
+    def next_segment(self) -> SegmentFile:
+        """The next file to append to, begun."""
+        self.segments += 1
+        name = RunPaths(self.run).segment(self.attempt, self.segments).rpartition("/")[2]
+        path = self.path if self.segments == 1 else self.path.with_name(name)
+        return SegmentFile(
+            path, segment.encode_header(self.run, self.attempt, self.segments), self.warn
+        )
 
     def feed(self, sink: Sink, points: Sequence[Point]) -> None:
         """Hand points to a sink; one that fails is said once and left out from then on."""
