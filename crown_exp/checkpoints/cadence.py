@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from crown_exp.config.units import Interval, parse_interval
+from crown_exp.config.units import Interval, parse_duration, parse_interval
 
-MTBF_S = 2 * 3600.0
-"""The mean time between two deaths of a process that `auto` reckons with."""
+MTBF = "2 hours"
+"""The mean time between two deaths of a process, where none is stated."""
 
 SHORTEST_S, LONGEST_S = 10.0, 30 * 60.0
 
@@ -16,11 +16,13 @@ class Cadence:
     """`10 steps`, `5 minutes` or `auto`. Raises ConfigError for anything else.
 
     `auto` saves after 10 s, and then as often as costs least, between 10 s and 30 minutes: the time that saves
-    take against the work that a death takes (Young 1974, Daly 2006).
+    take against the work that a death takes (Young 1974, Daly 2006). mtbf: the mean time between two deaths, as
+    `2 hours`.
     """
 
-    def __init__(self, every: str, where: str = "checkpoint.every") -> None:
+    def __init__(self, every: str, where: str = "checkpoint.every", *, mtbf: str = MTBF) -> None:
         self.auto = every.strip() == "auto"
+        self.mtbf = parse_duration(mtbf, "checkpoint.mtbf")
         self.interval = Interval(seconds=SHORTEST_S) if self.auto else parse_interval(every, where)
 
     def due(self, turns_since_save: int, seconds_since_save: float) -> bool:
@@ -33,5 +35,5 @@ class Cadence:
         """A save held the loop up for `stall` seconds and was durable after `seconds`."""
         if self.auto:
             cost = max(stall, seconds, 0.0)
-            best = math.sqrt(2 * cost * MTBF_S)
+            best = math.sqrt(2 * cost * self.mtbf)
             self.interval = Interval(seconds=min(max(best, SHORTEST_S), LONGEST_S))

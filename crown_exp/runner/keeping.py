@@ -47,7 +47,7 @@ class Keeping:
     ) -> None:
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
         self.superseded, self.say, self.clock = superseded, say, clock
-        self.cadence = Cadence(wish["every"])
+        self.cadence = Cadence(wish["every"], mtbf=wish["mtbf"])
         deadline = parse_interval(wish["deadline"], "checkpoint.deadline").seconds
         self.deadline, self.deadline_words = deadline or math.inf, wish["deadline"]
         self.keep = keep_of(wish)

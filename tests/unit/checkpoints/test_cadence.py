@@ -34,6 +34,21 @@ def test_auto_weighs_the_cost_against_the_loss(seconds: float, every: float) -> 
     assert not cadence.due(10**9, every - 0.1) and cadence.due(1, every + 0.1)
 
 
+@pytest.mark.parametrize(
+    ("mtbf", "every"), [("2 hours", 169.7), ("30 minutes", 84.9), ("1 d", 587.9), ("1 s", 10)]
+)
+def test_the_stated_time_between_deaths_is_reckoned_with(mtbf: str, every: float) -> None:
+    cadence = Cadence("auto", mtbf=mtbf)
+    cadence.learn(0.5, 2.0)
+    assert not cadence.due(10**9, every - 0.1) and cadence.due(1, every + 0.1)
+
+
+@pytest.mark.parametrize("text", ["", "10 steps", "never", "-1 hours"])
+def test_a_time_between_deaths_is_a_time(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint\.mtbf: expected a time such as"):
+        Cadence("auto", mtbf=text)
+
+
 @pytest.mark.parametrize("text", ["", "often", "10", "0 steps", "-1 minutes", "auto 10"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(
