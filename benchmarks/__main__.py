@@ -33,6 +33,7 @@ MEASUREMENTS = {
     "position": "the data, at sample 500,000 of 1,000,000 again",
     "resume": "from exec to the first turn, fresh and resumed",
     "in_flight": "training while a state is saved",
+    "checkpoints_s3": "a state saved to S3 and restored",
 }
 HEADER = ("", "median", "min to max", "target", "")
 
