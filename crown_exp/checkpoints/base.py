@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 PARALLEL = 4
 """How many packs are hashed, written or read at once."""
+
+Progress = Callable[[str, int, int], None]
+"""What is being done (`saving`, `restoring`, `verifying`, `exporting`, `pruning`), bytes done, bytes in all.
+Called often, in threads of the storage: it has to be quick, and must not raise."""
 
 
 @dataclass(frozen=True)

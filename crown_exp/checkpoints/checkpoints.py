@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from crown_exp import errors
-from crown_exp.checkpoints.base import Keep, Restored, Saved, Superseded, Unsaved
+from crown_exp.checkpoints.base import Keep, Progress, Restored, Saved, Superseded, Unsaved
 from crown_exp.checkpoints.buffer import Buffer
 from crown_exp.checkpoints.commit import commit, refuse_superseded, write_packs
 from crown_exp.checkpoints.format import Manifest, Parent
+from crown_exp.checkpoints.mirror import Mirror
 from crown_exp.checkpoints.restore import Number, restore_newest
 from crown_exp.checkpoints.retention import Retention
 from crown_exp.checkpoints.skeleton import put_together
@@ -43,7 +44,8 @@ class Checkpoints:
     """Restores, saves behind the caller, keeps what is to be kept. One thread calls it.
 
     keep: which stay. pin: whether the state is copied from a CUDA device. before_commit: called in a worker
-    thread once the packs are durable; what it raises keeps the checkpoint from being committed.
+    thread once the packs are durable; what it raises keeps the checkpoint from being committed. mirror: where
+    the newest is kept on this machine, too. progress: told of saves and of a restore.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Checkpoints:
         keep: Keep | None = None,
         pin: bool = False,
         before_commit: Callable[[], None] = nothing,
+        mirror: Mirror | None = None,
+        progress: Progress | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.portal, self.blobs, self.paths, self.attempt = portal, blobs, paths, attempt
-        self.before_commit = before_commit
+        self.before_commit, self.mirror, self.progress = before_commit, mirror, progress
         self.clock = clock or SystemClock()
         self.saved: int | None = None
         self.parent: Parent | None = None
@@ -85,7 +89,10 @@ class Checkpoints:
         """
         self.wait()
         self._held = None
-        found = self.portal.call(restore_newest, self.blobs, self.paths, self._room)
+        found = self.portal.call(
+            restore_newest, self.blobs, self.paths, self._room,
+            mirror=self.mirror, progress=self.progress,
+        )  # fmt: skip
         if found is None:
             return None
         manifest = found.manifest

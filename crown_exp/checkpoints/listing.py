@@ -7,7 +7,8 @@ from dataclasses import replace
 from crown_exp.checkpoints.base import PARALLEL, Listed
 from crown_exp.checkpoints.commit import put_manifest
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, encode
-from crown_exp.checkpoints.restore import Number, look, read_manifest, read_pack
+from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.checkpoints.streaming import stream_packs
 from crown_exp.errors import ConfigError
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged
@@ -57,27 +58,17 @@ async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int 
     numbers = (await look(blobs, source)).usable
     wanted = [number for number in numbers if step is None or number[1] == step]
     if not wanted:
-        raise _no_such(blobs, source, step, numbers)
+        raise no_such(blobs, source, step, numbers)
     why = ""
     for number in wanted:
         try:
             manifest, parent = await read_manifest(blobs, source, number)
-            await _verify(blobs, source, manifest)
+            await stream_packs(blobs, source, manifest.packs)
+            return await _copied(blobs, source, target, manifest, parent)
         except (Damaged, NotFound) as error:
             why = why or str(error)
-        else:
-            return await _copied(blobs, source, target, manifest, parent)
     named = f"{source.run_id}@{wanted[0][1] if step is None else step}"
     raise Damaged(f"{named}: the checkpoint is damaged ({why}); choose another step")
-
-
-async def _verify(blobs: BlobStore, paths: RunPaths, manifest: Manifest) -> None:
-    """Raises Damaged or NotFound if a pack is not what was written."""
-
-    async def read(pack: Pack) -> None:
-        await read_pack(blobs, paths, pack)
-
-    await each(read, manifest.packs, at_once=PARALLEL)
 
 
 async def _copied(
@@ -93,9 +84,10 @@ async def _copied(
     return made
 
 
-def _no_such(
+def no_such(
     blobs: BlobStore, paths: RunPaths, step: int | None, numbers: list[Number]
 ) -> ConfigError:
+    """The error of a step, or a run, without a checkpoint. numbers: of those that there are."""
     steps = ", ".join(map(str, sorted({number[1] for number in numbers})))
     if not steps:
         return ConfigError.of(paths.run_id, f"has no checkpoint in {blobs.url}")

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from crown_exp.checkpoints.base import PARALLEL
+from crown_exp.checkpoints.base import PARALLEL, Progress
 from crown_exp.checkpoints.commit import digest, parts
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode
+from crown_exp.checkpoints.mirror import Mirror
+from crown_exp.checkpoints.streaming import Meter, Room, stream_pack
 from crown_exp.errors import StoreError
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged
-from crown_exp.storage.base import BlobStore, NotFound, WrongSize
+from crown_exp.storage.base import BlobStore, NotFound
 from crown_exp.storage.parallel import each
 
 Number = tuple[int, int]
@@ -61,47 +63,60 @@ async def read_manifest(
     return manifest, Parent(manifest.name, sha256(data).hexdigest())
 
 
-async def verify(data: memoryview | bytes, pack: Pack, path: str) -> None:
-    """Raises Damaged if these are not the bytes of the pack that lies at `path`."""
-    if await digest(data) != pack.sha256:
-        raise Damaged(f"{path} does not hold the bytes that were written")
-
-
 async def read_pack(blobs: BlobStore, paths: RunPaths, pack: Pack) -> bytes:
     """The bytes of a pack. Raises Damaged if they are not what was written, NotFound."""
     path = paths.pack(pack.sha256)
-    data = await blobs.get(path)
-    await verify(data, pack, path)
-    return data
+    for _ in range(2):  # the second time, as what was wrong may have been the way here
+        data = await blobs.get(path)
+        if await digest(data) == pack.sha256:
+            return data
+    raise Damaged(f"{path} does not hold the bytes that were written")
 
 
 async def read_packs(
-    blobs: BlobStore, paths: RunPaths, manifest: Manifest, stream: memoryview
+    blobs: BlobStore,
+    paths: RunPaths,
+    manifest: Manifest,
+    stream: memoryview,
+    *,
+    mirror: Mirror | None = None,
+    progress: Progress | None = None,
 ) -> None:
-    """Read all packs into the stream and verify them. Raises Damaged naming the first that is not right."""
+    """Read all packs into the stream, verified while they arrive.
+
+    mirror: where a pack is looked for first. Raises Damaged naming the first that is not right; StoreError.
+    """
+    meter = Meter("restoring", manifest.layout.bytes, progress)
 
     async def read(part: tuple[Pack, memoryview]) -> None:
         pack, data = part
-        path = paths.pack(pack.sha256)
-        try:
-            await blobs.get_into(path, data)
-        except NotFound:
-            raise Damaged(f"{path} is gone") from None
-        except WrongSize as error:
-            raise Damaged(str(error)) from None
-        await verify(data, pack, path)
+        if mirror is not None and await mirror.read(pack, data):
+            meter.add(pack.size)
+            return
+        await stream_pack(blobs, paths.pack(pack.sha256), pack, within(data), meter=meter)
 
     pieces = parts(stream, [pack.size for pack in manifest.packs])
     await each(read, zip(manifest.packs, pieces, strict=True), at_once=PARALLEL)
 
 
+def within(data: memoryview) -> Room:
+    """Room for a pack that is kept as a whole."""
+    return lambda start, size: data[start : start + size]
+
+
 async def restore_newest(
-    blobs: BlobStore, paths: RunPaths, room: Callable[[int], memoryview]
+    blobs: BlobStore,
+    paths: RunPaths,
+    room: Callable[[int], memoryview],
+    *,
+    mirror: Mirror | None = None,
+    progress: Progress | None = None,
 ) -> Verified | None:
     """Read the newest checkpoint that verifies; those that do not are marked. None if there is none at all.
 
-    room: gives memory of that many bytes. Raises Damaged if there are checkpoints and none verifies,
-    NewerFormat, StoreError if the store cannot be read: that says nothing of a checkpoint, and marks none.
+    room: gives memory of that many bytes. mirror, progress: as `read_packs`. Raises Damaged if there are
+    checkpoints and none verifies, NewerFormat, StoreError if the store cannot be read: that says nothing of a
+    checkpoint, and marks none.
     """
     told: list[str] = []
     tried: set[Number] = set()
@@ -113,7 +128,8 @@ async def restore_newest(
         tried.add(number)
         try:
             manifest, parent = await read_manifest(blobs, paths, number)
-            await read_packs(blobs, paths, manifest, room(manifest.layout.bytes))
+            stream = room(manifest.layout.bytes)
+            await read_packs(blobs, paths, manifest, stream, mirror=mirror, progress=progress)
         except NotFound:  # removed by the attempt before, which is not quite dead: look again
             continue
         except Damaged as error:

@@ -241,11 +241,11 @@ def test_what_vanishes_while_it_is_read_is_not_damaged(portal: Portal) -> None:
     saved(zombie, 10, state(10))
 
     class Racing(FailingStore):
-        async def get_into(self, path: str, buffer: memoryview) -> None:
+        async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
             if not self.calls:
                 self.calls = 1
                 await anyio.to_thread.run_sync(saved, zombie, 20, state(20))
-            await self.blobs.get_into(path, buffer)
+            await self.blobs.get_into(path, buffer, start=start)
 
     restored = attempt(portal, Racing(blobs, at=10**9), 2).restore()  # type: ignore[arg-type]
     assert restored is not None and (restored.step, restored.damaged) == (20, ())
