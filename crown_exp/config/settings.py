@@ -8,6 +8,7 @@ which do not import pydantic.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,20 @@ _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", 
 
 SECRET_LENGTH = 8
 """Shorter values are not taken for secrets: every text would hold them."""
+
+
+CLOUDS = ("auto", "aws", "gcp", "azure", "none")
+"""Whose machine this may be: `auto` is whose its firmware says."""
+
+
+class Notices(NamedTuple):
+    """Where the cloud tells that it is about to take the machine.
+
+    cloud: one of CLOUDS. endpoint: the URL of the metadata server; None: the cloud's own.
+    """
+
+    cloud: str = "auto"
+    endpoint: str | None = None
 
 
 class Ranks(NamedTuple):
@@ -121,6 +136,30 @@ def access_in(found: Mapping[str, str]) -> dict[str, str]:
     if "CROWN_STORAGE__ACCESS_KEY_ID" in given:  # never a key of one with the secret of the other
         access = {name: value for name, value in access.items() if name not in _AWS_KEYS}
     return access | {theirs: given[ours] for ours, theirs in _ACCESS.items() if ours in given}
+
+
+def notices_of(root: Path, environ: Mapping[str, str] = os.environ) -> Notices:
+    """CROWN_NOTICES__CLOUD and CROWN_NOTICES__ENDPOINT, for those who need nothing else.
+
+    root: the project's, whose `.env` counts. Raises SettingsError for what is none, and as `variables`.
+    """
+    found = {**_env_file(root / ".env"), **environ}
+    cloud = found.get("CROWN_NOTICES__CLOUD", "").strip() or "auto"
+    endpoint = found.get("CROWN_NOTICES__ENDPOINT", "").strip()
+    if cloud not in CLOUDS:
+        raise SettingsError(f"CROWN_NOTICES__CLOUD: expected one of {', '.join(CLOUDS)}")
+    try:
+        return Notices(cloud, metadata_url(endpoint) if endpoint else None)
+    except ValueError as error:
+        raise SettingsError(f"CROWN_NOTICES__ENDPOINT: {error}") from None
+
+
+def metadata_url(url: str) -> str:
+    """The URL of a metadata server, without a slash at the end. Raises ValueError if it is none."""
+    match = re.fullmatch(r"(http://(?:\[[^\]\s]+\]|[^/:@\s]+)(?::(\d{1,5}))?(?:/\S*?)?)/*", url)
+    if match is None or int(match[2] or 0) > 65535:
+        raise ValueError("expected a URL as http://169.254.169.254")
+    return match[1]
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ) -> bool:

@@ -23,7 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from crown_exp.config.settings import access_in
+from crown_exp.config.settings import access_in, metadata_url
 
 PREFIX = "CROWN_"
 DELIMITER = "__"
@@ -109,7 +109,7 @@ class NoticeSettings(BaseModel):
 
     cloud: Literal["auto", "aws", "gcp", "azure", "none"] = "auto"
     """Whose machine this is; auto: as its firmware says."""
-    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    endpoint: Annotated[str, AfterValidator(metadata_url)] | None = None
     """The metadata server; None: the cloud's own."""
 
 

@@ -17,6 +17,7 @@ from crown_exp import __version__
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import code_hash, imported_files
 from crown_exp.config.changes import merged
+from crown_exp.config.settings import notices_of
 from crown_exp.devices.memory import free_memory
 from crown_exp.errors import StoreError, TaskError
 from crown_exp.folder import (
@@ -42,6 +43,7 @@ from crown_exp.runner.ending import Ending, stopped
 from crown_exp.runner.heart import superseded
 from crown_exp.runner.imports import when_imported
 from crown_exp.runner.indexing import Indexing
+from crown_exp.runner.notices import watched
 from crown_exp.runner.parts import Found, Parts, used_before
 from crown_exp.runner.process import imported_at_rest, process_globals
 from crown_exp.runner.report import Report
@@ -174,6 +176,7 @@ class Attempt:
             wake_collector()
             code = imported_files(self.root)
             undo.enter_context(stop_signals(self.stop))
+            undo.enter_context(watched(self.stop, notices_of(self.root)))
             attempt = self.claim(numerics, device.versions())
             self.report.begin(attempt, device.choice, self.parts)
             indexing = self.indexing()

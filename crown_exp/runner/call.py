@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,14 @@ from crown_exp.runner import earlier
 from crown_exp.runner.artifacts import Artifacts
 from crown_exp.runner.context import Run
 from crown_exp.runner.device import DeviceOnDemand
-from crown_exp.runner.ending import Ending, after_out_of_memory, completed, ended_by, stopped
+from crown_exp.runner.ending import (
+    Ending,
+    after_out_of_memory,
+    after_stop,
+    completed,
+    ended_by,
+    stopped,
+)
 from crown_exp.runner.heart import SEGMENT_BYTES, Heart, superseded
 from crown_exp.runner.keeping import Keeping, keep_of
 from crown_exp.runner.limits import Limits, spent_before
@@ -89,15 +96,18 @@ class Call:
         )
         ending = self.call(task)
         self.settle()
+        saved = self.checkpoints.saved if self.checkpoints else None
+        if saved is None:  # it was not looked at: what was known before holds
+            saved = earlier.newest_saved(self.of.facts)
+        ending = after_stop(ending, self.stop, saved)
+        if self.stop.notice:
+            self.log.event("notice", **asdict(self.stop.notice))
         choice = self.device.choice
         memory = peak_memory(choice.device if choice else "cpu")
         self.log.event("memory", **memory)
         self.log.close()
         unwritten = (*self.unwritten(), *self.artifacts.finish(), *self.unsaved())
         ending = replace(ending, unwritten=unwritten)
-        saved = self.checkpoints.saved if self.checkpoints else None
-        if saved is None:  # it was not looked at: what was known before holds
-            saved = earlier.newest_saved(self.of.facts)
         return Carried(ending, saved, memory, self.release)
 
     def release(self, ended: Ending) -> None:

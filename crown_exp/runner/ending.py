@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from crown_exp.errors import CrownError, NotResumable, Stopped
 from crown_exp.folder.records import Failure, NewerFormat
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.parts import Parts, in_parts
+from crown_exp.runner.stopping import StopRequest
 from crown_exp.runner.task import storable
 from crown_exp.runner.tracebacks import (
     is_of,
@@ -52,6 +54,37 @@ def completed(result: Any, step: int) -> Ending:
 def stopped(why: str, code: int, step: int) -> Ending:
     """The end of a run that was asked to stop."""
     return Ending(int(code), step, error=why)
+
+
+def after_stop(ending: Ending, stop: StopRequest, saved: int | None) -> Ending:
+    """How an attempt ended that was told to stop, with how long it took to save and what that left undone.
+
+    Called when nothing is being saved any more. saved: the step of the run's newest checkpoint. Any other
+    ending stays as it is.
+    """
+    if stop.since is None or ending.exit_code != ExitCode.PREEMPTED or ending.error != stop.why:
+        return ending
+    now = time.monotonic()
+    late = now - stop.until if stop.notice is not None else 0.0
+    became = what_became(ending.step, saved, now - stop.since, late, at_once=stop.at_once)
+    return replace(ending, error=f"{stop.why}, {became}")
+
+
+def what_became(
+    step: int, saved: int | None, seconds: float, late: float, *, at_once: bool = False
+) -> str:
+    """What became of a run's state when it was told to stop.
+
+    step: the last that was done. seconds: since it was told. late: since the time that it was given was up,
+    negative if it is not. at_once: it was told not to save any more.
+    """
+    lost = max(0, step - (saved or 0))
+    if step == 0 and not saved:
+        return "nothing to save"
+    if lost:
+        return f"{'ended at once' if at_once else 'not saved'}, steps lost {lost}"
+    after = f", {late:.1f} s after its time" if late > 0 else ""
+    return f"saved in {seconds:.1f} s{after}, steps lost 0"
 
 
 def ended_by(error: BaseException, step: int) -> Ending:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -13,6 +14,7 @@ from typing import Any
 
 from crown_exp.errors import Stopped
 from crown_exp.outcome import ExitCode
+from crown_exp.runner.cloud_notices import Notice
 
 CODES = {
     signal.SIGINT: ExitCode.INTERRUPTED,
@@ -41,12 +43,14 @@ class StopRequest:
     While our own code is at work (the fence is taken, an end is written) a stop is only noted. While the
     task runs (`heeded`) it is raised: at the end of the turn, or at once outside a loop, after a second
     signal, or where `now` says that the state is still that of the boundary. SIGUSR1 and SIGUSR2 say nothing
-    after another stop, and are nobody's second signal.
+    after another stop, and are nobody's second signal. Nor is SIGTERM, once the cloud has given notice: it is
+    what the cloud, and who watches it, sends before the end, and the state may still be on its way.
 
     code, why: of the stop; None and "" if none was asked for. raised: whether the task was told. at_once:
     whether a second signal came, from who does not want to wait. times: how often Ctrl-C or SIGTERM came.
     now: called by the signal handler in a turn, so it must be quick and take no lock. delayed: likewise, when
-    the stop waits for the end of the turn.
+    the stop waits for the end of the turn. notice: the cloud's, if it gave one; until: when it takes the
+    machine. since: when whoever does not wait for ever asked first. Both by the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -55,6 +59,10 @@ class StopRequest:
         self.in_turn = self.at_work = self.raised = False
         self.signalled = self.at_once = False
         self.times = 0
+        self.notice: Notice | None = None
+        self.until = 0.0
+        self.since: float | None = None
+        self.untold = self.listening = False
         self.now: Callable[[], bool] = never
         self.delayed: Callable[[], Any] = never
         self.pid = os.getpid()
@@ -62,6 +70,20 @@ class StopRequest:
     def ask(self, code: ExitCode, why: str) -> None:
         """Note that the run should stop; from any thread."""
         self.why, self.code = why, code
+
+    def warn(self, notice: Notice) -> None:
+        """The cloud is about to take the machine: a stop, if none was asked for; from any thread."""
+        self.until, self.notice = time.monotonic() + notice.left, notice
+        if self.code is None:
+            self.since = time.monotonic()
+            self.untold = True
+            self.ask(ExitCode.PREEMPTED, notice.words)
+        # A signal of the system, as the task may be waiting for something in the main thread; none if the
+        # task has taken the signal for itself, whom it might end.
+        if self.listening and signal.getsignal(signal.SIGUSR1) == self.handle:
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGUSR1)
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
@@ -89,32 +111,49 @@ class StopRequest:
         if os.getpid() != self.pid:
             return  # a process that was forked a moment ago: the signal is its parent's as well
         sent = signal.Signals(number)
-        if sent in NOTICES and self.code is not None:
+        untold, self.untold = self.untold, False
+        if self.code is None or not self.says_nothing_new(sent):
+            self.note(sent)
+        elif not untold:
             return
-        self.at_once, self.signalled = self.signalled, True
-        self.times += sent not in NOTICES
-        self.ask(CODES[sent], reason(sent))
         if not self.at_work:
             return
         if self.at_once or ((not self.in_turn or self.now()) and not exchanging()):
             self.raise_if_asked()
         self.delayed()
-        tell_of_delay(CODES[sent])
+        self.tell_of_delay()
+
+    def says_nothing_new(self, sent: signal.Signals) -> bool:
+        """Whether a signal may follow another stop without being anybody's second one."""
+        return sent in NOTICES or (sent is signal.SIGTERM and self.notice is not None)
+
+    def note(self, sent: signal.Signals) -> None:
+        """Note a signal that asks for a stop."""
+        again = self.signalled
+        self.at_once, self.signalled = again, True
+        self.times += sent not in NOTICES and (again or self.notice is None)
+        if self.since is None and sent is not signal.SIGINT:
+            self.since = time.monotonic()
+        self.ask(CODES[sent], reason(sent))
+
+    def tell_of_delay(self) -> None:
+        """Say that it will take until the end of the turn, and how long there is."""
+        words = "stopping at the end of this turn"
+        if self.code is ExitCode.INTERRUPTED:
+            words += "; Ctrl-C again to stop now"
+        elif self.notice is not None:
+            left = max(0.0, self.until - time.monotonic())
+            words = f"{self.notice.cloud} takes this machine in {left:.0f} s ({self.notice.action}); {words}"
+        with suppress(
+            RuntimeError, OSError, ValueError
+        ):  # in the middle of another write, or none reads
+            sys.stderr.write(f"\n{words}\n")
 
 
 def exchanging() -> bool:
     """Whether the process's generators are being exchanged for those of a batch, or back."""
     seeding = sys.modules.get("crown_exp.data.seeding")
     return seeding is not None and bool(seeding.exchanging)
-
-
-def tell_of_delay(code: ExitCode) -> None:
-    """Say that it will take until the end of the turn."""
-    again = "; Ctrl-C again to stop now" if code is ExitCode.INTERRUPTED else ""
-    with suppress(
-        RuntimeError, OSError, ValueError
-    ):  # in the middle of another write, or none reads
-        sys.stderr.write(f"\nstopping at the end of this turn{again}\n")
 
 
 @contextmanager
@@ -128,9 +167,11 @@ def stop_signals(request: StopRequest) -> Iterator[None]:
     sys.unraisablehook = lambda what: None if is_stop(what) else complain(what)
     for number in CODES:
         signal.signal(number, request.handle)
+    request.listening = True
     try:
         yield
     finally:
+        request.listening = False
         for number, handler in before.items():
             if handler is not None:  # None: it was not set from Python
                 signal.signal(number, handler)
