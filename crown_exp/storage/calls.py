@@ -25,6 +25,7 @@ FIRST_TRY = 0.5
 """The share of what is left that one try may take: one that hangs leaves time for others."""
 
 LEAST_TRY_S = 2.0
+NO_CREDENTIALS_TRIES = 2
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
 T = TypeVar("T")
@@ -163,10 +164,14 @@ class _Tries:
             found = self.calls.failed(error, self.verb, self.path)
             if found is None:
                 raise
-            if not isinstance(found, Refused) or found.trouble.kind not in PASSING:
+            if not isinstance(found, Refused) or not self._may_pass(found.trouble.kind):
                 raise found from (None if found is error else error)
             self._note(error, found.trouble)
         raise _PassedOver
+
+    def _may_pass(self, kind: Kind) -> bool:
+        # Where credentials come from (an instance's metadata) may stumble once; most often there are none.
+        return kind in PASSING or (kind is Kind.NO_CREDENTIALS and self.made < NO_CREDENTIALS_TRIES)
 
     def _note(self, error: Exception, why: Trouble) -> None:
         tail = f" (tried {self.made} times in {self.allowed_s:.0f} s)" if self.made > 1 else ""

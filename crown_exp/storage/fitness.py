@@ -58,7 +58,7 @@ async def make_fit(raw: Raw) -> None:
             f"empty prefix, as {raw.url}/crown"
         )
     try:
-        await _set(raw.write_own(MARKER, _MARK))
+        await _set(raw.write_own(MARKER, _mark()))
     except AlreadyExists:
         pass  # another machine was faster
     await _set(_keeps_create_only(raw))

@@ -55,6 +55,7 @@ class Kind(Enum):
     SKEWED = "this machine's clock is wrong"
     CERTIFICATE = "TLS cannot trust the server"
     FULL = "no room, or no more of it for us"
+    FOREIGN = "another's key is in the way"
     UNABLE = "the server has no such operation"
     OTHER = "anything else"
 
@@ -72,6 +73,7 @@ MIS_SET = frozenset(
         Kind.SKEWED,
         Kind.CERTIFICATE,
         Kind.UNABLE,
+        Kind.FOREIGN,
     }
 )
 """It stays so until somebody sets something."""
@@ -122,6 +124,9 @@ class Trouble:
         return f"{self.what}; {self.todo}" if self.todo else self.what
 
 
+FOREIGN_KEY = "ForeignKey"
+"""An answer's code, not S3's: `said` is a key that cannot be a path, so that nothing there can be listed."""
+
 _CODES = {
     "NoSuchKey": Kind.MISSING,
     "NoSuchBucket": Kind.NO_BUCKET,
@@ -158,7 +163,9 @@ _CODES = {
     "QuotaExceeded": Kind.FULL,
     "XMinioStorageFull": Kind.FULL,
     "XMinioAdminBucketQuotaExceeded": Kind.FULL,
+    "NoCredentials": Kind.NO_CREDENTIALS,
     "NotImplemented": Kind.UNABLE,
+    FOREIGN_KEY: Kind.FOREIGN,
 }
 _STATUSES = {
     301: Kind.REGION,
@@ -199,6 +206,17 @@ _REASONS = (
 )
 
 
+def answer_in(status: int, body: str) -> Answer:
+    """The answer of a status and S3's XML."""
+    code, message, region = (_inner(tag, body) for tag in ("Code", "Message", "Region"))
+    return Answer(status, code, message, region)
+
+
+def _inner(tag: str, body: str) -> str:
+    match = re.search(f"<{tag}>([^<]*)</{tag}>", body)
+    return match[1] if match else ""
+
+
 def kind_of(answer: Answer) -> Kind:
     """What kind of trouble an answer is."""
     if answer.status or answer.code:
@@ -235,9 +253,10 @@ def _denied(_: Answer, verb: Verb, place: Place) -> tuple[str, str]:
     )
 
 
-def _no_credentials(_: Answer, __: Verb, ___: Place) -> tuple[str, str]:
+def _no_credentials(answer: Answer, _: Verb, __: Place) -> tuple[str, str]:
+    why = f" ({_short(answer.said)})" if answer.code and answer.said else ""
     return (
-        "no credentials were found",
+        f"no credentials were found{why}",
         "set AWS_PROFILE, or CROWN_STORAGE__ACCESS_KEY_ID and CROWN_STORAGE__SECRET_ACCESS_KEY",
     )
 
@@ -347,6 +366,13 @@ def _unable(answer: Answer, _: Verb, place: Place) -> tuple[str, str]:
     )
 
 
+def _foreign(answer: Answer, _: Verb, place: Place) -> tuple[str, str]:
+    return (
+        f"there is a key with an empty name in it: {answer.said!r}",
+        f"move it away, or set CROWN_STORAGE__ROOT to an empty prefix, as {place.url}/crown",
+    )
+
+
 def _other(answer: Answer, _: Verb, place: Place) -> tuple[str, str]:
     said = f": {_short(answer.said)}" if answer.said else ""
     return f"{place.server} answers {_name(answer)}{said}", ""
@@ -375,4 +401,5 @@ _LINES = {
     Kind.CONFLICT: _busy,
     Kind.DAMAGED: _damaged,
     Kind.UNABLE: _unable,
+    Kind.FOREIGN: _foreign,
 }

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
 from crown_exp.errors import SettingsError
 from crown_exp.storage.base import BlobStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_KNOWN = "known are file:///path, a plain path and memory://name"
+_KNOWN = "known are s3://bucket/prefix, file:///path, a plain path and memory://name"
+_BUCKETS = ("s3", "gs", "az", "abfs")
+"""What obstore speaks."""
+
+_PASSWORD = re.compile(r"[^/@]*:[^/@]*@")
 
 
 def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
-    """The store at `url`: `file:///path`, a plain path (`~` is the home folder), `memory://name`.
+    """The store at `url`: `s3://bucket/prefix`, `file:///path`, a plain path, `memory://name`.
 
-    access: the variables that tell how a remote store is reached (`config.settings.store_access`); without
-    them it has its vendor's defaults. Nothing is read or written. Raises SettingsError for anything else.
+    A `~` in a path is the home folder. Buckets (s3, gs, az, abfs) are reached through obstore, where it is
+    installed, and all else that fsspec knows through fsspec. access: the variables that tell how a remote
+    store is reached (`config.settings.store_access`); without them it has its vendor's defaults.
+    Nothing is read or written. Raises SettingsError for what names no store.
     """
     match = _SCHEME.match(url)
     if match is None:
@@ -29,8 +36,22 @@ def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
         from crown_exp.storage.memory import MemoryStore
 
         return MemoryStore(rest)
-    # Not the whole URL: it may hold a password.
-    raise SettingsError(f"CROWN_STORAGE__ROOT: no store speaks {scheme}://; {_KNOWN}")
+    return _open_remote(scheme, f"{scheme}://{rest}", access)
+
+
+def _open_remote(scheme: str, url: str, access: Mapping[str, str] | None) -> BlobStore:
+    if _PASSWORD.match(url.partition("://")[2]):  # and would be shown wherever the store is
+        raise SettingsError(
+            f"CROWN_STORAGE__ROOT: there is a password in the {scheme}:// URL; set it as "
+            "CROWN_STORAGE__ACCESS_KEY_ID and CROWN_STORAGE__SECRET_ACCESS_KEY, or as the vendor does"
+        )
+    if scheme in _BUCKETS and "@" not in url and find_spec("obstore") is not None:
+        from crown_exp.storage.objects import ObjectStore
+
+        return ObjectStore(url, access)
+    from crown_exp.storage.through_fsspec import FsspecStore
+
+    return FsspecStore(url, access)
 
 
 def _open_path(path: str) -> BlobStore:

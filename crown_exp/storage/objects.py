@@ -1,0 +1,235 @@
+"""A store in a bucket: S3 and what speaks like it; Google's and Azure's, untested.
+
+A blob is one object, written by one PUT whose signature holds the hash of its bytes. Big ones are read
+by ranges, several at a time. How long a call may take, and when it is made again, say `Calls`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from crown_exp.errors import SettingsError, StoreError
+from crown_exp.storage.base import (
+    HIDDEN,
+    Entries,
+    Entry,
+    Names,
+    NotFound,
+    checked,
+    checked_folder,
+    checked_prefix,
+    wrong_size,
+)
+from crown_exp.storage.calls import Calls, Refused, deadline_of
+from crown_exp.storage.fitness import make_fit
+from crown_exp.storage.parallel import each
+from crown_exp.storage.transport import Object, Transport, answer_of
+from crown_exp.storage.trouble import Kind, Place, Verb
+
+RANGE = 8 * 2**20
+"""Bytes of one GET of a blob that is read into memory."""
+
+RANGES_AT_ONCE = 4
+READS = 5
+"""How often the reading of a blob that is replaced meanwhile is begun again."""
+
+CLOCK = f"{HIDDEN}clock"
+
+_URL = re.compile(r"([a-z0-9]+)://([^/@:?#]+)(?:/(.*))?")
+
+
+class ObjectStore:
+    """`s3://bucket/prefix`: every blob is the object of its path below the prefix.
+
+    access: as `open_blobs` takes it. Nothing is imported, read or asked before the first call. Raises
+    SettingsError if the URL names no bucket, or DEADLINE no time.
+    """
+
+    def __init__(self, url: str, access: Mapping[str, str] | None = None) -> None:
+        self.url = url.rstrip("/")
+        scheme, bucket, self._root = _parts_of(self.url)
+        self._access = dict(access or {})
+        self._deadline_s = deadline_of(self._access)
+        self._transport = Transport(scheme, bucket, self._access)
+
+    async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
+        """See BlobStore.put."""
+        await self._put(_allowed(path), data, create)
+
+    async def get(self, path: str) -> bytes:
+        """See BlobStore.get."""
+        return await self._get(_allowed(path))
+
+    async def prepare(self) -> None:
+        """See BlobStore.prepare."""
+        await make_fit(self)
+
+    async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
+        """See BlobStore.get_into."""
+        _allowed(path)
+        for _ in range(READS if buffer else 0):
+            versions: set[str | None] = set()
+            fetch = partial(self._fetch, path, buffer, start, versions)
+            try:
+                await each(fetch, range(0, len(buffer), RANGE), at_once=RANGES_AT_ONCE)
+            except _OtherSize:
+                await self._refuse_size(path, buffer, start)
+                continue  # it had another size then
+            if len(versions) == 1:
+                return
+        await self._refuse_size(path, buffer, start)
+        if buffer:
+            raise StoreError(
+                f"cannot read {path} in {self.url}: it was replaced each time it was read; try again later"
+            )
+
+    async def copy(self, source: str, target: str) -> None:
+        """See BlobStore.copy: the server does it."""
+        if _allowed(source) == _allowed(target):  # which S3 refuses
+            await self._stat(source)
+            return
+        act = partial(self._transport.copy, self._root + source, self._root + target)
+        await (await self._calls()).again(act, Verb.COPY, source)
+
+    async def list(self, prefix: str) -> Entries:
+        """See BlobStore.list."""
+        folder = checked_prefix(prefix).rpartition("/")[0]
+        act = partial(self._transport.list, self._root + folder if folder else self._root[:-1])
+        found = map(self._entry, await (await self._calls()).again(act, Verb.LIST, folder))
+        ours = (entry for entry in found if entry.path.startswith(prefix) and _is_shown(entry.path))
+        return sorted(ours, key=lambda entry: entry.path)
+
+    async def folders(self, prefix: str) -> Names:
+        """See BlobStore.folders."""
+        folder = self._root + checked_folder(prefix)
+        act = partial(self._transport.folders, folder[:-1])
+        found = await (await self._calls()).again(act, Verb.LIST, prefix.rstrip("/"))
+        return sorted({key[len(folder) :] for key in found} - {""})
+
+    async def delete(self, path: str) -> None:
+        """See BlobStore.delete."""
+        act = partial(self._transport.delete, self._root + _allowed(path))
+        with suppress(NotFound):
+            await (await self._calls()).again(act, Verb.DELETE, path)
+
+    async def stat(self, path: str) -> Entry:
+        """See BlobStore.stat."""
+        return await self._stat(_allowed(path))
+
+    async def now(self) -> datetime:
+        """See BlobStore.now: when the server says that it wrote a blob just now."""
+        await self._put(CLOCK, b"", create=False)
+        return (await self._stat(CLOCK)).modified
+
+    def local_path(self, path: str) -> Path | None:
+        """None: no blob is a file of this machine."""
+        _allowed(path)
+        return None
+
+    async def write_own(self, name: str, data: bytes) -> None:
+        """See fitness.Raw."""
+        await self._put(name, data, create=True)
+
+    async def read_own(self, name: str) -> bytes:
+        """See fitness.Raw."""
+        return await self._get(name)
+
+    async def first_names(self) -> Names:
+        """See fitness.Raw."""
+        act = partial(self._transport.list, self._root[:-1], first_page=True)
+        found = await (await self._calls()).again(act, Verb.LIST, "")
+        names = (self._entry(item).path for item in found)
+        return [name for name in names if name]  # some tools make an object of the folder itself
+
+    async def _put(self, path: str, data: bytes | memoryview, create: bool) -> None:
+        calls, key = await self._calls(), self._root + path
+        act = partial(self._transport.put, key, data, create=create)
+        if create:
+            await calls.create(act, partial(self._transport.get, key), path, data)
+        else:
+            await calls.again(act, Verb.WRITE, path, size=len(data))
+
+    async def _get(self, path: str) -> bytes:
+        act = partial(self._transport.get, self._root + path)
+        return await (await self._calls()).again(act, Verb.READ, path)
+
+    async def _fetch(
+        self,
+        path: str,
+        buffer: memoryview,
+        start: int | None,
+        versions: set[str | None],
+        offset: int,
+    ) -> None:
+        """Fill the buffer's range at `offset`, and note which version of the blob it is of."""
+        part = buffer[offset : offset + RANGE]
+        first = (start or 0) + offset
+        act = partial(self._transport.get_range, self._root + path, first, first + len(part))
+        try:
+            found, data = await (await self._calls()).again(act, Verb.READ, path, size=len(part))
+        except Refused as error:
+            raise _OtherSize if error.trouble.kind is Kind.SHORT else error from error
+        if len(data) != len(part) or (start is None and found.size != len(buffer)):
+            raise _OtherSize
+        part[:] = data
+        versions.add(found.version)
+
+    async def _refuse_size(self, path: str, buffer: memoryview, start: int | None) -> None:
+        """Raises WrongSize if the blob has another size than is asked for."""
+        size = (await self._stat(path)).size
+        if size != len(buffer) if start is None else size < start + len(buffer):
+            raise wrong_size(path, self.url, size, len(buffer), start)
+
+    async def _stat(self, path: str) -> Entry:
+        calls, key = await self._calls(), self._root + path
+        try:
+            return self._entry(
+                await calls.again(partial(self._transport.head, key), Verb.READ, path)
+            )
+        except Refused:
+            # A HEAD is refused without a word why; what refuses a GET says it.
+            await calls.again(partial(self._transport.look, key), Verb.READ, path)
+            raise
+
+    def _entry(self, found: Object) -> Entry:
+        return Entry(found.key[len(self._root) :], found.size, found.modified)
+
+    async def _calls(self) -> Calls:
+        await self._transport.connect()
+        way = self._transport.way
+        place = Place(self.url, way.endpoint, way.region)
+        return Calls(place, answer_of, self._deadline_s)
+
+
+class _OtherSize(Exception):
+    """A blob has not the size that was asked for."""
+
+
+def _parts_of(url: str) -> tuple[str, str, str]:
+    """Scheme, bucket and what all keys begin with: empty, or a prefix and a slash."""
+    match = _URL.fullmatch(url)
+    if match is None:  # not the URL itself: it may hold a password
+        raise SettingsError(
+            "CROWN_STORAGE__ROOT: a bucket's URL is s3://bucket or s3://bucket/prefix; keys go to "
+            "CROWN_STORAGE__ACCESS_KEY_ID and CROWN_STORAGE__SECRET_ACCESS_KEY"
+        )
+    scheme, bucket, prefix = match[1], match[2], match[3] or ""
+    try:
+        return scheme, bucket, f"{checked(prefix)}/" if prefix else ""
+    except StoreError:
+        raise SettingsError(f"CROWN_STORAGE__ROOT: not a prefix for keys: {prefix!r}") from None
+
+
+def _allowed(path: str) -> str:
+    if not _is_shown(path):
+        raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
+    return checked(path)
+
+
+def _is_shown(path: str) -> bool:
+    return not any(name.startswith(HIDDEN) for name in path.split("/"))

@@ -1,0 +1,221 @@
+"""A bucket by obstore, one request a call: no retry, no deadline, and obstore's own errors.
+
+`answer_of` tells what an error means. Of S3 all is told to obstore that it needs; for Google's and
+Azure's buckets, which are untested, it looks for credentials itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from crown_exp.storage.aws import Way, way_to_s3
+from crown_exp.storage.parallel import in_thread
+from crown_exp.storage.trouble import FOREIGN_KEY, Answer, answer_in
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore as Handle
+
+CONNECT = timedelta(seconds=10)
+PAGE = 1000
+ONE_PUT = 2**30
+"""An object of more bytes goes in parts, unless it is create-only."""
+
+PART, PARTS_AT_ONCE = 64 * 2**20, 4
+
+_STATUS = re.compile(r"non-2xx status code: (\d{3})[^:\n]*:(.*?)(?:\n\nDebug source|\Z)", re.DOTALL)
+_CAUSES = re.compile(r"Debug source:(.*)", re.DOTALL)
+_UNLISTABLE = re.compile(r'invalid path: Path "(.*?)" contained')
+_PROVIDER = re.compile(r"External \w+ credential provider: (\w+): (.*?)(?:\n\nDebug|\Z)", re.DOTALL)
+_METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254")
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What a bucket says of an object. version: its ETag; another if its bytes are others."""
+
+    key: str
+    size: int
+    modified: datetime
+    version: str | None
+
+
+class Transport:
+    """A bucket, connected to at the first call.
+
+    scheme: s3, gs, az, abfs. access: as `open_blobs` takes it.
+    """
+
+    def __init__(self, scheme: str, bucket: str, access: Mapping[str, str]) -> None:
+        self._scheme, self._bucket, self._access = scheme, bucket, access
+        self._handle: Handle | None = None
+        self._lock = Lock()
+        self.way = Way()
+
+    async def connect(self) -> Handle:
+        """The way to the bucket, found once: files are read for it, and a big library may be imported.
+
+        Afterwards `way` is the one that is taken. Raises SettingsError.
+        """
+        return self._handle or await in_thread(self._connect)
+
+    async def put(self, key: str, data: bytes | memoryview, *, create: bool) -> None:
+        """Write an object, from where its bytes lie."""
+        import obstore
+
+        await obstore.put_async(
+            await self.connect(),
+            key,
+            data,
+            mode="create" if create else "overwrite",
+            use_multipart=len(data) > ONE_PUT and not create,
+            chunk_size=PART,
+            max_concurrency=PARTS_AT_ONCE,
+        )
+
+    async def get(self, key: str) -> bytes:
+        """All bytes of an object."""
+        import obstore
+
+        result = await obstore.get_async(await self.connect(), key)
+        return bytes(await result.bytes_async())
+
+    async def get_range(self, key: str, first: int, end: int) -> tuple[Object, memoryview]:
+        """The bytes of an object from `first` until before `end`, or until its own end."""
+        import obstore
+
+        options: Any = {"range": (first, end)}
+        result = await obstore.get_async(await self.connect(), key, options=options)
+        if result.range[0] != first:
+            raise RangesIgnored
+        return _object(result.meta), memoryview(await result.bytes_async())
+
+    async def look(self, key: str) -> Object:
+        """What a GET says of an object; its bytes are left on the way."""
+        import obstore
+
+        return _object((await obstore.get_async(await self.connect(), key)).meta)
+
+    async def head(self, key: str) -> Object:
+        """What a HEAD says of an object."""
+        import obstore
+
+        return _object(await obstore.head_async(await self.connect(), key))
+
+    async def list(self, folder: str, *, first_page: bool = False) -> list[Object]:
+        """The objects below a folder, which has no slash at the end: all, or what one request lists."""
+        import obstore
+
+        found: list[Object] = []
+        async for page in obstore.list(await self.connect(), folder or None, chunk_size=PAGE):
+            found += map(_object, page)
+            if first_page:
+                break
+        return found
+
+    async def folders(self, folder: str) -> list[str]:
+        """The keys of the folders right below one; none of them ends in a slash."""
+        import obstore
+
+        listed = await obstore.list_with_delimiter_async(await self.connect(), folder or None)
+        return [key.rstrip("/") for key in listed["common_prefixes"]]
+
+    async def delete(self, key: str) -> None:
+        """Remove an object."""
+        import obstore
+
+        await obstore.delete_async(await self.connect(), key)
+
+    async def copy(self, source: str, target: str) -> None:
+        """Make an object of another's bytes, on the server."""
+        import obstore
+
+        await obstore.copy_async(await self.connect(), source, target)
+
+    def _connect(self) -> Handle:
+        with self._lock:
+            if self._handle is None:
+                self._handle = self._to_s3() if self._scheme == "s3" else self._to_other()
+            return self._handle
+
+    def _to_s3(self) -> Handle:
+        from obstore.store import S3Store
+
+        way = self.way = way_to_s3(self._access)
+        options = _client()
+        if way.authority is not None:
+            options["root_certificate"] = way.authority
+        config: dict[str, Any] = {
+            "region": way.region or "us-east-1",
+            "disable_bulk_delete": True,  # DELETE is what all servers have
+            # A bucket's name with dots is no name of the certificate's.
+            "virtual_hosted_style_request": not way.endpoint and "." not in self._bucket,
+            **way.machine,
+        }
+        if way.endpoint:
+            config["endpoint"] = way.endpoint
+        retry: Any = {"max_retries": 0}
+        provider: Any = way.credentials
+        return S3Store(
+            self._bucket,
+            config=config,  # type: ignore[arg-type]
+            client_options=options,
+            retry_config=retry,
+            credential_provider=provider,
+        )
+
+    def _to_other(self) -> Handle:
+        from obstore.store import from_url
+
+        options, retry = _client(), {"max_retries": 0}
+        made: Handle = from_url(  # type: ignore[call-overload]
+            f"{self._scheme}://{self._bucket}", client_options=options, retry_config=retry
+        )
+        return made
+
+
+class RangesIgnored(Exception):
+    """A server gave other bytes than were asked for."""
+
+
+def answer_of(error: Exception) -> Answer | None:
+    """What obstore raised, as what the server answered; None if it is about no server."""
+    from obstore.exceptions import BaseError
+
+    if isinstance(error, RangesIgnored):
+        return Answer(code="NotImplemented")
+    if not isinstance(error, BaseError | FileNotFoundError):
+        return None
+    text = str(error)
+    if any(host in text for host in _METADATA):
+        return Answer(code="NoCredentials")
+    if provider := _PROVIDER.search(text):
+        passing = provider[1] == "OSError"
+        return Answer(code="" if passing else "NoCredentials", said=provider[2])
+    if status := _STATUS.search(text):
+        return answer_in(int(status[1]), status[2])
+    if "Received redirect without LOCATION" in text:
+        return Answer(301)
+    if key := _UNLISTABLE.search(text):
+        return Answer(code=FOREIGN_KEY, said=key[1])
+    causes = _CAUSES.search(text)
+    return Answer(said=causes[1] if causes else text)
+
+
+def _client() -> Any:
+    return {
+        "timeout": timedelta(days=1),  # each call has a deadline of ours
+        "connect_timeout": CONNECT,
+        "allow_http": True,  # where the endpoint says http
+    }
+
+
+def _object(meta: ObjectMeta) -> Object:
+    # A listing tells milliseconds where a HEAD tells seconds.
+    modified = meta["last_modified"].replace(microsecond=0)
+    return Object(meta["path"], meta["size"], modified, meta["e_tag"])
