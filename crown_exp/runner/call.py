@@ -29,6 +29,7 @@ from crown_exp.runner.ending import (
     stopped,
 )
 from crown_exp.runner.heart import SEGMENT_BYTES, Heart, superseded
+from crown_exp.runner.initial import initial_of, settle_initial
 from crown_exp.runner.keeping import Keeping, keep_of
 from crown_exp.runner.limits import Limits, spent_before
 from crown_exp.runner.numerics import not_bit_comparable, numerics_changed
@@ -132,7 +133,9 @@ class Call:
                     raise task
                 self.run = self.prepared(self.restored())
                 seed_again(self.of.record.seed)
-                return completed(call_task(task, self.run, self.of.record.bound), self.run.done)
+                result = call_task(task, self.run, self.of.record.bound)
+                settle_initial(self.run)
+                return completed(result, self.run.done)
         except BaseException as error:
             return self.ended(error)
 
@@ -183,7 +186,7 @@ class Call:
             folder=of.local(of.paths.root), precision=self.device.ask, log=self.log,
             console=of.report.console, stop=self.stop, artifacts=self.artifacts, parts=of.parts,
             keeping=self.keeping, limits=Limits(limits["attempt"], limits["run"], spent, of.clock),
-            resuming=resuming, visit=of.visit,
+            resuming=resuming, visit=of.visit, initial=initial_of(self, restored),
         )  # fmt: skip
 
     def tell_of_resuming(self, restored: Restored | None, step: int) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from crown_exp.data.order import OrderKind
     from crown_exp.devices.precision import Precision
     from crown_exp.runner.artifacts import Artifacts
+    from crown_exp.runner.initial import Initial
     from crown_exp.runner.keeping import Keeping
     from crown_exp.runner.limits import Limits
     from crown_exp.runner.rehearsal import Rehearsal
@@ -70,6 +71,7 @@ class Run:
         limits: Limits,
         resuming: Resuming | None = None,
         visit: Visit | None = None,
+        initial: Initial | None = None,
     ) -> None:
         self.id, self.name, self.config = id, name, config
         self.attempt, self.folder, self.resumed = attempt, folder, resuming is not None
@@ -79,7 +81,9 @@ class Run:
         self._choose_precision, self._log = precision, log
         self._console, self._stop, self._artifacts, self._parts = console, stop, artifacts, parts
         self._chosen: Precision | None = None
-        self._state = RunState(chosen=lambda: self._chosen, choose=lambda: self._precision)
+        self._state = RunState(
+            chosen=lambda: self._chosen, choose=lambda: self._precision, initial=initial
+        )
         self._built: list[Any] = []
         self._streams = 0
         self._intervals = Intervals()
@@ -192,9 +196,10 @@ class Run:
     def track(self, **objects: Any) -> None:
         """Name what belongs to the state of the run: saved with it, and put back before the first turn.
 
-        The code before the loop sees it as it was made, in every attempt. Taken is anything with state_dict
-        and load_state_dict; generators of torch, numpy and random; a pathlib.Path, whose file or folder is
-        kept as it is. Raises TaskError for anything else and for a name used twice.
+        The code before the loop sees it as it was made, in every attempt; modules with the weights that
+        `checkpoint.init_from` names. Taken is anything with state_dict and load_state_dict; generators of
+        torch, numpy and random; a pathlib.Path, whose file or folder is kept as it is. Raises TaskError for
+        anything else and for a name used twice.
         """
         for name, value in objects.items():
             if isinstance(value, Path) and self.folder.is_relative_to(value.absolute()):
@@ -228,6 +233,8 @@ class Run:
                 "run.steps within a turn of another; a plain `for` does for inner loops"
             )
         self._refuse_untracked()
+        if state.initial is not None:
+            state.initial.settle()
         items = Source(source, total, self._limit)
         was = resuming.loop(name, state) if resuming else LoopBefore()
         total = was.done if was.exhausted else items.total

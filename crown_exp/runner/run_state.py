@@ -26,6 +26,7 @@ from crown_exp.tracking import Loop
 
 if TYPE_CHECKING:
     from crown_exp.devices.precision import Precision
+    from crown_exp.runner.initial import Initial
 
 
 def nothing_chosen() -> Precision | None:
@@ -39,7 +40,7 @@ class RunState:
 
     tracked: by name, as it grows. built: by name, what an optimizer or a schedule was made with. loop: the
     one that goes on, or the last that did; source: what it goes over. chosen: the precision, if it is chosen.
-    choose: the precision, chosen if need be.
+    choose: the precision, chosen if need be. initial: the weights that tracked modules begin with.
     """
 
     tracked: dict[str, Any] = field(default_factory=dict)
@@ -50,9 +51,13 @@ class RunState:
     chosen: Callable[[], Precision | None] = nothing_chosen
     choose: Callable[[], Precision | None] = nothing_chosen
     modules: Modules = field(default_factory=Modules)
+    initial: Initial | None = None
 
     def track(self, name: str, value: Any) -> None:
-        """Keep what belongs to the state under a name. Raises TaskError for what has no state."""
+        """Keep what belongs to the state under a name. Raises TaskError for what has no state.
+
+        A module gets the weights that it begins with; raises as `Initial.give`.
+        """
         if name in self.tracked:
             raise TaskError(f"run.track: {name} is tracked already; give this one another name")
         kept = trackable(name, value)
@@ -66,6 +71,8 @@ class RunState:
             self.built[name] = numbers_of(taken(f"run.track: {name}", kept))
         if (module := module_of(kept)) is not None:
             self.modules.add(name, module)
+            if self.initial is not None:
+                self.initial.give(name, module)
 
     def begin(self, name: str, loop: Loop, source: Source) -> None:
         """A loop begins."""
