@@ -156,10 +156,11 @@ def notices_of(root: Path, environ: Mapping[str, str] = os.environ) -> Notices:
 
 def metadata_url(url: str) -> str:
     """The URL of a metadata server, without a slash at the end. Raises ValueError if it is none."""
-    match = re.fullmatch(r"(http://(?:\[[^\]\s]+\]|[^/:@\s]+)(?::(\d{1,5}))?(?:/\S*?)?)/*", url)
-    if match is None or int(match[2] or 0) > 65535:
+    kept = url.rstrip("/")
+    match = re.fullmatch(r"http://(\[[^\]\s]+\]|[^/:@\s\[\]]+)(:\d{1,5})?(/\S*)?", kept)
+    if match is None or int((match[2] or ":0")[1:]) > 65535:
         raise ValueError("expected a URL as http://169.254.169.254")
-    return match[1]
+    return kept
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ) -> bool:
