@@ -7,7 +7,9 @@ from pathlib import Path
 from threading import Lock
 
 from crown_exp.clock import Clock, SystemClock
+from crown_exp.errors import StoreError
 from crown_exp.storage.base import (
+    HIDDEN,
     AlreadyExists,
     Entries,
     Entry,
@@ -36,7 +38,7 @@ class MemoryStore:
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         """See BlobStore.put."""
-        checked(path)
+        _allowed(path)
         with _LOCK:  # portals of several threads may share the blobs
             if create and path in self._blobs:
                 raise AlreadyExists(f"{path} exists in {self.url}")
@@ -52,14 +54,14 @@ class MemoryStore:
     async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
         """See BlobStore.get_into."""
         data = self._find(path)[0]
-        part = data if start is None else data[start : start + len(buffer)]
-        if len(part) != len(buffer):
+        if len(data) != len(buffer) if start is None else len(data) < start + len(buffer):
             raise wrong_size(path, self.url, len(data), len(buffer), start)
-        buffer[:] = part
+        begin = start or 0
+        buffer[:] = data[begin : begin + len(buffer)]
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy."""
-        checked(target)
+        _allowed(target)
         data = self._find(source)[0]
         with _LOCK:
             self._blobs[target] = (data, self._clock.now())
@@ -85,7 +87,7 @@ class MemoryStore:
     async def delete(self, path: str) -> None:
         """See BlobStore.delete."""
         with _LOCK:
-            self._blobs.pop(checked(path), None)
+            self._blobs.pop(_allowed(path), None)
 
     async def stat(self, path: str) -> Entry:
         """See BlobStore.stat."""
@@ -98,12 +100,19 @@ class MemoryStore:
 
     def local_path(self, path: str) -> Path | None:
         """None: the blobs are no files."""
-        checked(path)
+        _allowed(path)
         return None
 
     def _find(self, path: str) -> tuple[bytes, datetime]:
         with _LOCK:
-            found = self._blobs.get(checked(path))
+            found = self._blobs.get(_allowed(path))
         if found is None:
             raise NotFound(f"{path} is not in {self.url}")
         return found
+
+
+def _allowed(path: str) -> str:
+    """`path` itself, if a blob may have it. Raises StoreError."""
+    if any(name.startswith(HIDDEN) for name in checked(path).split("/")):
+        raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
+    return path

@@ -9,6 +9,7 @@ import pytest
 
 from crown_exp.errors import StoreError
 from crown_exp.storage import AlreadyExists, BlobStore, NotFound, WrongSize
+from crown_exp.storage.base import HIDDEN
 
 WRITERS = 16
 CLOCK_GRAIN = timedelta(seconds=2)
@@ -24,6 +25,7 @@ ODD_PATHS = (
     "quotes'\"/back\\slash",
     "-dash/.hidden/..dots",
 )
+HIDDEN_PATHS = (".crown-x", ".crown-store", "a/.crown-x", ".crown-x/b", ".crown-")
 BAD_PATHS = ("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\nb", "a\0b")
 
 
@@ -86,6 +88,33 @@ class StoreContract:
         for path in ("nothing", "a/b"):
             with pytest.raises(NotFound):
                 await store.get_into(path, memoryview(bytearray(5)))
+
+    @pytest.mark.parametrize(("start", "size"), [(0, 10), (3, 4), (9, 1), (0, 0), (10, 0), (4, 0)])
+    async def test_reads_a_part_into_memory(self, store: BlobStore, start: int, size: int) -> None:
+        """From a byte on, and not a byte beside it."""
+        await store.put("a", b"0123456789")
+        memory = bytearray(size + 4)
+        await store.get_into("a", memoryview(memory)[2 : 2 + size], start=start)
+        assert memory == bytes(2) + b"0123456789"[start : start + size] + bytes(2)
+
+    async def test_reads_a_big_part_into_memory(self, store: BlobStore) -> None:
+        """Where a store reads several ranges at once, each comes to its place."""
+        data = bytes(range(251)) * (40 * 2**20 // 251)
+        await store.put("big", data)
+        memory = bytearray(len(data) - 2001)
+        await store.get_into("big", memoryview(memory), start=1000)
+        assert memory == data[1000:-1001]
+
+    @pytest.mark.parametrize(("start", "size"), [(0, 11), (5, 6), (10, 1), (11, 0), (99, 5)])
+    async def test_reads_no_part_that_is_not_there(
+        self, store: BlobStore, start: int, size: int
+    ) -> None:
+        """Less than was asked for is an error; so is nothing there."""
+        await store.put("a", b"0123456789")
+        with pytest.raises(WrongSize, match=r"^a .* 10 bytes"):
+            await store.get_into("a", memoryview(bytearray(size)), start=start)
+        with pytest.raises(NotFound):
+            await store.get_into("b", memoryview(bytearray(size)), start=start)
 
     async def test_copies(self, store: BlobStore) -> None:
         """As put would; what becomes of the one is nothing to the other."""
@@ -239,6 +268,30 @@ class StoreContract:
             assert not isinstance(caught.value, NotFound | AlreadyExists)
         with pytest.raises(StoreError):
             store.local_path(path)
+
+    @pytest.mark.parametrize("path", HIDDEN_PATHS)
+    async def test_hidden_names_are_the_stores_own(self, store: BlobStore, path: str) -> None:
+        """Refused by every method that takes a path; what the store keeps there is not listed."""
+        await store.prepare()
+        await store.now()
+        await store.put("ok", b"")
+        into = store.get_into(path, memoryview(bytearray()))
+        copies = (store.copy(path, "ok"), store.copy("ok", path))
+        writes = (store.put(path, b""), store.put(path, b"", create=True), store.delete(path))
+        for act in (*writes, *copies, store.get(path), into, store.stat(path)):
+            with pytest.raises(StoreError) as caught:
+                await act
+            assert not isinstance(caught.value, NotFound | AlreadyExists)
+        assert [entry.path for entry in await store.list("")] == ["ok"]
+        assert await store.list(HIDDEN) == await store.folders("") == []
+
+    async def test_is_fit_for_runs(self, store: BlobStore) -> None:
+        """However often it is asked, and when it holds some; nothing of that is seen."""
+        await store.prepare()
+        await store.put("runs/r1/run.json", b"{}", create=True)
+        await store.prepare()
+        assert [entry.path for entry in await store.list("")] == ["runs/r1/run.json"]
+        assert await store.folders("") == ["runs"]
 
     @pytest.mark.parametrize("prefix", ["../", "/", "/etc/", "a/../../", "a//"])
     async def test_prefixes_that_lead_out_are_refused(self, store: BlobStore, prefix: str) -> None:
