@@ -16,14 +16,16 @@ from crown_exp.errors import ConfigError
 def command(origin: str, changes: tuple[str, ...], multirun: bool) -> int:
     """Begin a new run, here, with the whole state that RUN saved after STEP, and other settings.
 
-    RUN is an id or its beginning, whole or after the dash, or latest. STEP is one of its checkpoints; which
-    there are is said if there is none. Without it, or with @latest, it is the newest. Every key may differ:
+    RUN is an id or its beginning, whole or after the dash, or latest, or where its folder is. STEP is one of
+    its checkpoints; which there are is said if there is none. Without it, or with @latest, it is the newest.
+    Every key may differ:
 
     \b
     crown-exp fork k7f@2000 optimizer.lr=1e-5
     crown-exp fork k7f limits.steps=20000 name=longer
 
-    RUN stays as it is. The new run keeps a copy of the state and remembers where it comes from.
+    RUN stays as it is. The new run is in the same store, keeps a copy of the state and remembers where it
+    comes from.
     """
     from crown_exp.config.project import find_project
     from crown_exp.launch.forking import forked
@@ -38,7 +40,7 @@ def command(origin: str, changes: tuple[str, ...], multirun: bool) -> int:
         raise ConfigError.of("-m", f"fork makes one run: leave it out, and {how}")
     project = find_project(Path.cwd())
     root = project.root if project else Path.cwd()
-    with importable(root), open_session(project) as session:
+    with importable(root), open_session(project, run=origin) as session:
         with conf_of(project) as loader:
             order = forked(session, loader, origin, changes)
         with session.announcing():

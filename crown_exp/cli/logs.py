@@ -37,7 +37,8 @@ NOTHING: tuple[Any, ...] = (None, "", [], {})
 def command(run: str, follow: bool, metric: str | None, last: int | None, as_json: bool) -> int:
     """Show what RUN logged: points, events, how its attempts began and ended, printed text.
 
-    RUN is an id or its beginning, whole or after the dash; without one, the run that was made last.
+    RUN is an id or its beginning, whole or after the dash, or where its folder is; without one, the run that
+    was made last.
     Times are since the attempt began.
     """
     from pathlib import Path
@@ -45,6 +46,7 @@ def command(run: str, follow: bool, metric: str | None, last: int | None, as_jso
     from crown_exp.cli.refreshed import refreshed_index
     from crown_exp.config.project import find_project
     from crown_exp.config.settings import load_settings
+    from crown_exp.launch.address import address
     from crown_exp.launch.log import LogReader
     from crown_exp.registry.base import LATEST
     from crown_exp.storage import Portal, open_blobs
@@ -53,9 +55,10 @@ def command(run: str, follow: bool, metric: str | None, last: int | None, as_jso
     if run == LATEST:
         with refreshed_index() as index:
             run = index.find(run)
-    blobs = open_blobs(load_settings(find_project(Path.cwd())).storage.root)
+    asked, storage = address(run), load_settings(find_project(Path.cwd())).storage
+    blobs = open_blobs(asked.store or storage.root, storage.access)
     with Portal() as portal:
-        reader = LogReader(portal, blobs, portal.call(find_run, blobs, run))
+        reader = LogReader(portal, blobs, portal.call(find_run, blobs, asked.run))
         Show(reader, names_of(metric), as_json).all(last, follow)
     return 0
 

@@ -12,7 +12,9 @@ from crown_exp.cli.screen import complain
 from crown_exp.config.project import find_project
 from crown_exp.config.settings import home_of
 from crown_exp.errors import ConfigError
+from crown_exp.launch.address import address
 from crown_exp.launch.index import Index, look, look_at, open_index
+from crown_exp.registry import ingest_run
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,27 @@ class RefreshedIndex(Index):
 
     def _deleted(self, run_id: str) -> ConfigError:
         return ConfigError.of(run_id, f"is gone: its folder in {self.blobs.url} was deleted")
+
+
+@contextmanager
+def index_for(run: str) -> Iterator[RefreshedIndex]:
+    """The index to look up a run in that was typed: that of the project, as `refreshed_index`.
+
+    If the folder of a run was typed, one of that run alone, which leaves nothing behind. Raises ConfigError
+    for a folder of none.
+    """
+    asked = address(run)
+    if asked.store is None:
+        with refreshed_index() as index:
+            yield index
+        return
+    with open_index(find_project(Path.cwd()), store=asked.store) as index:
+        told = index.call(ingest_run, index.registry, index.blobs, asked.run)
+        if told.gone:
+            raise ConfigError.of(asked.run, f"no run in {index.blobs.url} has this id")
+        for problem in told.problems:
+            say(problem)
+        yield RefreshedIndex(**vars(index))
 
 
 @contextmanager

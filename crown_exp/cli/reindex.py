@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
     from crown_exp.storage import Portal, open_blobs
 
     settings = load_settings(find_project(Path.cwd()))
-    blobs = open_blobs(settings.storage.root)
+    blobs = open_blobs(settings.storage.root, settings.storage.access)
     with Portal() as portal, Bar() as bar:
         told = portal.call(reindex, chosen_url(settings), blobs, bar.draw)
     tell(told, blobs.url, as_json)

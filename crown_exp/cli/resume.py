@@ -17,11 +17,12 @@ from crown_exp.errors import ConfigError
 def command(run: str, changes: tuple[str, ...], take_over: bool, multirun: bool) -> int:
     """Go on with a run from where it was saved last, here, with the config it was recorded with.
 
-    RUN is an id or its beginning, whole or after the dash, or latest. Keys that cannot change the result may
-    be set anew, as may an option of a group of the framework:
+    RUN is an id or its beginning, whole or after the dash, or latest, or where its folder is, in whatever
+    store. Keys that cannot change the result may be set anew, as may an option of a group of the framework:
 
     \b
     crown-exp resume k7f
+    crown-exp resume s3://bucket/prefix/runs/r261122-k7f3q2
     crown-exp resume k7f device.workers=4 limits.run='8 hours' tracker=wandb
 
     What decides the result stays: for a new run from the same state with other settings there is
@@ -39,7 +40,7 @@ def command(run: str, changes: tuple[str, ...], take_over: bool, multirun: bool)
         raise ConfigError.of("-m", "resume goes on with one run: leave it out")
     project = find_project(Path.cwd())
     root = project.root if project else Path.cwd()
-    with importable(root), open_session(project) as session, conf_of(project) as loader:
+    with importable(root), open_session(project, run=run) as session, conf_of(project) as loader:
         found = resumed(session, loader, run, changes)
         ending = run_attempt(
             session.portal, session.blobs, found.record.id,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from crown_exp.errors import ConfigError
-from crown_exp.folder.paths import is_id
 
 if TYPE_CHECKING:
     from crown_exp.config.project import Project
@@ -26,18 +22,20 @@ def command(run: str, take_over: bool) -> int:
     resume, which a person types, does not count.
     """
     from crown_exp.config.project import find_project
-    from crown_exp.config.settings import database_of, executor_job, home_of
+    from crown_exp.config.settings import database_of, executor_job, home_of, store_access
+    from crown_exp.launch.address import address
     from crown_exp.registry import default_url
     from crown_exp.runner import run_attempt
     from crown_exp.storage import Portal, open_blobs
     from crown_exp.storage.runs import find_run
 
     project = find_project(Path.cwd())
-    store, wanted = split_folder(run) if "/" in run else (project_store(project), run)
+    asked = address(run)
     root = project.root if project else Path.cwd()
-    blobs = open_blobs(store)
+    blobs = open_blobs(asked.store or project_store(project), store_access(project))
     with Portal() as portal:
-        run_id = wanted if "/" in run else portal.call(find_run, blobs, wanted)
+        run_id = asked.run if asked.store else portal.call(find_run, blobs, asked.run)
+        portal.call(blobs.prepare)
         ending = run_attempt(
             portal,
             blobs,
@@ -57,11 +55,3 @@ def project_store(project: Project | None) -> str:
     from crown_exp.config.settings import load_settings
 
     return load_settings(project).storage.root
-
-
-def split_folder(folder: str) -> tuple[str, str]:
-    """The store's root and the run's id. Raises ConfigError for anything but `<store>/runs/<id>`."""
-    match = re.fullmatch(r"(.+)/runs/([^/]+)/?", folder)
-    if match is None or not is_id(match[2]):
-        raise ConfigError.of(folder, "expected the folder of a run: <store>/runs/<id>")
-    return match[1], match[2]

@@ -29,15 +29,16 @@ MOST_EQUAL = 5
 def command(run: str, metric: str | None, origins: bool, as_json: bool) -> None:
     """Show one run: its config, attempts, results, metrics and files.
 
-    RUN is an id or its beginning, whole or after the dash. Of the config, the framework's defaults are left
-    out. --origins composes the run's overrides anew, which takes a second, and names the file and line of
-    each value that they still give.
+    RUN is an id or its beginning, whole or after the dash, or where its folder is, in whatever store. Of the
+    config, the framework's defaults are left out. --origins composes the run's overrides anew, which takes a
+    second, and names the file and line of each value that they still give.
     """
     from crown_exp.cli.origins import deciding_values
-    from crown_exp.cli.refreshed import refreshed_index
+    from crown_exp.cli.refreshed import index_for
+    from crown_exp.launch.address import address
 
-    with refreshed_index() as index:
-        run_id, now = index.find(run), index.clock.now()
+    with index_for(run) as index:
+        run_id, now = index.find(address(run).run), index.clock.now()
         details = index.get(run_id)
         values = deciding_values(details.config) if details.config else {}
         told = origins_of(values, details.run.overrides, by_files=origins)

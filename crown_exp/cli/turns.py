@@ -14,7 +14,8 @@ import click
 
 from crown_exp.config.project import find_project
 from crown_exp.launch.recorded import conf_of
-from crown_exp.launch.session import Session, open_session, throw_away_folder
+from crown_exp.launch.session import Session, open_session
+from crown_exp.launch.throw_away import throw_away_folder
 from crown_exp.launch.visiting import Visited, Wanted, no_such_turn, visited, wanted
 from crown_exp.runner import Ending, run_attempt
 from crown_exp.runner.process import importable
@@ -81,7 +82,7 @@ def at_turn(turn: str, changes: Sequence[str], *, silent: bool) -> Iterator[Visi
     """A turn of a run that is to be visited, in a copy that is gone at the end. Raises ConfigError."""
     project = find_project(Path.cwd())
     root = project.root if project else Path.cwd()
-    with importable(root), open_session(project) as session:
+    with importable(root), open_session(project, run=turn) as session:
         with conf_of(project) as loader:
             want = wanted(session, loader, turn, changes)
         with throw_away_folder() as folder:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from crown_exp.config.nearest import did_you_mean
-from crown_exp.face.source import read_blob
+from crown_exp.face.source import Source
 from crown_exp.folder import RunPaths
 from crown_exp.folder.files import extension
 from crown_exp.registry.base import FileInfo
-from crown_exp.storage import open_blobs
 
 SHOWN = {
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif",
@@ -26,24 +25,26 @@ SHOWN = {
 class RunFile:
     """A file of a run. name: without the step; step: the turn it was stored in, 0 before any.
 
-    size: bytes. kind: image, array, table, text or file. place: its path in the store (a URL).
+    size: bytes. kind: image, array, table, text or file. place: its path in the store (a URL), which `source`
+    can reach.
     """
 
     name: str
     step: int | None
     size: int
     kind: str
+    source: Source
     store: str
     place: str
 
     @property
     def path(self) -> Path | None:
         """Where it is on this machine; None if the store is elsewhere: then `read` it."""
-        return open_blobs(self.store).local_path(self.place)
+        return self.source.blobs(self.store).local_path(self.place)
 
     def read(self) -> bytes:
         """Its bytes. Raises StoreError if it is gone or the store cannot be read."""
-        return read_blob(self.store, self.place)
+        return self.source.read(self.store, self.place)
 
     def text(self) -> str:
         """Its bytes as UTF-8, with a mark for what is none."""
@@ -68,13 +69,13 @@ class Files(Mapping[str, RunFile]):
     The name alone stands for the newest of that name: `files["samples.png"]`. KeyError, as of any mapping.
     """
 
-    def __init__(self, run_id: str, store: str, found: Sequence[FileInfo]) -> None:
+    def __init__(self, source: Source, run_id: str, store: str, found: Sequence[FileInfo]) -> None:
         root = RunPaths(run_id).files
         self._by_path = {
             file.path: RunFile(
                 name=file.path if file.step is None else file.path.partition("/")[2],
-                step=file.step, size=file.bytes, kind=file.kind, store=store,
-                place=f"{root}{file.path}",
+                step=file.step, size=file.bytes, kind=file.kind, source=source,
+                store=store, place=f"{root}{file.path}",
             )
             for file in sorted(found, key=lambda file: (file.step or 0, file.path))
         }  # fmt: skip

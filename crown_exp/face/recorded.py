@@ -14,12 +14,12 @@ from crown_exp.face import shown
 from crown_exp.face.arguments import count, text
 from crown_exp.face.curves import Curve
 from crown_exp.face.files import Files
-from crown_exp.face.source import Source, read_blob
+from crown_exp.face.source import Source
 from crown_exp.folder import RunPaths
 from crown_exp.launch.index import look_at
 from crown_exp.outcome import FINAL, State
 from crown_exp.registry.base import AttemptInfo, Details, RunInfo, Summary
-from crown_exp.storage import NotFound, open_blobs
+from crown_exp.storage import NotFound
 from crown_exp.tracking.run_log import to_stderr
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class RunCode:
     commit: str | None
     dirty: bool
     digest: str | None
+    source: Source
     store: str
     run: str
 
@@ -66,7 +67,7 @@ class RunCode:
 
     def _text(self, path: str) -> str:
         try:
-            return read_blob(self.store, path).decode(errors="replace")
+            return self.source.read(self.store, path).decode(errors="replace")
         except NotFound:
             return ""
 
@@ -138,7 +139,7 @@ class RecordedRun:
     def folder(self) -> Path | str:
         """Its folder: a path if the store is on this machine, else a URL."""
         root = RunPaths(self.id).root
-        return open_blobs(self.info.store).local_path(root) or f"{self.info.store}/{root}"
+        return self._source.blobs(self.info.store).local_path(root) or f"{self.info.store}/{root}"
 
     @property
     def code(self) -> RunCode | None:
@@ -146,7 +147,9 @@ class RecordedRun:
         found = self.info.code
         if found is None:
             return None
-        return RunCode(found["commit"], found["dirty"], found["snapshot"], self.info.store, self.id)
+        return RunCode(
+            found["commit"], found["dirty"], found["snapshot"], self._source, self.info.store, self.id
+        )  # fmt: skip
 
     # --- what is read when it is asked for ------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class RecordedRun:
     @property
     def files(self) -> Files:
         """What the task stored by `run.artifact`, by path or name."""
-        return Files(self.id, self.info.store, self.details.files)
+        return Files(self._source, self.id, self.info.store, self.details.files)
 
     @property
     def details(self) -> Details:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crown_exp.config.project import Project, find_project
+from crown_exp.config.settings import store_access
 from crown_exp.launch.index import Index, look, look_at, open_index
-from crown_exp.storage import Portal, open_blobs
+from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.tracking.run_log import to_stderr
 
 
@@ -47,9 +48,12 @@ class Source:
             look_at(index, run_id, to_stderr)
             yield index
 
+    def blobs(self, store: str) -> BlobStore:
+        """The store at a URL, reached as the project says. Nothing is read. Raises SettingsError."""
+        return open_blobs(store, store_access(self.project))
 
-def read_blob(store: str, path: str) -> bytes:
-    """The bytes at a path of a store (its URL). Raises NotFound or another StoreError."""
-    blobs = open_blobs(store)
-    with Portal() as portal:
-        return portal.call(blobs.get, path)
+    def read(self, store: str, path: str) -> bytes:
+        """The bytes at a path of a store (its URL). Raises NotFound or another StoreError."""
+        blobs = self.blobs(store)
+        with Portal() as portal:
+            return portal.call(blobs.get, path)

@@ -59,12 +59,12 @@ def start(*overrides: str) -> Started:
     with importable(project.root if project else Path.cwd()):
         with conf_of(project) as loader:
             if alone := resumed_alone(loader, typed):
-                with open_session(project) as session:
+                with open_session(project, run=alone[0]) as session:
                     return carried_out(session, resumed(session, loader, *alone))
             order = Order(*sound(loader, typed))
-        debug = order.composition.config["debug"]
-        with open_session(project, debug=debug) as session:
-            if order.composition.config["resume"]:
+        debug, run = order.composition.config["debug"], order.composition.config["resume"]
+        with open_session(project, debug=debug, run=str(run or "")) as session:
+            if run:
                 return carried_out(session, resumed_from(session, order))
             if debug:
                 order = for_debugging(order)

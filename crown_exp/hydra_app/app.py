@@ -225,7 +225,7 @@ def resume(
     from crown_exp.launch.session import open_session
     from crown_exp.runner import run_attempt
 
-    with open_session(invocation.project) as session:
+    with open_session(invocation.project, run=run) as session:
         found = resumed(session, loader, run, typed)
         ending = run_attempt(
             session.portal, session.blobs, found.record.id,

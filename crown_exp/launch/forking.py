@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from crown_exp.checkpoints.listing import usable_steps
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunPaths
+from crown_exp.launch.address import address
 from crown_exp.launch.recorded import LATEST, look_up, with_values
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Fork, Order
@@ -25,9 +26,9 @@ def forked(session: Session, loader: ConfigLoaderImpl, origin: str, typed: Seque
 
     Raises ConfigError for what cannot be forked so, and as `look_up`.
     """
-    run, at, step = origin.partition("@")
-    number = step_of(origin, step) if at else None
-    found = look_up(session, run)
+    asked = address(origin, steps=True)
+    number = None if asked.step is None else step_of(origin, asked.step)
+    found = look_up(session, asked.run)
     saved = saved_steps(session, found.record.id)
     if not saved:
         what = "has no checkpoint, so there is nothing to fork from"

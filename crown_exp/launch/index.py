@@ -14,8 +14,9 @@ from crown_exp.config.project import Project, find_project
 from crown_exp.config.settings import load_settings
 from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder import died_here
+from crown_exp.launch.throw_away import throw_away_folder
 from crown_exp.outcome import State
-from crown_exp.registry import chosen_url, ingest_run, open_registry, refresh
+from crown_exp.registry import chosen_url, default_url, ingest_run, open_registry, refresh
 from crown_exp.registry.base import (
     Comparison,
     Details,
@@ -95,20 +96,34 @@ def open_index(
     project: Project | None = None,
     clock: Clock | None = None,
     busy_seconds: float = BUSY_SECONDS,
+    store: str | None = None,
 ) -> Iterator[Index]:
     """The registry and the store of the current directory's project, or of another.
 
-    busy_seconds: how long a write waits for those of other processes.
+    busy_seconds: how long a write waits for those of other processes. store: another one than the project's;
+    its index is thrown away at the end, as the project's is one of its own runs.
     Raises SettingsError or DatabaseError with one line.
     """
     project = project or find_project(Path.cwd())
     settings = load_settings(project)
+    root = store or settings.storage.root
     with (
+        registry_beside(settings, store) as url,
         Portal() as portal,
-        portal.enter(StorageManager(settings.storage.root)) as storage,
-        portal.enter(open_registry(chosen_url(settings), busy_seconds=busy_seconds)) as registry,
+        portal.enter(StorageManager(root, settings.storage.access)) as storage,
+        portal.enter(open_registry(url, busy_seconds=busy_seconds)) as registry,
     ):
         yield Index(project, settings, portal, storage.blobs, registry, clock or SystemClock())
+
+
+@contextmanager
+def registry_beside(settings: Settings, store: str | None) -> Iterator[str]:
+    """The URL of the project's registry; for another store than its own, of one that is thrown away."""
+    if store is None:
+        yield chosen_url(settings)
+        return
+    with throw_away_folder() as folder:
+        yield default_url(folder)
 
 
 def look(index: Index, say: Callable[[str], None]) -> Refreshed | None:

@@ -17,6 +17,7 @@ from crown_exp.config.schema import defaults
 from crown_exp.errors import ConfigError, CrownError, Problem, StoreError
 from crown_exp.folder import RUNS, Facts, RunPaths, RunRecord, state
 from crown_exp.folder.paths import is_id
+from crown_exp.launch.address import address
 from crown_exp.launch.equal import store_of
 from crown_exp.launch.session import Session
 from crown_exp.outcome import FINAL
@@ -68,8 +69,9 @@ def conf_of(project: Project | None) -> Iterator[ConfigLoaderImpl]:
 
 
 def look_up(session: Session, typed: str) -> Recorded:
-    """The run with this id or beginning of one, or the newest for `latest`.
+    """The run with this id or beginning of one, the newest for `latest`, or that of this folder.
 
+    A folder is one of the session's store, which was opened for it.
     Raises ConfigError if no run fits or several do, Damaged, NewerFormat or StoreError if its folder does not
     hold all of it.
     """
@@ -100,6 +102,7 @@ def with_values(
 
 def found(session: Session, typed: str) -> str:
     """The id of a run. Raises as `look_up`."""
+    typed = address(typed).run
     if typed == LATEST:
         newest = session.portal.call(newest_run, session.blobs, lambda record: True)
         if newest is None:
@@ -124,8 +127,10 @@ def lacking(session: Session, typed: str, error: ConfigError) -> CrownError:
     store = store_of(session.database, typed)
     if store is None or store == session.blobs.url:
         return error
-    what = f"is in another store, {store}; this one is {session.blobs.url}: set CROWN_STORAGE__ROOT"
-    return ConfigError.of(typed, what)
+    what = f"is in another store, {store}; this one is {session.blobs.url}"
+    return ConfigError.of(
+        typed, f"{what}: type its folder, {store}/runs/<id>, or set CROWN_STORAGE__ROOT"
+    )
 
 
 def stored_config(session: Session, run_id: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def approved(
     bound: Iterable[str],
     typed: Sequence[str] | None = None,
 ) -> Resumption:
-    """Go on so. Raises ConfigError if the result would be another, or this machine cannot.
+    """Go on so. Raises ConfigError if the result would be another, or this machine or the store cannot.
 
     typed: the overrides of the recorded config that made `config`; None if it was composed.
     """
@@ -137,6 +137,7 @@ def approved(
             what = f"{change}; nothing was run: put it back, or type identity.code=warn"
             raise ConfigError.of("identity.code=refuse", what)
         to_stderr(f"warning: {change}")
+    session.prepare()
     return Resumption(found.record, changes)
 
 

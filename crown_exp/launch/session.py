@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from shutil import rmtree
-from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from crown_exp.clock import Clock, SystemClock
@@ -20,11 +16,14 @@ from crown_exp.config.places import display
 from crown_exp.config.project import Project
 from crown_exp.config.secrets import guard
 from crown_exp.config.settings import known_secrets, load_settings, variables
-from crown_exp.errors import ConfigError, Problem, StoreError
+from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunPaths, RunRecord
+from crown_exp.launch.address import address
 from crown_exp.launch.fitness import unfit
-from crown_exp.launch.signals import handle, handling, held_back, told
+from crown_exp.launch.initial import Looked, problems_of, settled
+from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
+from crown_exp.launch.throw_away import throw_away_folder
 from crown_exp.registry import check_url, chosen_url
 from crown_exp.storage import BlobStore, Portal, StorageManager
 from crown_exp.tracking.run_log import to_stderr
@@ -38,7 +37,7 @@ class Session:
     """Open while a command makes and starts runs.
 
     home: where this machine's own files lie. keeps: False for a debug run, whose store and home are gone
-    when the session closes. made: the newest of the runs.
+    when the session closes. made: the newest of the runs. prepared: whether the store was asked if it is fit.
     """
 
     settings: Settings
@@ -50,6 +49,7 @@ class Session:
     home: Path
     keeps: bool = True
     made: RunRecord | None = None
+    prepared: bool = False
 
     @property
     def root(self) -> Path:
@@ -75,6 +75,7 @@ class Session:
                 *guard(order.composition.config, self.secrets),
                 *unfit(order.composition.config),
                 *self.kept_in_vain(order),
+                *problems_of(self, order),
             )
         ]
         if problems:
@@ -86,15 +87,28 @@ class Session:
             return [Problem("debug=true", "needs hydra/launcher=crown, the default")]
         return []
 
+    def prepare(self) -> None:
+        """Before a run is made or goes on: ask the store, once, whether it is fit for that.
+
+        Raises SettingsError or StoreError, as `BlobStore.prepare`.
+        """
+        if not self.prepared:
+            self.portal.call(self.blobs.prepare)
+            self.prepared = True
+
     def make(self, order: Order) -> RunRecord:
         """A new run in the store. Raises ConfigError as `approve`, and if the code holds a secret.
+
+        Raises SettingsError or StoreError, as `prepare`: then nothing is recorded.
 
         Ctrl-C and SIGTERM are handled when it is whole, or gone: then NotMade is raised, if not more.
         """
         if order.composition.config["resume"]:
             raise ConfigError.of("resume", "needs hydra/launcher=crown, the default")
         self.approve([order])
+        order = settled(self, order)
         code = self.code
+        self.prepare()
         with held_back() as held:
             self.made = self.portal.call(
                 submit, self.blobs, order,
@@ -131,18 +145,21 @@ class Session:
 
 @contextmanager
 def open_session(
-    project: Project | None, clock: Clock | None = None, *, debug: bool = False
+    project: Project | None, clock: Clock | None = None, *, debug: bool = False, run: str = ""
 ) -> Iterator[Session]:
     """Read the settings and open the store. Raises SettingsError or StoreError with one line.
 
-    debug: a store and a home that are gone at the end; the user's own are not touched.
+    debug: a store and a home that are gone at the end; the user's own are not touched. run: the run that is
+    asked for, as it was typed; if that is the URL of a run's folder, the store is that one's. Raises
+    ConfigError if there can be none.
     """
     settings = load_settings(project)
     check_url(chosen_url(settings))
+    elsewhere = address(run, steps=True).store
     with (
         Portal() as portal,
-        placed(settings, debug) as (root, home),
-        portal.enter(StorageManager(root)) as storage,
+        placed(settings, debug, elsewhere) as (root, home),
+        portal.enter(StorageManager(root, settings.storage.access)) as storage,
     ):
         yield Session(
             settings=settings, project=project, portal=portal, blobs=storage.blobs, home=home,
@@ -151,36 +168,15 @@ def open_session(
 
 
 @contextmanager
-def placed(settings: Settings, debug: bool) -> Iterator[tuple[str, Path]]:
-    """The store's root and the home: the user's, or throw-away ones."""
+def placed(
+    settings: Settings, debug: bool, elsewhere: str | None = None
+) -> Iterator[tuple[str, Path]]:
+    """The store's root and the home: the user's, or throw-away ones. elsewhere: a store that was typed."""
     if not debug:
-        yield settings.storage.root, settings.home
+        yield elsewhere or settings.storage.root, settings.home
         return
     with throw_away_folder() as folder:
         yield str(folder / "store"), folder / "home"
-
-
-@contextmanager
-def throw_away_folder() -> Iterator[Path]:
-    """A folder in the system's temporary directory (TMPDIR), gone at the end, also when a signal is the end.
-
-    Raises StoreError if there is no such directory.
-    """
-    try:
-        made = TemporaryDirectory(prefix="crown-debug-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise StoreError(
-            f"debug=true: no folder to throw away: {error.strerror}; set TMPDIR"
-        ) from None
-
-    def clear(number: int, frame: FrameType | None) -> None:
-        """Whoever handles the signal may end the process without a word to us."""
-        if before[number] is not signal.SIG_IGN:
-            rmtree(made.name, ignore_errors=True)
-        handle(before[number], number, frame)
-
-    with made as folder, handling(clear) as before:
-        yield Path(folder).resolve()
 
 
 def for_debugging(order: Order) -> Order:

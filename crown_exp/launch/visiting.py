@@ -17,6 +17,7 @@ from crown_exp.config.values import shown
 from crown_exp.errors import ConfigError
 from crown_exp.folder import RunPaths
 from crown_exp.folder.records import Damaged
+from crown_exp.launch.address import address
 from crown_exp.launch.codechange import code_change
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.forking import step_of
@@ -69,11 +70,11 @@ def wanted(
     Raises ConfigError for no run, no turn of it, or a key that decides the result; as `look_up`. Says so if
     the code has changed.
     """
-    run, at, text = typed.partition("@")
-    step = step_of(typed, text) if at else None
+    asked = address(typed, steps=True)
+    step = None if asked.step is None else step_of(typed, asked.step)
     if step is None:
         raise ConfigError.of(typed, "expected RUN@STEP, a turn counted from 1: k7f@120")
-    found = look_up(session, run)
+    found = look_up(session, asked.run)
     refuse_missing(found, typed, step)
     composition, checked = with_values(loader, found, changes)
     bound = dict.fromkeys([*found.record.bound, *checked.bound])

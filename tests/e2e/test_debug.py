@@ -336,7 +336,7 @@ def test_without_a_temporary_directory(
         patch.setattr(tempfile, "tempdir", "/proc/nowhere")
         assert guarded(["task=failing", "debug=true"]) == 80
     said = capfd.readouterr().err
-    assert said == "debug=true: no folder to throw away: No such file or directory; set TMPDIR\n"
+    assert said == "no folder to throw away afterwards: No such file or directory; set TMPDIR\n"
 
 
 # --- the page ---------------------------------------------------------------------------------------

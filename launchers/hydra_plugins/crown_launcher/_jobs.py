@@ -47,10 +47,11 @@ def launch(
     debug = any(order.composition.config["debug"] for order in orders)
     if debug and apart:
         raise ConfigError.of("debug=true", "is for one run; leave out -m")
-    if invocation.multirun and any(order.composition.config["resume"] for order in orders):
+    runs = [str(run) for order in orders if (run := order.composition.config["resume"])]
+    if invocation.multirun and runs:
         raise ConfigError.of("resume", "goes on with one run; leave out -m")
     with (
-        open_session(invocation.project, debug=debug) as session,
+        open_session(invocation.project, debug=debug, run="".join(runs[:1])) as session,
         invocation.attending() if apart else nullcontext(),
     ):
         if apart:

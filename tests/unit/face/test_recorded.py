@@ -16,6 +16,7 @@ from crown_exp.errors import ConfigError, CrownError, TaskError
 from crown_exp.face import shown
 from crown_exp.face.curves import Curve
 from crown_exp.face.files import Files, RunFile
+from crown_exp.face.source import Source
 from crown_exp.registry.base import FileInfo
 from crown_exp.storage import NotFound
 from tests.running import Project
@@ -188,7 +189,7 @@ def files(tmp_path: Path) -> Files:
     for info, data in zip(found, (b"second", b"first", b"\x89PNG", b""), strict=True):
         (folder / info.path).parent.mkdir(parents=True, exist_ok=True)
         (folder / info.path).write_bytes(data)
-    return Files("r1-a", tmp_path.as_uri(), found)
+    return Files(Source.here(), "r1-a", tmp_path.as_uri(), found)
 
 
 def test_files_go_by_path_or_by_name(files: Files) -> None:
@@ -209,4 +210,6 @@ def test_a_picture_is_shown_as_one(files: Files) -> None:
 
 def test_a_file_that_is_gone(files: Files) -> None:
     with pytest.raises(NotFound):
-        RunFile("a", 1, 1, "file", files["loose"].store, "runs/r1-a/files/000001/a").read()
+        RunFile(
+            "a", 1, 1, "file", Source.here(), files["loose"].store, "runs/r1-a/files/000001/a"
+        ).read()

@@ -1,0 +1,133 @@
+"""A run is gone on with from another directory, whose home is empty: all that is needed is where its folder is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.running import Project
+
+TASKS = """
+import os
+import signal
+import time
+
+import torch
+
+
+def train(run, turns: int = 12):
+    net = torch.nn.Linear(4, 1)
+    run.track(net=net)
+    for turn in run.steps(turns):
+        if turn + 1 == int(os.environ.get("STOP_AT", "0")):
+            for _ in range(3000):
+                if list(run.folder.glob("checkpoints/*.json")):
+                    break
+                time.sleep(0.01)
+            os.kill(os.getpid(), getattr(signal, os.environ.get("STOP_BY", "SIGTERM")))
+        with torch.no_grad():
+            net.weight += torch.rand_like(net.weight)
+        run.log(weight=float(net.weight.sum()))
+    return {"weight": float(net.weight.sum())}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "the store"
+
+
+@pytest.fixture
+def there(tmp_path: Path, store: Path) -> Project:
+    """A project whose runs are in a store of its own choice."""
+    made = Project.write(tmp_path / "there", TASKS)
+    made.environment["CROWN_STORAGE__ROOT"] = str(store)
+    return made
+
+
+@pytest.fixture
+def here(there: Project, tmp_path: Path) -> Project:
+    """The same code in another directory, with an empty home, which was never told of the store."""
+    shutil.copytree(there.root, tmp_path / "here", ignore=shutil.ignore_patterns(".crown"))
+    return Project(tmp_path / "here")
+
+
+def folder_of(store: Path) -> Path:
+    (found,) = (path.parent for path in store.glob("runs/*/run.json"))
+    return found
+
+
+def weight(folder: Path) -> float:
+    found: float = json.loads((folder / "result.json").read_text())["result"]["weight"]
+    return found
+
+
+def killed(there: Project, store: Path, how: str = "SIGKILL") -> Path:
+    """A run that was ended in turn 9, saved after every third."""
+    typed = ("task=train", "device=cpu", "checkpoint.every=3 steps")
+    there.crown(*typed, env={"STOP_AT": "9", "STOP_BY": how})
+    return folder_of(store)
+
+
+@pytest.mark.parametrize("how", ["word", "hydra", "composed", "run", "path"])
+def test_the_url_of_its_folder_is_enough(
+    there: Project, here: Project, store: Path, tmp_path: Path, how: str
+) -> None:
+    folder = killed(there, store)
+    url = folder.as_uri()
+    words = {
+        "word": ("resume", url),
+        "hydra": (f"resume={url}",),
+        "composed": ("task=train", "device=cpu", f"resume={url}"),
+        "run": ("run", url),
+        "path": ("resume", str(folder)),
+    }
+    done = here.crown(*words[how])
+    assert done.returncode == 0, done.stdout
+    assert "goes on after step" in done.stdout
+    assert not (here.root / ".crown/store").exists()
+    straight = Project.write(tmp_path / "straight", TASKS)
+    straight.crown("task=train", "device=cpu")
+    assert weight(folder) == weight(straight.runs[0])
+
+
+def test_a_fork_of_it_lies_beside_it(there: Project, here: Project, store: Path) -> None:
+    folder = killed(there, store)
+    done = here.crown("fork", f"{folder.as_uri()}@3", "name=other")
+    assert done.returncode == 0, done.stdout
+    (made,) = (path for path in store.glob("runs/*") if path != folder)
+    lineage = json.loads((made / "run.json").read_text())["lineage"]
+    assert lineage["fork"]["step"] == 3 and lineage["fork"]["run"] == folder.name
+
+
+def test_it_is_shown_and_its_log_read_without_a_trace(
+    there: Project, here: Project, store: Path
+) -> None:
+    url = killed(there, store, "SIGTERM").as_uri()
+    shown = here.crown("show", url).stdout
+    assert "preempted" in shown and "saved" in shown
+    assert "attempt 1 began" in here.crown("logs", url).stdout
+    assert not (here.root / ".crown").exists()
+
+
+def test_a_run_that_is_known_to_be_elsewhere_is_told_with_its_folder(
+    there: Project, here: Project, store: Path
+) -> None:
+    folder = killed(there, store, "SIGTERM")
+    home = {"CROWN_HOME": str(there.root / ".crown")}
+    done = here.crown("resume", folder.name, env=home)
+    assert done.returncode == 2
+    assert f"type its folder, {store.as_uri()}/runs/<id>" in done.stdout
+
+
+def test_a_folder_of_no_run_is_one_line(there: Project, here: Project, store: Path) -> None:
+    url = f"{store.as_uri()}/runs/r1-nope"
+    for words in (("resume", url), ("fork", url), ("show", url), ("logs", url), ("run", url)):
+        done = here.crown(*words)
+        assert done.returncode == 2, done.stdout
+        assert done.stdout.count("\n") == 1, done.stdout
+        assert "no run in file://" in done.stdout
+    assert not store.exists() and not (here.root / ".crown").exists()
