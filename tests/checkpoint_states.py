@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.checkpoints.layout import SIZES
 from crown_exp.checkpoints.tree import bits, is_tensor
+from crown_exp.clock import Clock, SystemClock
 from crown_exp.errors import StoreError
 from crown_exp.folder.paths import RunPaths
 from crown_exp.storage import BlobStore, Portal
@@ -23,8 +25,18 @@ PATHS = RunPaths("r261122-k7f3q2")
 DTYPES = [getattr(torch, name) for name in SIZES]
 
 
-def memory_store() -> MemoryStore:
-    return MemoryStore(uuid4().hex)
+class Moved(SystemClock):
+    """The clock of a store, which a test moves on."""
+
+    def __init__(self, by: timedelta = timedelta()) -> None:
+        self.by = by
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+def memory_store(clock: Clock | None = None) -> MemoryStore:
+    return MemoryStore(uuid4().hex, clock)
 
 
 def attempt(portal: Portal, blobs: BlobStore, number: int = 1, **options: Any) -> Checkpoints:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 PARALLEL = 4
 """How many packs are hashed, written or read at once."""
+
+GRACE = timedelta(hours=1)
+"""How long a pack that no manifest names stays, by the store's clock: it may be of a save that goes on."""
 
 Progress = Callable[[str, int, int], None]
 """What is being done (`saving`, `restoring`, `verifying`, `exporting`, `pruning`), bytes done, bytes in all.

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from crown_exp import errors
-from crown_exp.checkpoints.base import Keep, Progress, Restored, Saved, Superseded, Unsaved
+from crown_exp.checkpoints.base import GRACE, Keep, Progress, Restored, Saved, Superseded, Unsaved
 from crown_exp.checkpoints.buffer import Buffer
-from crown_exp.checkpoints.commit import commit, refuse_superseded, write_packs
-from crown_exp.checkpoints.format import Manifest, Parent
+from crown_exp.checkpoints.commit import Packs, commit, parts, refuse_superseded, write_packs
+from crown_exp.checkpoints.format import Manifest, Pack, Parent
 from crown_exp.checkpoints.mirror import Mirror
-from crown_exp.checkpoints.restore import Number, restore_newest
+from crown_exp.checkpoints.restore import restore_newest
 from crown_exp.checkpoints.retention import Retention
 from crown_exp.checkpoints.skeleton import put_together
 from crown_exp.checkpoints.snapshot import Camera, Snapshot, over
+from crown_exp.checkpoints.streaming import Meter
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder.paths import RunPaths
@@ -67,8 +69,8 @@ class Checkpoints:
         self.clock = clock or SystemClock()
         self.saved: int | None = None
         self.parent: Parent | None = None
-        self.known: set[str] = set()
-        self.retention = Retention(blobs, paths, attempt, keep or Keep())
+        self.packs = Packs()
+        self.retention = Retention(blobs, paths, attempt, keep or Keep(), self.clock)
         self.buffer = Buffer(pin)
         self.camera = Camera(self.buffer)
         self.trouble = ""  # what kept old checkpoints from being removed, once
@@ -107,7 +109,7 @@ class Checkpoints:
                 f"checkpoint {manifest.name} has no tree that can be read: {error}"
             ) from None
         self.saved, self.parent = manifest.step, found.parent
-        self.known.update(pack.sha256 for pack in manifest.packs)
+        self._name(manifest)
         return Restored(
             manifest.step, manifest.attempt, manifest.name, manifest.metrics, state, found.damaged
         )
@@ -181,7 +183,7 @@ class Checkpoints:
         """Commit a snapshot, and remember how that ended."""
         step, snapshot, start = held.step, held.snapshot, time.perf_counter()
         try:
-            written = await self._commit(step, snapshot, metrics)
+            packs, written = await self._commit(step, snapshot, metrics)
         except errors.Superseded:
             self._ended.append(Superseded(step))
             return
@@ -192,19 +194,22 @@ class Checkpoints:
             return
         seconds = held.stall + time.perf_counter() - start
         self._ended.append(Saved(step, snapshot.layout.bytes, written, seconds, held.stall))
+        if self.mirror is not None:
+            stream, sizes = self._stream(snapshot), snapshot.layout.packs
+            await self.mirror.keep(packs, parts(stream, sizes))
         try:
-            await self._retain((self.attempt, step))
+            await self.retention.retain((self.attempt, step), self.packs)
         except StoreError:
             pass  # what could not be removed now goes after the next save
         except Exception as error:
             self.trouble = line(error)
 
-    async def _commit(self, step: int, snapshot: Snapshot, metrics: dict[str, float]) -> int:
-        """The bytes of packs that had to be written."""
+    async def _commit(
+        self, step: int, snapshot: Snapshot, metrics: dict[str, float]
+    ) -> tuple[tuple[Pack, ...], int]:
+        """The packs, and the bytes of those that had to be written."""
         await refuse_superseded(self.blobs, self.paths.run_id, self.attempt)
-        layout = snapshot.layout
-        stream = self.buffer.bytes(layout.bytes) if layout.bytes else memoryview(b"")
-        packs, written = await write_packs(self.blobs, self.paths, stream, layout.packs, self.known)
+        packs, written = await self._write(snapshot)
         manifest = Manifest(
             run=self.paths.run_id,
             attempt=self.attempt,
@@ -213,17 +218,36 @@ class Checkpoints:
             parent=self.parent,
             metrics=metrics,
             packs=packs,
-            tensors=layout.tensors,
+            tensors=snapshot.layout.tensors,
             tree=snapshot.tree,
         )
         self.parent = await commit(self.blobs, self.paths, manifest, self.before_commit)
         self.saved = step
-        return written
+        self._name(manifest)
+        return packs, written
 
-    async def _retain(self, committed: Number) -> None:
-        """Remove what need not be kept. A pack that is about to go is not known any more, whatever happens."""
-        removed = await self.retention.retain(committed)
-        self.known -= removed
+    async def _write(self, snapshot: Snapshot) -> tuple[tuple[Pack, ...], int]:
+        """Write the packs that are missing; the packs, and how many bytes were written."""
+        sizes, stream = snapshot.layout.packs, self._stream(snapshot)
+        began, start = self.clock.now(), self.clock.monotonic()
+        meter = Meter("saving", snapshot.layout.bytes, self.progress)
+        packs, written = await write_packs(self.blobs, self.paths, stream, sizes, self.packs, meter)
+        took = timedelta(seconds=self.clock.monotonic() - start)
+        if max(took, self.clock.now() - began) < GRACE / 2:
+            return packs, written
+        # It took so long, or the machine slept, that they may have been taken for what a killed save left.
+        all_stay = replace(self.packs, named=frozenset(pack.sha256 for pack in packs))
+        packs, again = await write_packs(self.blobs, self.paths, stream, sizes, all_stay)
+        return packs, written + again
+
+    def _stream(self, snapshot: Snapshot) -> memoryview:
+        size = snapshot.layout.bytes
+        return self.buffer.bytes(size) if size else memoryview(b"")
+
+    def _name(self, manifest: Manifest) -> None:
+        """It is the newest now; its packs are there, and right."""
+        self.packs.named = frozenset(pack.sha256 for pack in manifest.packs)
+        self.packs.known |= self.packs.named
 
 
 def line(error: BaseException) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import accumulate
 
-from crown_exp.checkpoints.base import PARALLEL
+from crown_exp.checkpoints.base import GRACE, PARALLEL
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode, encode
+from crown_exp.checkpoints.streaming import Meter
 from crown_exp.errors import Superseded
 from crown_exp.folder.paths import RunPaths
 from crown_exp.storage.base import AlreadyExists, BlobStore, NotFound
@@ -15,15 +17,31 @@ from crown_exp.storage.parallel import each, in_thread
 from crown_exp.storage.runs import is_superseded
 
 
+@dataclass
+class Packs:
+    """What a writer knows of the packs that are there.
+
+    known: those that it wrote or verified. named: those of the newest checkpoint, which stay.
+    """
+
+    known: set[str] = field(default_factory=set)
+    named: frozenset[str] = frozenset()
+
+
 async def write_packs(
-    blobs: BlobStore, paths: RunPaths, stream: memoryview, sizes: Sequence[int], known: set[str]
+    blobs: BlobStore,
+    paths: RunPaths,
+    stream: memoryview,
+    sizes: Sequence[int],
+    packs: Packs,
+    meter: Meter | None = None,
 ) -> tuple[tuple[Pack, ...], int]:
     """Hash the packs of a stream and write those that are missing; also how many bytes were written.
 
-    known: packs that were verified or written by this process, and need not be written again if they are still
-    there; those written now are added. Any other that lies there is written over: who knows what it holds.
+    Those that are known are not written again if they are still there and stay; those written now are known
+    then. Any other that lies there is written over: who knows what it holds.
     """
-    packs: dict[int, Pack] = {}
+    found: dict[int, Pack] = {}
     begun: set[str] = set()
     written = 0
 
@@ -31,20 +49,33 @@ async def write_packs(
         nonlocal written
         number, data = part
         pack = Pack(await digest(data), len(data))
-        packs[number] = pack
-        if pack.sha256 in begun:
-            return
-        begun.add(pack.sha256)
-        path = paths.pack(pack.sha256)
-        if pack.sha256 in known and await is_there(blobs, path, pack.size):
-            return
-        known.discard(pack.sha256)
-        await blobs.put(path, data)
-        known.add(pack.sha256)
-        written += pack.size
+        found[number] = pack
+        if pack.sha256 not in begun:
+            begun.add(pack.sha256)
+            if not (pack.sha256 in packs.known and await stays(blobs, paths, pack, packs.named)):
+                packs.known.discard(pack.sha256)
+                await blobs.put(paths.pack(pack.sha256), data)
+                packs.known.add(pack.sha256)
+                written += pack.size
+        if meter is not None:
+            meter.add(pack.size)
 
     await each(write, enumerate(parts(stream, sizes)), at_once=PARALLEL)
-    return tuple(packs[number] for number in range(len(sizes))), written
+    return tuple(found[number] for number in range(len(sizes))), written
+
+
+async def stays(blobs: BlobStore, paths: RunPaths, pack: Pack, named: Container[str]) -> bool:
+    """Whether a pack is there, and will be when the manifest is that is to name it.
+
+    One that the newest checkpoint does not name, and that is no longer young, may be about to be removed.
+    """
+    try:
+        entry = await blobs.stat(paths.pack(pack.sha256))
+    except NotFound:
+        return False
+    if entry.size != pack.size:
+        return False
+    return pack.sha256 in named or await blobs.now() - entry.modified <= GRACE / 2
 
 
 def parts(stream: memoryview, sizes: Sequence[int]) -> list[memoryview]:
@@ -56,14 +87,6 @@ def parts(stream: memoryview, sizes: Sequence[int]) -> list[memoryview]:
 async def digest(data: memoryview | bytes) -> str:
     """The sha256 of some bytes, hexadecimal."""
     return await in_thread(lambda: sha256(data).hexdigest())
-
-
-async def is_there(blobs: BlobStore, path: str, size: int) -> bool:
-    """Whether there is a blob of that size."""
-    try:
-        return (await blobs.stat(path)).size == size
-    except NotFound:
-        return False
 
 
 async def refuse_superseded(blobs: BlobStore, run: str, attempt: int) -> None:

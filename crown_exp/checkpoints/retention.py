@@ -1,16 +1,35 @@
-"""Which checkpoints go, and removing them: manifests first, then the packs that no other names."""
+"""Which checkpoints go, and removing them: manifests first, then the packs that no other names.
+
+A pack without a manifest may be of a save that goes on, and a store deletes whatever lies under a name. So:
+
+- The attempt that holds the run saves and removes in turn, never both at once. So what it wrote or verified
+  itself, and what manifests named that it removes, goes at once: nobody else could name it again.
+- All other packs go once they are older than GRACE by the store's clock. They are listed before the manifests,
+  so a manifest that came meanwhile is seen; and each is looked at once more before it goes.
+- A writer relies on a pack only if it has just written it, if the newest manifest names it, or if it is younger
+  than half of GRACE; else it writes it again. After a save of more than half of GRACE, by a slow line or while
+  the machine slept, it looks again at each before it commits.
+- A newer attempt ends the removing of an older one, and that of `checkpoints prune`.
+
+What is left: a writer that is not known to the remover writes the very bytes of an old, killed save again, all
+between the last look at a pack and the request that removes it. The next save finds that, and writes the pack
+again; a restore finds it, too. Only the store's times are compared: no other clock decides what goes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-from crown_exp.checkpoints.base import PARALLEL, Best, Keep
+from crown_exp.checkpoints.base import GRACE, PARALLEL, Best, Keep
+from crown_exp.checkpoints.commit import Packs
 from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.clock import Clock
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged, NewerFormat
-from crown_exp.storage.base import BlobStore, NotFound
+from crown_exp.storage.base import BlobStore, Entry, NotFound
 from crown_exp.storage.parallel import each
 from crown_exp.storage.runs import is_superseded
 
@@ -66,61 +85,106 @@ def best_of(whole: Iterable[Known], best: Best | None) -> set[Number]:
     return {top[1]} if top else set()
 
 
+async def known_of(
+    blobs: BlobStore, paths: RunPaths, seen: dict[Number, Known] | None = None
+) -> list[Known]:
+    """All checkpoints that are there. seen: those known before, to which the others are added.
+
+    Raises NewerFormat: what such a one names cannot be told. StoreError.
+    """
+    seen = {} if seen is None else seen
+    present = await look(blobs, paths)
+    for number in present.manifests - seen.keys():
+        try:
+            manifest, _ = await read_manifest(blobs, paths, number)
+        except Damaged:
+            seen[number] = Known(number, damaged=True, readable=False)
+        except NotFound:
+            continue
+        else:
+            names = frozenset(pack.sha256 for pack in manifest.packs)
+            damaged = number in present.damaged
+            seen[number] = Known(number, damaged, True, manifest.metrics, names)
+    return [item for number, item in seen.items() if number in present.manifests]
+
+
+async def left_over(
+    blobs: BlobStore,
+    paths: RunPaths,
+    listed: Sequence[Entry],
+    known: Sequence[Known],
+    age: timedelta,
+) -> list[Entry]:
+    """The packs that no manifest names, older than that by the store's clock.
+
+    listed: the packs that there were before the manifests were looked at. None if a manifest cannot be read.
+    """
+    named = {name for item in known for name in item.packs}
+    unnamed = [entry for entry in listed if entry.path.removeprefix(paths.packs) not in named]
+    if not unnamed or not all(item.readable for item in known):
+        return []
+    now = await blobs.now()
+    return [entry for entry in unnamed if now - entry.modified > age]
+
+
+async def remove_unless_written_again(blobs: BlobStore, entry: Entry) -> bool:
+    """Remove a blob if it is the one that was listed; whether it was."""
+    try:
+        if await blobs.stat(entry.path) != entry:
+            return False
+    except NotFound:
+        return False
+    await blobs.delete(entry.path)
+    return True
+
+
 class Retention:
     """Removes the checkpoints of a run that need not be kept, for the attempt that holds the run."""
 
-    def __init__(self, blobs: BlobStore, paths: RunPaths, attempt: int, keep: Keep) -> None:
+    def __init__(
+        self, blobs: BlobStore, paths: RunPaths, attempt: int, keep: Keep, clock: Clock
+    ) -> None:
         self.blobs, self.paths, self.attempt, self.keep = blobs, paths, attempt, keep
+        self.clock = clock
         self.seen: dict[Number, Known] = {}
-        self.swept = False
+        self.swept_at: float | None = None
 
-    async def retain(self, verified: Number) -> frozenset[str]:
-        """After `verified` was committed: remove what is not needed; the packs that were removed.
+    async def retain(self, verified: Number, writer: Packs) -> None:
+        """After `verified` was committed: remove what is not needed.
 
-        The first time also packs that no manifest names: saves that were killed left them. Raises StoreError;
-        then what is left goes the next time.
+        The first time, and then once in GRACE, also packs that no manifest names. writer: what it wrote for
+        saves that failed goes at once; it knows no more of what goes. Raises StoreError; the rest goes later.
         """
-        known = await self.look()
-        if known is None:
-            return frozenset()
+        begun, listed = self.clock.monotonic(), []
+        if sweeps := self.swept_at is None or begun - self.swept_at >= GRACE.total_seconds():
+            listed = await self.blobs.list(self.paths.packs)
+        try:
+            known = await known_of(self.blobs, self.paths, self.seen)
+        except NewerFormat:
+            return
         gone = superfluous(known, self.keep, verified)
         stay = {name for item in known if item not in gone for name in item.packs}
-        packs = {name for item in gone for name in item.packs} - stay
-        if not self.swept and all(item.readable for item in known):
-            packs |= await self.packs() - stay
-        if gone or packs:
-            if await is_superseded(self.blobs, self.paths.run_id, self.attempt):
-                return frozenset()
-            await self.remove(gone, packs)
-        self.swept = True
-        return frozenset(packs)
-
-    async def look(self) -> list[Known] | None:
-        """All checkpoints that are there; None if one is of a later format, whose packs cannot be told."""
-        present = await look(self.blobs, self.paths)
-        for number in present.manifests - self.seen.keys():
-            try:
-                manifest, _ = await read_manifest(self.blobs, self.paths, number)
-            except Damaged:
-                self.seen[number] = Known(number, damaged=True, readable=False)
-            except NewerFormat:
-                return None
-            except NotFound:
-                continue
-            else:
-                names = frozenset(pack.sha256 for pack in manifest.packs)
-                damaged = number in present.damaged
-                self.seen[number] = Known(number, damaged, True, manifest.metrics, names)
-        return [item for number, item in self.seen.items() if number in present.manifests]
-
-    async def packs(self) -> set[str]:
-        """The names of all packs that are there."""
-        listed = await self.blobs.list(self.paths.packs)
-        return {entry.path.removeprefix(self.paths.packs) for entry in listed}
-
-    async def remove(self, gone: Iterable[Known], packs: Iterable[str]) -> None:
-        """Manifests, oldest first, before any pack: at every moment what has a manifest is whole."""
-        for item in gone:
-            await self.blobs.delete(self.paths.checkpoint(*item.number))
-            await self.blobs.delete(self.paths.damaged(*item.number))
+        packs = (writer.known | {name for item in gone for name in item.packs}) - stay
+        left = await left_over(self.blobs, self.paths, listed, known, GRACE)
+        writer.known -= packs | {entry.path.removeprefix(self.paths.packs) for entry in left}
+        if (packs or left) and await self.is_superseded():
+            return
+        await remove_manifests(self.blobs, self.paths, [item.number for item in gone])
+        if packs and await self.is_superseded():
+            return
         await each(self.blobs.delete, map(self.paths.pack, packs), at_once=PARALLEL)
+        for entry in left:
+            await remove_unless_written_again(self.blobs, entry)
+        if sweeps:
+            self.swept_at = begun
+
+    async def is_superseded(self) -> bool:
+        """Whether a later attempt has begun."""
+        return await is_superseded(self.blobs, self.paths.run_id, self.attempt)
+
+
+async def remove_manifests(blobs: BlobStore, paths: RunPaths, numbers: Iterable[Number]) -> None:
+    """Remove manifests, and their markers, in this order: at every moment what has a manifest is whole."""
+    for number in numbers:
+        await blobs.delete(paths.checkpoint(*number))
+        await blobs.delete(paths.damaged(*number))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from crown_exp.checkpoints import Keep, Saved, Superseded, Unsaved
+from crown_exp.checkpoints.base import GRACE
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.errors import StoreError
 from crown_exp.storage import BlobStore, Portal
@@ -22,6 +25,7 @@ from crown_exp.storage.file import FileStore
 from tests.checkpoint_states import (
     PATHS,
     FailingStore,
+    Moved,
     attempt,
     begin,
     contents,
@@ -81,11 +85,13 @@ def test_a_death_at_any_call_loses_nothing_that_was_saved(
     assert save_four(attempt(portal, counting, keep=Keep(last=last))) == [1, 2, 3, 4]  # type: ignore[arg-type]
     assert counting.calls > 20
     for at in range(1, counting.calls + 1):
-        blobs = memory_store()
+        clock = Moved()
+        blobs = memory_store(clock)
         dying = FailingStore(blobs, at, late)
         told = save_four(attempt(portal, dying, keep=Keep(last=last)))  # type: ignore[arg-type]
         step = restored_step(portal, blobs, 2)
         assert step in (max(told, default=0), max(told, default=0) + 1), at
+        clock.by += 1.1 * GRACE
         checkpoints = attempt(portal, blobs, 2, keep=Keep(last=last))
         checkpoints.restore()
         assert isinstance(saved(checkpoints, 9, state(9)), Saved)
@@ -141,6 +147,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(portal: Portal, small_disk: Pa
     again.restore()
     portal.call(blobs.delete, PATHS.checkpoint(1, 1))
     portal.call(blobs.delete, PATHS.checkpoint(1, 2))
+    for entry in portal.call(blobs.list, PATHS.packs):
+        long_ago = time.time() - 1.1 * GRACE.total_seconds()
+        os.utime(blobs.local_path(entry.path), (long_ago, long_ago))
     assert isinstance(
         saved(again, 6, {"w": torch.ones(100)}), Saved
     )  # and sweeps what is not named
@@ -241,7 +250,9 @@ def test_what_vanishes_while_it_is_read_is_not_damaged(portal: Portal) -> None:
     saved(zombie, 10, state(10))
 
     class Racing(FailingStore):
-        async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
+        async def get_into(
+            self, path: str, buffer: memoryview, *, start: int | None = None
+        ) -> None:
             if not self.calls:
                 self.calls = 1
                 await anyio.to_thread.run_sync(saved, zombie, 20, state(20))
