@@ -7,11 +7,8 @@ calls, and how often, is `crown_exp.storage.calls`.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Mapping
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -31,6 +28,7 @@ from crown_exp.storage.base import (
     wrong_size,
 )
 from crown_exp.storage.calls import Calls, Refused, deadline_of
+from crown_exp.storage.filesystem import FileSystem, Info, Work, base_name, written
 from crown_exp.storage.fitness import make_fit
 from crown_exp.storage.parallel import each
 from crown_exp.storage.s3fs_options import s3fs_options
@@ -56,13 +54,7 @@ FIRST_FOLDERS = 20
 CLOCK = f"{HIDDEN}clock"
 S3 = ("s3", "s3a")
 
-_TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
-"""What file systems call the time of the last write, in what `info` gives."""
-
-_CREATES = Lock()
-"""Held while a blob is made in a file system that has no server: it looks, and then writes."""
-
-Info = dict[str, Any]
+Infos = list[Info]
 
 
 class FsspecStore:
@@ -84,7 +76,7 @@ class FsspecStore:
             _check_scheme(self._scheme)
         self.url = url.rstrip("/")
         self._access = dict(access or {})
-        self._made = filesystem
+        self._made = None if filesystem is None else FileSystem(filesystem)
         self._lock = Lock()
         endpoint = endpoint_of(self._access) if self._scheme in S3 else ""
         place = Place(self.url, endpoint, region_of(self._access))
@@ -100,21 +92,18 @@ class FsspecStore:
 
     async def prepare(self) -> None:
         """See BlobStore.prepare."""
-        system = self.filesystem()
-        if _writes_through_open(system):
+        name = self.filesystem().name
+        if _writes_through_open(self.filesystem().system):
             raise SettingsError(
-                f"{self.url}: {type(system).__name__} writes through open(), which publishes the part that "
+                f"{self.url}: {name} writes through open(), which publishes the part that "
                 "was written when a writer dies; set CROWN_STORAGE__ROOT to another store: s3://, gs://, "
                 "az://, a folder"
             )
         try:
             await make_fit(self)
-        except (
-            TypeError,
-            NotImplementedError,
-        ):  # pipe_file knows no mode="create", or info no times
+        except (TypeError, NotImplementedError):  # its pipe_file knows no mode="create"
             raise SettingsError(
-                f"{self.url}: {type(system).__name__} cannot write create-only, without which two machines "
+                f"{self.url}: {name} cannot write create-only, without which two machines "
                 "could write one run; set CROWN_STORAGE__ROOT to another store"
             ) from None
 
@@ -147,8 +136,8 @@ class FsspecStore:
     async def list(self, prefix: str) -> Entries:
         """See BlobStore.list."""
         folder, _, stem = checked_prefix(prefix).rpartition("/")
-        system, key = self.filesystem(), self._key(folder)
-        told = {"prefix": stem} if _takes(system, "find", "prefix") else {}
+        key = self._key(folder)
+        told = {"prefix": stem} if self.filesystem().takes("find", "prefix") else {}
         work = self._work("find", key, detail=True, **told)
         infos = await self._calls.again(_or_nothing(work, {}), Verb.LIST, folder)
         found = [self._entry(self._path(name), info) for name, info in infos.items() if info]
@@ -159,7 +148,7 @@ class FsspecStore:
     async def folders(self, prefix: str) -> Names:
         """See BlobStore.folders."""
         infos = await self._ls(checked_folder(prefix).rstrip("/"))
-        names = {_name(info) for info in infos if info["type"] == "directory"}
+        names = {base_name(info) for info in infos if info["type"] == "directory"}
         return sorted(name for name in names if not name.startswith(HIDDEN))
 
     async def delete(self, path: str) -> None:
@@ -192,24 +181,22 @@ class FsspecStore:
         """See fitness.Raw."""
         return await self._get(name)
 
-    async def first_names(self) -> list[str]:
+    async def first_names(self) -> Names:
         """See fitness.Raw: in as many folders as are soon looked into."""
-        names: list[str] = []
+        names: Names = []
         folders = [""]
         for _ in range(FIRST_FOLDERS):
             if not folders:
                 break
             folder = folders.pop(0)
             for info in await self._ls(folder):
-                path = f"{folder}/{_name(info)}" if folder else _name(info)
+                path = f"{folder}/{base_name(info)}" if folder else base_name(info)
                 (folders if info["type"] == "directory" else names).append(path)
         return names
 
     async def _put(self, path: str, data: bytes | memoryview, create: bool) -> None:
         key, kept = self._key(path), bytes(data)  # no file system takes a view of memory
-        in_one = (
-            {"chunksize": ONE_PUT} if _takes(self.filesystem(), "pipe_file", "chunksize") else {}
-        )
+        in_one = {"chunksize": ONE_PUT} if self.filesystem().takes("pipe_file", "chunksize") else {}
         if not create:
             work = self._work("pipe_file", key, kept, **in_one)
             await self._calls.again(work, Verb.WRITE, path, size=len(kept))
@@ -223,7 +210,7 @@ class FsspecStore:
 
     async def _fill(self, path: str, buffer: memoryview, start: int) -> bool:
         """Read what begins at `start`, in ranges. False if the blob has become shorter."""
-        missing: list[int] = []
+        missing: set[int] = set()
 
         async def read(first: int) -> None:
             wanted = len(buffer[first : first + RANGE])
@@ -238,7 +225,7 @@ class FsspecStore:
             if len(data) == wanted:
                 buffer[first : first + wanted] = data
             else:
-                missing.append(first)
+                missing.add(first)
 
         await each(read, range(0, len(buffer), RANGE), at_once=RANGES_AT_ONCE)
         return not missing
@@ -250,43 +237,37 @@ class FsspecStore:
             raise NotFound(f"{path} is not in {self.url}")
         return info
 
-    async def _ls(self, folder: str) -> list[Info]:
+    async def _ls(self, folder: str) -> Infos:
         """What lies right below a folder."""
         work = self._work("ls", self._key(folder), detail=True)
-        found: list[Info] = await self._calls.again(_or_nothing(work, []), Verb.LIST, folder)
+        found: Infos = await self._calls.again(_or_nothing(work, []), Verb.LIST, folder)
         return [info for info in found if not info["name"].endswith("/")]
 
     def _entry(self, path: str, info: Info) -> Entry:
-        told = next((info[name] for name in _TIMES if info.get(name)), None)
-        if told is None:
-            system = type(self.filesystem()).__name__
-            raise SettingsError(f"{self.url}: {system} does not tell when a blob was written")
-        return Entry(path, int(info["size"]), _time(told))
+        when = written(info)
+        if when is None:
+            raise SettingsError(
+                f"{self.url}: {self.filesystem().name} does not tell when a blob was written; "
+                "set CROWN_STORAGE__ROOT to another store"
+            )
+        return Entry(path, int(info["size"]), when)
 
     def _key(self, path: str) -> str:
         """What the file system calls a path."""
-        root = str(self.filesystem()._strip_protocol(self.url)).rstrip("/")
-        return f"{root}/{path}" if path else root
+        return self.filesystem().key(self.url, path)
 
     def _path(self, key: str) -> str:
         return key.strip("/")[len(self._key("").strip("/")) :].lstrip("/")
 
-    def _work(self, name: str, *args: object, **kwargs: object) -> Callable[[], Awaitable[Any]]:
-        """A method of the file system, to be awaited: in its own loop, or in a thread."""
-        system = self.filesystem()
-        if system.async_impl:
-            # As a coroutine it ends when its deadline does; a thread would go on.
-            begin = partial(getattr(system, f"_{name}"), *args, **kwargs)
-            return lambda: _in_loop(system.loop, begin)
-        act = partial(getattr(system, name), *args, **kwargs)
-        return lambda: _in_thread(partial(_alone, act) if kwargs.get("mode") == "create" else act)
-
-    def filesystem(self) -> AbstractFileSystem:
-        """The file system itself."""
+    def filesystem(self) -> FileSystem:
+        """What is called, made when it is first asked for."""
         with self._lock:
             if self._made is None:
-                self._made = _made(self._scheme, self._access, self._calls.deadline_s)
+                self._made = FileSystem(_made(self._scheme, self._access, self._calls.deadline_s))
             return self._made
+
+    def _work(self, method: str, *args: object, **kwargs: object) -> Work:
+        return self.filesystem().work(method, *args, **kwargs)
 
 
 def _check_scheme(scheme: str) -> None:
@@ -339,29 +320,7 @@ def _writes_through_open(system: AbstractFileSystem) -> bool:
     return kind.pipe_file is AbstractFileSystem.pipe_file
 
 
-def _takes(system: AbstractFileSystem, method: str, name: str) -> bool:
-    act = getattr(system, f"_{method}" if system.async_impl else method)
-    return name in inspect.signature(act).parameters
-
-
-async def _in_loop(loop: asyncio.AbstractEventLoop, begin: Callable[[], Any]) -> Any:
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), loop))
-
-
-async def _in_thread(act: Callable[[], Any]) -> Any:
-    from anyio import to_thread
-
-    return await to_thread.run_sync(act, abandon_on_cancel=True)
-
-
-def _alone(act: Callable[[], Any]) -> Any:
-    with _CREATES:
-        return act()
-
-
-def _or_nothing(
-    work: Callable[[], Awaitable[Any]], nothing: object
-) -> Callable[[], Awaitable[Any]]:
+def _or_nothing(work: Work, nothing: object) -> Work:
     """The same work, but a folder that is not there holds nothing."""
 
     async def act() -> Any:
@@ -388,17 +347,3 @@ def _allowed(path: str) -> str:
 
 def _is_shown(path: str) -> bool:
     return not path.endswith("/") and not any(name.startswith(HIDDEN) for name in path.split("/"))
-
-
-def _name(info: Info) -> str:
-    return str(info["name"]).rstrip("/").rpartition("/")[2]
-
-
-def _time(told: datetime | float | str) -> datetime:
-    """A time in any of the ways file systems tell it, in whole seconds: some tell no more everywhere."""
-    if isinstance(told, str):
-        told = datetime.fromisoformat(told)
-    if isinstance(told, datetime):
-        told = told if told.tzinfo else told.replace(tzinfo=UTC)
-        return told.astimezone(UTC).replace(microsecond=0)
-    return datetime.fromtimestamp(int(told), UTC)

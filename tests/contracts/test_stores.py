@@ -18,7 +18,7 @@ from tests.s3.servers import Moto
 @pytest.fixture(scope="module")
 def s3fs_of_moto(moto: Moto) -> AbstractFileSystem:
     """One for all tests: to make its client takes longer than most of them."""
-    return FsspecStore("s3://any", moto.access()).filesystem()
+    return FsspecStore("s3://any", moto.access()).filesystem().system
 
 
 class TestFileStore(StoreContract):
