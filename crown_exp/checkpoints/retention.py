@@ -21,13 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from crown_exp.checkpoints.base import GRACE, PARALLEL, Best, Keep
 from crown_exp.checkpoints.commit import Packs
 from crown_exp.checkpoints.restore import Number, look, read_manifest
 from crown_exp.clock import Clock
-from crown_exp.folder.paths import RunPaths
+from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged, NewerFormat
 from crown_exp.storage.base import BlobStore, Entry, NotFound
 from crown_exp.storage.parallel import each
@@ -36,13 +36,33 @@ from crown_exp.storage.runs import is_superseded
 
 @dataclass(frozen=True)
 class Known:
-    """What retention has to know of a checkpoint. readable: its manifest; then packs are all that it names."""
+    """What retention has to know of a checkpoint. readable: its manifest; then packs are all that it names.
+
+    bytes: of its tensors. created: None if it cannot be read.
+    """
 
     number: Number
     damaged: bool = False
     readable: bool = True
     metrics: Mapping[str, float] = field(default_factory=dict)
     packs: frozenset[str] = frozenset()
+    bytes: int = 0
+    created: datetime | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that committed it."""
+        return self.number[0]
+
+    @property
+    def step(self) -> int:
+        """The steps after which it was saved."""
+        return self.number[1]
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return checkpoint_name(*self.number)
 
 
 def superfluous(known: Collection[Known], keep: Keep, verified: Number) -> list[Known]:
@@ -104,7 +124,15 @@ async def known_of(
         else:
             names = frozenset(pack.sha256 for pack in manifest.packs)
             damaged = number in present.damaged
-            seen[number] = Known(number, damaged, True, manifest.metrics, names)
+            seen[number] = Known(
+                number,
+                damaged,
+                True,
+                manifest.metrics,
+                names,
+                manifest.layout.bytes,
+                manifest.created,
+            )
     return [item for number, item in seen.items() if number in present.manifests]
 
 
