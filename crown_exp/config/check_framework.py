@@ -12,6 +12,7 @@ from crown_exp.config.check_targets import target_problems, unknown
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.config.origin import schema_place
 from crown_exp.config.units import parse_best, parse_cadence, parse_duration, parse_steps
+from crown_exp.config.weights_source import parse_source
 from crown_exp.errors import ConfigError, Problem
 
 TEXTS: Mapping[str, Callable[[str, str], object]] = {
@@ -19,6 +20,7 @@ TEXTS: Mapping[str, Callable[[str, str], object]] = {
     "checkpoint.keep_every": parse_steps,
     "checkpoint.keep_best": parse_best,
     "checkpoint.deadline": parse_duration,
+    "checkpoint.init_from": parse_source,
     "limits.attempt": parse_duration,
     "limits.run": parse_duration,
 }

@@ -20,6 +20,7 @@ from crown_exp.identity import signature
 from crown_exp.launch.codechange import code_change
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.forking import newest_step
+from crown_exp.launch.initial import named
 from crown_exp.launch.recorded import LATEST, Recorded, look_up, newest_run, with_values
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
@@ -71,10 +72,11 @@ def resumed_from(session: Session, order: Order) -> Resumption:
 
     Raises as `resumed`.
     """
+    if order.composition.config["debug"]:
+        raise ConfigError.of("debug=true", FIXED["debug"])
+    order = named(session, order)
     config, bound = order.composition.config, order.checked.bound
     wanted = str(config["resume"])
-    if config["debug"]:
-        raise ConfigError.of("debug=true", FIXED["debug"])
     if wanted == LATEST:
         wanted = latest(session, order)
     found = look_up(session, wanted)
@@ -104,7 +106,8 @@ def latest(session: Session, order: Order) -> str:
         return record.signature == wanted
 
     def alike(record: RunRecord) -> bool:
-        return (record.experiment, record.task) == (order.experiment, task) and not record.lineage
+        forked = "fork" in (record.lineage or {})
+        return (record.experiment, record.task) == (order.experiment, task) and not forked
 
     for fits in (equal, alike):
         if newest := session.portal.call(newest_run, session.blobs, fits):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import CodeSnapshot, snapshot
@@ -20,7 +20,6 @@ from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.address import address
 from crown_exp.launch.fitness import unfit
-from crown_exp.launch.initial import Looked, problems_of, settled
 from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
 from crown_exp.launch.throw_away import throw_away_folder
@@ -30,6 +29,7 @@ from crown_exp.tracking.run_log import to_stderr
 
 if TYPE_CHECKING:
     from crown_exp.config.settings_model import Settings
+    from crown_exp.launch.initial import Settled
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Session:
 
     home: where this machine's own files lie. keeps: False for a debug run, whose store and home are gone
     when the session closes. made: the newest of the runs. prepared: whether the store was asked if it is fit.
+    weights: those that runs begin with, as far as they were looked up.
     """
 
     settings: Settings
@@ -50,6 +51,7 @@ class Session:
     keeps: bool = True
     made: RunRecord | None = None
     prepared: bool = False
+    weights: dict[Any, Settled] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -75,7 +77,7 @@ class Session:
                 *guard(order.composition.config, self.secrets),
                 *unfit(order.composition.config),
                 *self.kept_in_vain(order),
-                *problems_of(self, order),
+                *self.no_weights(order),
             )
         ]
         if problems:
@@ -86,6 +88,24 @@ class Session:
         if self.keeps and order.composition.config["debug"]:
             return [Problem("debug=true", "needs hydra/launcher=crown, the default")]
         return []
+
+    def no_weights(self, order: Order) -> list[Problem]:
+        """What keeps a run from beginning with the weights that it names."""
+        try:
+            self.settled(order)
+        except ConfigError as error:
+            return list(error.problems)
+        return []
+
+    def settled(self, order: Order) -> Order:
+        """The order with the weights that it names looked up. Raises ConfigError, StoreError."""
+        config = order.composition.config
+        wanted = config["checkpoint"]["init_from"] or config["checkpoint"]["init_map"]
+        if config["resume"] or not wanted:
+            return order
+        from crown_exp.launch.initial import settled
+
+        return settled(self, order)
 
     def prepare(self) -> None:
         """Before a run is made or goes on: ask the store, once, whether it is fit for that.
@@ -106,7 +126,7 @@ class Session:
         if order.composition.config["resume"]:
             raise ConfigError.of("resume", "needs hydra/launcher=crown, the default")
         self.approve([order])
-        order = settled(self, order)
+        order = self.settled(order)
         code = self.code
         self.prepare()
         with held_back() as held:

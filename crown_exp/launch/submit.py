@@ -34,13 +34,17 @@ class Fork:
 
 @dataclass(frozen=True)
 class Order:
-    """One run to be made: its config, what was checked of it, its place in a sweep, what it begins with."""
+    """One run to be made: its config, what was checked of it, its place in a sweep, what it begins with.
+
+    fork: a whole state. weights: those that `checkpoint.init_from` names, as they are recorded.
+    """
 
     composition: Composition
     checked: Checked
     swept: Sequence[str] = ()
     sweep: SweepPlace | None = None
     fork: Fork | None = None
+    weights: Mapping[str, Any] | None = None
 
     @property
     def experiment(self) -> str | None:
@@ -102,6 +106,8 @@ async def submit(
         try:
             await write_code(blobs, paths, code, asked)
             lineage = await adopted(blobs, paths, order.fork)
+            if order.weights:
+                lineage = {"init_from": dict(order.weights)}
             record = made(order, config, paths.run_id, now, lineage, user=user, code=code)
             await write_run(blobs, record, dump_config(config))
         except AlreadyExists:
@@ -116,9 +122,12 @@ def made(
     order: Order, config: Mapping[str, Any], run_id: str, now: datetime,
     lineage: dict[str, Any] | None, *, user: str, code: CodeSnapshot,
 ) -> RunRecord:  # fmt: skip
-    """The record of a new run. What it descends from is signed, too: a fork's result is another."""
+    """The record of a new run. What it is forked from is signed, too: a fork's result is another.
+
+    The weights that it begins with are named in its config.
+    """
     parts = deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
-    parts |= {"lineage": lineage} if lineage else {}
+    parts |= {"lineage": lineage} if lineage and order.fork else {}
     return RunRecord(
         id=run_id, name=order.name, experiment=order.experiment, user=user, created=now,
         task=order.checked.target.name, signature=signature(parts),

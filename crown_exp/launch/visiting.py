@@ -21,6 +21,7 @@ from crown_exp.launch.address import address
 from crown_exp.launch.codechange import code_change
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.forking import step_of
+from crown_exp.launch.initial import from_elsewhere
 from crown_exp.launch.recorded import Recorded, look_up, stored_config, with_values
 from crown_exp.launch.session import Session
 from crown_exp.outcome import ExitCode
@@ -148,7 +149,8 @@ def visited(session: Session, want: Wanted, folder: Path) -> Visited:
     for path in (paths.config, paths.record):
         call(copy, source, target, path)
     return Visited(
-        paths.run_id, target, folder / "home", changes_of(stored, want.config),
+        paths.run_id, target, folder / "home",
+        changes_of(stored, from_elsewhere(want.config, source.url)),
         manifest.step if manifest else 0, loops,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from crown_exp.errors import ConfigError, NotResumable, SettingsError, TaskError
 from crown_exp.folder import RunPaths
 from crown_exp.folder.records import Damaged
 from crown_exp.storage import BlobStore, NotFound, Portal, open_blobs
-from crown_exp.storage.fetched import fetched, file_digest
+from crown_exp.storage.fetched import as_file
 
 Access = Callable[[], Mapping[str, str]]
 """How remote stores are reached, asked for only if one is."""
@@ -139,23 +139,11 @@ def of_file(portal: Portal, asked: FileSource, home: Path, access: Access) -> So
     """The file, fetched if it is in a store, and seen to be the one that was named."""
     from crown_exp.devices.weights import open_weights
 
-    path, digest = local_file(portal, asked, home, access)
+    remote = access() if asked.is_remote else {}
+    path, digest = portal.call(as_file, asked.url, home / "weights", remote, asked.pin)
     if not digest.startswith(asked.pin):
         raise Damaged(f"its sha256 is now {digest[: len(asked.pin)]}: it is not the same file")
     return OfFile(open_weights(path), asked.url, {"file": asked.url, "sha256": digest})
-
-
-def local_file(portal: Portal, asked: FileSource, home: Path, access: Access) -> tuple[Path, str]:
-    """Where it lies on this machine, and its sha256. Raises NotFound, StoreError, SettingsError, TaskError."""
-    if asked.is_remote:
-        folder, _, name = asked.url.rpartition("/")
-        store = open_blobs(folder, access())
-        return portal.call(fetched, store, name, home / "weights", asked.pin)
-    path = Path(asked.url.removeprefix("file://")).expanduser()
-    try:
-        return path, file_digest(path)
-    except OSError as error:
-        raise TaskError((error.strerror or str(error)).lower()) from None
 
 
 def gone(text: str, why: str) -> NotResumable:

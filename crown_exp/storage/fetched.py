@@ -1,20 +1,40 @@
-"""A blob of any store as a file of this machine."""
+"""A file, or a blob of any store, as a file of this machine whose bytes are known."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from crown_exp.errors import StoreError
-from crown_exp.storage.base import BlobStore
+from crown_exp.storage.base import BlobStore, NotFound
 from crown_exp.storage.parallel import in_thread
+from crown_exp.storage.urls import open_blobs
 
 PIECE = 16 * 2**20
 """Bytes that are read at a time."""
 
 KEPT = 3
 """Files that stay in the folder; those that were used longest ago go."""
+
+
+async def as_file(
+    url: str, folder: Path, access: Mapping[str, str], digest: str = ""
+) -> tuple[Path, str]:
+    """The file at a path or a URL, and the sha256 of its bytes; what lies in a store is fetched into `folder`.
+
+    access: as `open_blobs` takes it. digest: how the sha256 begins, if that is known: what was fetched before
+    is then used again. Raises NotFound, StoreError if it cannot be read, SettingsError for a URL that is none.
+    """
+    path = Path(url.removeprefix("file://")).expanduser()
+    if "://" not in str(url).removeprefix("file://"):
+        try:
+            return path, await in_thread(file_digest, path)
+        except OSError as error:
+            raise NotFound((error.strerror or str(error)).lower()) from None
+    place, _, name = url.rpartition("/")
+    return await fetched(open_blobs(place, access), name, folder, digest)
 
 
 async def fetched(blobs: BlobStore, path: str, folder: Path, digest: str = "") -> tuple[Path, str]:
