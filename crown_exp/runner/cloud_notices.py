@@ -20,6 +20,9 @@ from typing import Any, Protocol
 
 from crown_exp.clock import parse_iso
 
+WORD = "notice "
+"""How the reason of an end begins that came by a notice."""
+
 
 class Nonsense(Exception):
     """An answer that no metadata server of this cloud gives."""
@@ -40,7 +43,7 @@ class Notice:
     @property
     def words(self) -> str:
         """Why a run ends that had this notice."""
-        return f"notice {self.left:.0f} s"
+        return f"{WORD}{self.left:.0f} s"
 
 
 @dataclass(frozen=True)

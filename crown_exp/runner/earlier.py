@@ -12,10 +12,14 @@ from crown_exp.config.changes import changed
 from crown_exp.folder import EndRecord, Facts, RunPaths
 from crown_exp.folder.segment import RESUMED, encode_header, frames
 from crown_exp.outcome import ExitCode
+from crown_exp.runner.cloud_notices import WORD
 from crown_exp.storage import BlobStore
 
 MOST_WITHOUT_PROGRESS = 3
 """After so many ends in a row without progress, the next attempt ends the run for good."""
+
+GONE_SECONDS = 150.0
+"""So long after a notice a machine is gone, by and large."""
 
 CALL_AGAIN = (ExitCode.PREEMPTED, ExitCode.INFRASTRUCTURE)
 """Ends after which an executor starts the next attempt by itself, however often."""
@@ -30,14 +34,20 @@ TELLING = (RESUMED, "saved")
 def without_progress(facts: Facts) -> int:
     """How many of the newest attempts in a row only asked to be called again and saved nothing new.
 
-    An attempt without an end (it was killed) breaks the row, as does one whose successor began at once.
+    An attempt without an end (it was killed) breaks the row, as does one whose successor began at once. One
+    that soon ended by a cloud's notice is passed over: until the machine is gone, an executor that starts the
+    run again there may do so many times.
     """
     ends = {end.attempt: end for end in facts.ends}
+    began = {attempt.attempt: attempt.started for attempt in facts.attempts}
     count = 0
     for attempt in range(_newest(facts), 0, -1):
         end = ends.get(attempt)
         if end is None or end.exit_code not in CALL_AGAIN or end.again:
             break
+        lived = (end.ended - began.get(attempt, end.ended)).total_seconds()
+        if end.reason.startswith(WORD) and lived < GONE_SECONDS:
+            continue
         if end.saved != _saved_before(attempt, ends):
             break
         count += 1

@@ -103,7 +103,7 @@ class StopRequest:
     def raise_if_asked(self) -> None:
         """Called at a boundary. Raises Stopped if a stop was asked for."""
         if self.code is not None:
-            self.raised = True
+            self.raised, self.untold = True, False
             raise Stopped(self.why, self.code)
 
     def handle(self, number: int, frame: FrameType | None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -85,6 +86,24 @@ def run_of(*told: Told) -> Facts:
 )
 def test_ends_without_progress(told: Sequence[Told], count: int) -> None:
     assert without_progress(run_of(*told)) == count
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds", "count"),
+    [
+        ("notice 27 s, nothing to save", 5, 0),
+        ("notice 27 s, saved in 0.0 s, steps lost 0", 5, 0),
+        ("notice 27 s, nothing to save", 600, 4),
+        ("asked to stop (SIGTERM), nothing to save", 5, 4),
+    ],
+)
+def test_starts_on_a_machine_that_is_about_to_be_taken_do_not_count(
+    reason: str, seconds: float, count: int
+) -> None:
+    facts = run_of(*[(75, None)] * 4)
+    ended = NOW + timedelta(seconds=seconds)
+    ends = [replace(each, reason=reason, ended=ended) for each in facts.ends]
+    assert without_progress(replace(facts, ends=ends)) == count
 
 
 @given(

@@ -379,6 +379,15 @@ def test_it_is_raised_in_the_main_thread_whatever_that_waits_for() -> None:
     assert request.raised
 
 
+def test_the_signal_that_carries_it_is_not_heeded_after_a_boundary_was_quicker() -> None:
+    request = StopRequest()
+    request.warn(HALF_A_MINUTE)
+    request.at_work = True
+    with pytest.raises(Stopped):
+        request.raise_if_asked()
+    request.handle(signal.SIGUSR1, None)  # while the task cleans up
+
+
 def test_nothing_is_sent_where_nobody_listens() -> None:
     request = StopRequest()
     request.warn(HALF_A_MINUTE)  # SIGUSR1 would end this process
