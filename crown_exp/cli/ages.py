@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from itertools import pairwise
 
+from crown_exp.config.units import size as size
+
 LONG_AGO_DAYS = 100
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
-PREFIXES = ("kB", "MB", "GB", "TB", "PB")
 
 
 def age(moment: datetime, now: datetime) -> str:
@@ -41,17 +42,6 @@ def took(seconds: float) -> str:
         if seconds >= unit:
             return f"{int(seconds // unit)} {name} {int(seconds % unit // below):02} {below_name}"
     return f"{int(seconds)} s"
-
-
-def size(count: float) -> str:
-    """Bytes: `980 B`, `1.2 MB`, `35 GB`, in powers of a thousand."""
-    if count < 1000:
-        return f"{int(count)} B"
-    for prefix in PREFIXES:
-        count /= 1000
-        if count < 999.5 or prefix == PREFIXES[-1]:
-            break
-    return f"{count:.1f} {prefix}" if count < 9.95 else f"{count:,.0f} {prefix}"
 
 
 def number(value: object, digits: int = 6) -> str:

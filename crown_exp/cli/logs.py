@@ -224,7 +224,7 @@ def traceback_of(item: Item, width: int) -> list[str]:
 
 def elapsed(seconds: float) -> str:
     """`0:05` after the attempt began; before it, where a clock was set back, `-0:05`; `?` for nonsense."""
-    from crown_exp.tracking.console import duration
+    from crown_exp.tracking.transfer import duration
 
     if not abs(seconds) < LONGEST_SECONDS:
         return "?"

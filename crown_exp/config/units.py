@@ -1,4 +1,4 @@
-"""How people write intervals (`10 steps`, `5 minutes`, `90 s`), and what is best (`max accuracy`)."""
+"""How people write intervals (`10 steps`, `5 minutes`, `90 s`), what is best (`max accuracy`), and sizes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ SECONDS = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
+
+PREFIXES = ("kB", "MB", "GB", "TB", "PB")
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,14 @@ def parse_best(text: str, where: str) -> tuple[str, bool]:
         what = f"expected max or min and a metric, such as 'max accuracy', got {text!r}"
         raise ConfigError.of(where, what)
     return match[2], match[1] == "max"
+
+
+def size(count: float) -> str:
+    """Bytes: `980 B`, `1.2 MB`, `35 GB`, in powers of a thousand."""
+    if count < 1000:
+        return f"{int(count)} B"
+    for prefix in PREFIXES:
+        count /= 1000
+        if count < 999.5 or prefix == PREFIXES[-1]:
+            break
+    return f"{count:.1f} {prefix}" if count < 9.95 else f"{count:,.0f} {prefix}"

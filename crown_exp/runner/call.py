@@ -146,10 +146,12 @@ class Call:
             self.portal, self.blobs, self.paths, self.record.attempt,
             keep=keep_of(self.of.config["checkpoint"]), before_commit=self.make_log_durable,
             pin=choice is not None and choice.device.startswith("cuda"),
+            progress=self.of.report.console.transfer.moved,
         )  # fmt: skip
         if self.record.attempt == 1 and self.of.record.lineage is None:
             return None
-        restored = self.checkpoints.restore()
+        with self.of.report.console.transfer.shown():
+            restored = self.checkpoints.restore()
         if restored is None and (
             step := self.portal.call(earlier.saved_up_to, self.blobs, self.of.facts)
         ):
@@ -175,7 +177,12 @@ class Call:
             self.log.sinks.append(self.feed)
         assert self.checkpoints is not None
         self.keeping = Keeping(
-            self.checkpoints, of.config["checkpoint"], self.log, self.stop, superseded(self.record)
+            self.checkpoints,
+            of.config["checkpoint"],
+            self.log,
+            self.stop,
+            superseded(self.record),
+            waits=of.report.console.transfer.shown,
         )
         resuming = Resuming(
             restored.state, step, forked=restored.attempt == 0, say=to_stderr

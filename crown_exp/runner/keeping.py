@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from crown_exp.checkpoints.base import Best, Keep, Saved, Superseded, Unsaved
@@ -31,7 +32,8 @@ def keep_of(wish: Mapping[str, Any]) -> Keep:
 class Keeping:
     """Saves a run's state; whatever goes wrong with that costs a line, until `checkpoint.deadline`.
 
-    wish: the config's `checkpoint`. superseded: why an attempt ends that another has taken over from.
+    wish: the config's `checkpoint`. superseded: why an attempt ends that another has taken over from. waits:
+    entered while the run waits for a save.
     """
 
     def __init__(
@@ -42,11 +44,12 @@ class Keeping:
         stop: StopRequest,
         superseded: str,
         *,
+        waits: Callable[[], AbstractContextManager[None]] = nullcontext,
         say: Callable[[str], None] = to_stderr,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
-        self.superseded, self.say, self.clock = superseded, say, clock
+        self.superseded, self.waits, self.say, self.clock = superseded, waits, say, clock
         self.cadence = Cadence(wish["every"], mtbf=wish["mtbf"])
         deadline = parse_interval(wish["deadline"], "checkpoint.deadline").seconds
         self.deadline, self.deadline_words = deadline or math.inf, wish["deadline"]
@@ -92,8 +95,9 @@ class Keeping:
 
     def finish(self, given_up: Callable[[], bool] = lambda: False) -> None:
         """Wait until what was begun is durable, or known not to be. given_up: asked meanwhile."""
-        while self.checkpoints.busy and not given_up():
-            time.sleep(POLL_SECONDS)
+        with self.waits():
+            while self.checkpoints.busy and not given_up():
+                time.sleep(POLL_SECONDS)
         self.settle()
 
     def settle(self) -> None:

@@ -16,7 +16,8 @@ from crown_exp.folder import AttemptRecord, RunRecord
 from crown_exp.outcome import STATE_OF_EXIT, STOPS, ExitCode
 from crown_exp.runner.ending import Ending
 from crown_exp.runner.parts import Parts, in_parts
-from crown_exp.tracking.console import Console, Mode, duration
+from crown_exp.tracking.console import Console, Mode
+from crown_exp.tracking.transfer import duration
 
 
 class Report:

@@ -10,9 +10,9 @@ from typing import Literal, TextIO
 from crown_exp.config.letters import columns, cut, plain
 from crown_exp.tracking.base import Loop, Point
 from crown_exp.tracking.terminal import Foot
+from crown_exp.tracking.transfer import Transfer, duration, with_bar
 
 LINES_EVERY_SECONDS = 10.0
-BAR = 20
 VALUES = 6
 """How many values are shown: those whose names were logged first."""
 LONGEST = 60
@@ -28,7 +28,8 @@ class Console:
 
     mode: `bar` redraws one line, `lines` prints one every ten seconds and at the end of a loop.
     What was logged arrives on the drain's thread, which only notes that it is time to draw (`due`).
-    The loop draws, between two turns: so nothing moves while a debugger waits inside one.
+    The loop draws, between two turns: so nothing moves while a debugger waits inside one. transfer: what is
+    shown of bytes that the run waits for.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Console:
     ) -> None:
         self.stream, self.mode, self.clock = stream, mode, clock
         self.foot = Foot(stream)
+        self.transfer = Transfer(self.foot, on=mode == "bar", clock=clock)
         self.due = False
         self.loop: Loop | None = None
         self.values: dict[str, float] = {}
@@ -84,7 +86,9 @@ class Console:
         text = describe(self.loop, self.rate(self.loop), self.values, len(self.names))
         try:
             if self.mode == "bar":
-                self.foot.draw(with_bar(text, self.loop, self.foot.width() - 1))
+                self.foot.draw(
+                    with_bar(text, self.loop.done, self.loop.total, self.foot.width() - 1)
+                )
             else:
                 self.stream.write(f"{text}\n")
                 self.stream.flush()
@@ -153,21 +157,3 @@ def speed(rate: float) -> str:
     if rate < 1:
         return f"{1 / rate:.1f} s/step"
     return f"{rate:.0f}/s" if rate >= 100 else f"{rate:.1f}/s"
-
-
-def with_bar(text: str, loop: Loop, width: int) -> str:
-    """The text with a bar before it if there is room, cut to the width if there is none."""
-    if loop.total and columns(text) + BAR + 3 <= width:
-        filled = BAR * min(loop.done, loop.total) // loop.total
-        text = f"[{'=' * filled}{' ' * (BAR - filled)}] {text}"
-    return cut(text, width)
-
-
-def duration(seconds: float) -> str:
-    """`0:05`, `12:30`, `3:04:05`, `2d 03:04:05`."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {hours:02}:{minutes:02}:{rest:02}"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""A run is gone on with from another directory, whose home is empty: all that is needed is where its folder is."""
+"""A run is gone on with from another directory, with an empty home: where its folder is, is all one needs."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from crown_exp.config.letters import columns
 from crown_exp.tracking import Loop, Point
-from crown_exp.tracking.console import Console, describe, duration, speed, with_bar
-from crown_exp.tracking.terminal import ERASE
+from crown_exp.tracking.console import Console, describe, speed
+from crown_exp.tracking.terminal import ERASE, Foot
+from crown_exp.tracking.transfer import Transfer, duration, told, with_bar
 
 
 @pytest.mark.parametrize(
@@ -63,12 +64,11 @@ def test_describe(loop: Loop, rate: float, values: dict[str, float], shown: str)
 
 
 def test_a_bar_where_there_is_room() -> None:
-    half = Loop("", 10, done=5)
-    assert with_bar("5/10 steps", half, 79) == "[==========          ] 5/10 steps"
-    assert with_bar("5/10 steps", half, 30) == "5/10 steps"
-    assert with_bar("x" * 100, half, 79) == "x" * 78 + "…"
-    assert with_bar("5 steps", Loop("", None, done=5), 79) == "5 steps"
-    assert with_bar("all", Loop("", 10, done=10), 79) == f"[{'=' * 20}] all"
+    assert with_bar("5/10 steps", 5, 10, 79) == "[==========          ] 5/10 steps"
+    assert with_bar("5/10 steps", 5, 10, 30) == "5/10 steps"
+    assert with_bar("x" * 100, 5, 10, 79) == "x" * 78 + "…"
+    assert with_bar("5 steps", 5, None, 79) == "5 steps"
+    assert with_bar("all", 10, 10, 79) == f"[{'=' * 20}] all"
 
 
 def test_a_name_is_harmless_and_cut() -> None:
@@ -90,8 +90,8 @@ def test_the_names_that_have_no_room_are_counted() -> None:
 
 
 def test_a_bar_of_wide_letters_fits_the_width() -> None:
-    assert columns(with_bar("模" * 100, Loop("", 10, done=5), 79)) <= 79
-    assert columns(with_bar("模" * 30, Loop("", 10, done=5), 79)) <= 79
+    assert columns(with_bar("模" * 100, 5, 10, 79)) <= 79
+    assert columns(with_bar("模" * 30, 5, 10, 79)) <= 79
 
 
 class Clock:
@@ -342,3 +342,75 @@ def test_the_width_is_that_of_the_terminal() -> None:
         os.close(leader)
         os.close(follower)
     assert Foot(io.StringIO()).width() == 80
+
+
+# --- bytes that a run waits for ---------------------------------------------------------------------------
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("what", "done", "total", "rate", "shown"),
+    [
+        ("saving", 0, 2_000_000, 0.0, "saving 0 B of 2.0 MB"),
+        (
+            "saving",
+            312_000_000,
+            1_200_000_000,
+            222e6,
+            "saving 312 MB of 1.2 GB  222 MB/s  ETA 0:04",
+        ),
+        ("restoring", 10, 10, 5.0, "restoring 10 B of 10 B  5 B/s"),
+        ("verifying", 5, 10, -3.0, "verifying 5 B of 10 B"),
+    ],
+)
+def test_what_is_told_of_bytes(what: str, done: int, total: int, rate: float, shown: str) -> None:
+    assert told(what, done, total, rate) == shown
+
+
+def test_bytes_are_shown_while_somebody_waits_longer_than_a_moment() -> None:
+    stream, hand = io.StringIO(), Hand()
+    transfer = Transfer(Foot(stream), clock=hand)
+    transfer.moved("saving", 5, 10)
+    with transfer.shown():
+        transfer.moved("saving", 0, 10_000_000)
+        hand.now += 0.9
+        transfer.moved("saving", 4_000_000, 10_000_000)
+        assert stream.getvalue() == ""
+        hand.now += 0.1
+        transfer.moved("saving", 5_000_000, 10_000_000)
+        assert stream.getvalue().endswith("saving 5.0 MB of 10 MB  5.0 MB/s  ETA 0:01")
+        hand.now += 0.01
+        before = stream.getvalue()
+        transfer.moved("saving", 6_000_000, 10_000_000)
+        assert stream.getvalue() == before
+    assert stream.getvalue() == f"{before}{ERASE}"
+    transfer.moved("saving", 10_000_000, 10_000_000)
+    assert stream.getvalue() == f"{before}{ERASE}"
+
+
+def test_where_there_is_no_terminal_or_nobody_reads_nothing_is_shown() -> None:
+    hand, stream = Hand(), io.StringIO()
+    for transfer in (
+        Transfer(Foot(stream), on=False, clock=hand), Transfer(Foot(closed()), clock=hand),
+    ):  # fmt: skip
+        with transfer.shown():
+            hand.now += 5
+            transfer.moved("saving", 1, 2)
+            hand.now += 5
+            transfer.moved("saving", 2, 2)
+    assert stream.getvalue() == ""
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
