@@ -48,7 +48,7 @@ def watched(
 ) -> Iterator[None]:
     """Inside, a notice of the cloud stops the run. On a machine of no known cloud nothing is done at all."""
     name = cloud_of(firmware()) if notices.cloud == "auto" else notices.cloud
-    if name not in CLOUDS:
+    if name is None or name not in CLOUDS:
         yield
         return
     watch = Watch(stop, CLOUDS[name](), MetadataServer(notices.endpoint or ADDRESS), say)
