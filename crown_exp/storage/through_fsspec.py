@@ -7,6 +7,7 @@ calls, and how often, is `crown_exp.storage.calls`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.aws import endpoint_of, region_of
 from crown_exp.storage.base import (
     HIDDEN,
+    AlreadyExists,
     Entries,
     Entry,
     Names,
@@ -196,13 +198,32 @@ class FsspecStore:
 
     async def _put(self, path: str, data: bytes | memoryview, create: bool) -> None:
         key, kept = self._key(path), bytes(data)  # no file system takes a view of memory
-        in_one = {"chunksize": ONE_PUT} if self.filesystem().takes("pipe_file", "chunksize") else {}
+        in_one: dict[str, object] = {}
+        if self.filesystem().takes("pipe_file", "chunksize"):
+            in_one = {"chunksize": ONE_PUT}
         if not create:
             work = self._work("pipe_file", key, kept, **in_one)
             await self._calls.again(work, Verb.WRITE, path, size=len(kept))
             return
-        write = self._work("pipe_file", key, kept, mode="create", **in_one)
-        await self._calls.create(write, self._work("cat_file", key), path, kept)
+        mark = {"crown-write": secrets.token_hex(8)}
+        marked: dict[str, object] = {"Metadata": mark} if self._scheme in S3 else {}
+        write = self._work("pipe_file", key, kept, mode="create", **in_one, **marked)
+        try:
+            await self._calls.create(write, self._work("cat_file", key), path, kept)
+        except AlreadyExists:
+            # aiohttp, beneath s3fs, sends a PUT again by itself when the connection breaks before
+            # the answer: what is there may be what it wrote the first time.
+            if not marked or not await self._has_mark(path, mark):
+                raise
+
+    async def _has_mark(self, path: str, mark: Mapping[str, str]) -> bool:
+        try:
+            found = await self._calls.again(
+                self._work("metadata", self._key(path)), Verb.READ, path
+            )
+        except NotFound:
+            return False
+        return all(found.get(name) == value for name, value in mark.items())
 
     async def _get(self, path: str) -> bytes:
         work = self._work("cat_file", self._key(path))
@@ -314,6 +335,9 @@ def _writes_through_open(system: AbstractFileSystem) -> bool:
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 
+    inner = getattr(system, "fs", None)
+    if isinstance(inner, AbstractFileSystem) and inner is not system:  # a wrapper, as dir://
+        return _writes_through_open(inner)
     kind = type(system)
     if system.async_impl:
         return getattr(kind, "_pipe_file", None) is AsyncFileSystem._pipe_file

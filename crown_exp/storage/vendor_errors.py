@@ -25,10 +25,10 @@ def answer_of(error: Exception) -> Answer | None:
         response = getattr(one, "response", None)
         if isinstance(response, Mapping) and "Error" in response:
             return _answer_of_s3(response)
-    for one in chain:
-        status = getattr(one, "status_code", None) or getattr(one, "code", None)
-        if isinstance(status, int) and 300 <= status < 600:
-            return Answer(status=status, said=str(one))
+    # Not of what it came from: aiohttp calls it a 400 when an answer's body breaks off.
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    if isinstance(status, int) and 300 <= status < 600:
+        return Answer(status=status, said=str(error))
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return Answer(status=status, said=str(error))
