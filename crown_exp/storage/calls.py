@@ -14,8 +14,9 @@ from typing import TypeVar
 import anyio
 
 from crown_exp.errors import SettingsError, StoreError
+from crown_exp.storage.advice import trouble
 from crown_exp.storage.base import AlreadyExists, NotFound
-from crown_exp.storage.trouble import PASSING, Answer, Kind, Place, Trouble, Verb, trouble
+from crown_exp.storage.trouble import PASSING, Answer, Kind, Place, Trouble, Verb
 
 DEADLINE_S = 60.0
 BYTES_PER_S = 256 * 1024

@@ -29,7 +29,7 @@ from crown_exp.storage.calls import Calls, Refused, deadline_of
 from crown_exp.storage.fitness import make_fit
 from crown_exp.storage.parallel import each
 from crown_exp.storage.transport import Object, Transport, answer_of
-from crown_exp.storage.trouble import Kind, Place, Verb
+from crown_exp.storage.trouble import PASSING, Kind, Place, Verb
 
 RANGE = 8 * 2**20
 """Bytes of one GET of a blob that is read into memory."""
@@ -99,7 +99,7 @@ class ObjectStore:
     async def list(self, prefix: str) -> Entries:
         """See BlobStore.list."""
         folder = checked_prefix(prefix).rpartition("/")[0]
-        act = partial(self._transport.list, self._root + folder if folder else self._root[:-1])
+        act = partial(self._transport.objects, self._root + folder if folder else self._root[:-1])
         found = map(self._entry, await (await self._calls()).again(act, Verb.LIST, folder))
         ours = (entry for entry in found if entry.path.startswith(prefix) and _is_shown(entry.path))
         return sorted(ours, key=lambda entry: entry.path)
@@ -141,7 +141,7 @@ class ObjectStore:
 
     async def first_names(self) -> Names:
         """See fitness.Raw."""
-        act = partial(self._transport.list, self._root[:-1], first_page=True)
+        act = partial(self._transport.objects, self._root[:-1], first_page=True)
         found = await (await self._calls()).again(act, Verb.LIST, "")
         names = (self._entry(item).path for item in found)
         return [name for name in names if name]  # some tools make an object of the folder itself
@@ -169,14 +169,13 @@ class ObjectStore:
         """Fill the buffer's range at `offset`, and note which version of the blob it is of."""
         part = buffer[offset : offset + RANGE]
         first = (start or 0) + offset
-        act = partial(self._transport.get_range, self._root + path, first, first + len(part))
+        act = partial(self._transport.fill, self._root + path, first, part)
         try:
-            found, data = await (await self._calls()).again(act, Verb.READ, path, size=len(part))
+            found = await (await self._calls()).again(act, Verb.READ, path, size=len(part))
         except Refused as error:
             raise _OtherSize if error.trouble.kind is Kind.SHORT else error from error
-        if len(data) != len(part) or (start is None and found.size != len(buffer)):
+        if found.size < first + len(part) or (start is None and found.size != len(buffer)):
             raise _OtherSize
-        part[:] = data
         versions.add(found.version)
 
     async def _refuse_size(self, path: str, buffer: memoryview, start: int | None) -> None:
@@ -191,7 +190,9 @@ class ObjectStore:
             return self._entry(
                 await calls.again(partial(self._transport.head, key), Verb.READ, path)
             )
-        except Refused:
+        except Refused as error:
+            if error.trouble.kind in PASSING:
+                raise
             # A HEAD is refused without a word why; what refuses a GET says it.
             await calls.again(partial(self._transport.look, key), Verb.READ, path)
             raise

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CONNECT = timedelta(seconds=10)
 PAGE = 1000
+CHUNK = 2**20
+"""Bytes that are copied at once to where they are to lie: so long the interpreter is held up."""
+
 ONE_PUT = 2**30
 """An object of more bytes goes in parts, unless it is create-only."""
 
@@ -62,7 +65,7 @@ class Transport:
 
         Afterwards `way` is the one that is taken. Raises SettingsError.
         """
-        return self._handle or await in_thread(self._connect)
+        return self._handle if self._handle is not None else await in_thread(self._connect)
 
     async def put(self, key: str, data: bytes | memoryview, *, create: bool) -> None:
         """Write an object, from where its bytes lie."""
@@ -85,15 +88,20 @@ class Transport:
         result = await obstore.get_async(await self.connect(), key)
         return bytes(await result.bytes_async())
 
-    async def get_range(self, key: str, first: int, end: int) -> tuple[Object, memoryview]:
-        """The bytes of an object from `first` until before `end`, or until its own end."""
+    async def fill(self, key: str, first: int, part: memoryview) -> Object:
+        """Fill `part` with the bytes of an object from `first` on, or with as many as there are."""
         import obstore
 
-        options: Any = {"range": (first, end)}
+        options: Any = {"range": (first, first + len(part))}
         result = await obstore.get_async(await self.connect(), key, options=options)
-        if result.range[0] != first:
+        start, end = result.range
+        if start != first or end > first + len(part):
             raise RangesIgnored
-        return _object(result.meta), memoryview(await result.bytes_async())
+        at = 0
+        async for chunk in result.stream(CHUNK):
+            part[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        return _object(result.meta)
 
     async def look(self, key: str) -> Object:
         """What a GET says of an object; its bytes are left on the way."""
@@ -107,7 +115,7 @@ class Transport:
 
         return _object(await obstore.head_async(await self.connect(), key))
 
-    async def list(self, folder: str, *, first_page: bool = False) -> list[Object]:
+    async def objects(self, folder: str, *, first_page: bool = False) -> list[Object]:
         """The objects below a folder, which has no slash at the end: all, or what one request lists."""
         import obstore
 
