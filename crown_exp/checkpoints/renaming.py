@@ -102,9 +102,8 @@ def _known(rule: str, tops: Collection[str]) -> str:
     """What names there begin with: the nearest, or the first."""
     from difflib import get_close_matches
 
-    near = get_close_matches(rule, tops, n=SHOWN, cutoff=0.6)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
+    if near := get_close_matches(rule, tops, n=1):
+        return f"did you mean {near[0]}?"
     return f"they begin with {few(sorted(tops, key=lambda top: (top.count('.'), top)))}"
 
 
