@@ -10,9 +10,9 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints.txt)
 # Files of tests side by side: most of their time goes into starting processes.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help run test test-full format lint type-check check bench install clean
+.PHONY: help run test test-full format lint type-check check bench install clean services-s3 services-s3-stop
 help: ## this page
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(VENV)/.run ## train a small network on digits, from its config to its result
 	$(BIN)/python -m crown_exp +experiment=digits_cnn
@@ -22,6 +22,14 @@ test: install ## the tests that take minutes at most
 
 test-full: install ## all tests
 	$(BIN)/python -m pytest $(WORKERS)
+
+services-s3: ## start Ceph's S3 server for tests and benchmarks (Linux), and print how to reach it
+	@bash dev/radosgw.sh start >/dev/null
+	@bash dev/radosgw.sh env
+	@echo "# eval \"\$$(make -s services-s3)\" sets them; it stays until: make services-s3-stop"
+
+services-s3-stop: ## stop it, and remove what it keeps
+	@bash dev/radosgw.sh destroy
 
 format: install ## rewrite the code in the house's format
 	$(BIN)/ruff format .

@@ -3,11 +3,12 @@
     with Moto() as server, Proxy(server.url) as proxy: ...
 
 A child reads its standard input, which ends when its starter does, even by `kill -9`. Ceph's
-daemons, which do not, are watched by a shell that does.
+daemons, which do not, are watched by a shell that reads a pipe which all who use it hold open.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,17 +180,31 @@ class Proxy:
             return json.loads(reply.read())
 
 
+def certificate(folder: Path, name: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A new certificate for a name or address that signs itself, and its key."""
+    files = folder / "certificate.pem", folder / "key.pem"
+    kind = "IP" if name[0].isdigit() else "DNS"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName={kind}:{name}",
+         "-out", str(files[0]), "-keyout", str(files[1])],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return files
+
+
 class Ceph:
     """Ceph's S3 gateway with a monitor and an OSD, made anew: a server as it is used in earnest.
 
-    Takes its address from CROWN_TEST_CEPH, if one was started by `make services-s3`.
+    url: one that was started by `make services-s3`. Else all processes of one run of pytest share one:
+    the first starts it, and it ends when none is left that holds its pipe.
     """
 
     def __init__(self, url: str = "") -> None:
         self.url = url
-        self._watch: subprocess.Popen[bytes] | None = None
+        self._holding: int | None = None
         if not url:
-            self._start()
+            self._join()
 
     def __enter__(self) -> Ceph:
         return self
@@ -199,10 +215,9 @@ class Ceph:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._watch is not None:
-            assert self._watch.stdin is not None
-            self._watch.stdin.close()
-            self._watch.wait(3 * END_S)
+        if self._holding is not None:
+            os.close(self._holding)
+            self._holding = None
 
     def access(self) -> dict[str, str]:
         """See Server.access."""
@@ -219,23 +234,63 @@ class Ceph:
             f"apt-get install -y --no-install-recommends {CEPH_PACKAGES}"
         )
 
-    def _start(self) -> None:
-        home = Path(tempfile.gettempdir()) / f"crown-ceph-{secrets.token_hex(4)}"
-        environment = _clean_environment() | {
-            "CROWN_RGW_HOME": str(home), "CROWN_RGW_PORT": str(_free_port_pair()),
-            "CROWN_RGW_KEY": KEY, "CROWN_RGW_SECRET": SECRET,
-        }  # fmt: skip
-        started = subprocess.run(
-            ["bash", str(RADOSGW), "start"],
-            env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if started.returncode:
-            raise RuntimeError(f"Ceph did not start: {started.stderr.strip()}")
-        self.url = started.stdout.strip().splitlines()[-1]
-        self._watch = subprocess.Popen(  # a session of its own: Ctrl-C is not for it
-            ["bash", "-c", 'trap "" INT TERM; cat >/dev/null; exec bash "$0" destroy', str(RADOSGW)],
-            env=environment, stdin=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+    def _join(self) -> None:
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
+        known = Path(tempfile.gettempdir()) / f"crown-ceph-{run}"
+        with known.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            home = file.read()
+            self._holding = _hold(Path(home)) if home else None
+            if self._holding is None:
+                home = tempfile.mkdtemp(prefix="crown-ceph-")
+                self._holding = _start_ceph(Path(home), known)
+                file.truncate(0)
+                file.write(home)
+        self.url = Path(home, "url").read_text()
+
+
+def _hold(home: Path) -> int | None:
+    """A hold on the Ceph in `home`, which runs as long as there is one; None if it runs no more."""
+    try:
+        return os.open(home / "holders", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _start_ceph(home: Path, known: Path) -> int:
+    """Make one, and a shell that removes it when nobody holds it, whatever ended those who did.
+
+    known: the file that tells those who come later where it is.
+    """
+    environment = _clean_environment() | {
+        "CROWN_RGW_HOME": str(home), "CROWN_RGW_PORT": str(_free_port_pair()),
+        "CROWN_RGW_KEY": KEY, "CROWN_RGW_SECRET": SECRET,
+    }  # fmt: skip
+    os.mkfifo(home / "holders")
+    watch = (
+        '(trap "" INT TERM; cat "$CROWN_RGW_HOME/holders"; '
+        'bash "$0" destroy; rm -rf "$CROWN_RGW_HOME" "$1") &'
+    )
+    subprocess.run(  # a session of its own: Ctrl-C is not for it
+        ["bash", "-c", watch, str(RADOSGW), str(known)],
+        env=environment, start_new_session=True, check=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while (holding := _hold(home)) is None:
+        time.sleep(0.01)
+    # Held while it starts, too, but not by the daemons.
+    start = 'exec 9>"$CROWN_RGW_HOME/holders"; bash "$0" start 9>&-'
+    started = subprocess.run(
+        ["bash", "-c", start, str(RADOSGW)],
+        env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    if started.returncode:
+        os.close(holding)
+        raise RuntimeError(f"Ceph did not start: {started.stderr.strip()}")
+    (home / "url").write_text(started.stdout.strip().splitlines()[-1])
+    return holding
 
 
 def _clean_environment() -> dict[str, str]:
