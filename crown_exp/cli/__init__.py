@@ -25,6 +25,7 @@ WORDS = {
     "explain": "where a key gets its value, and what it means",
     "resume": "go on with a run from where it was saved last",
     "fork": "a new run from the state that another one saved",
+    "checkpoints": "what a run saved: list, verify, export, prune",
     "verify": "prove that a run of your code survives being killed, to the bit",
     "debug": "Python's debugger at the top of a turn of a run",
     "batch": "the very samples of a turn of a run",
@@ -114,5 +115,7 @@ def run_word(arguments: Sequence[str]) -> int:
 
 def help_for(ctx: click.Context | None) -> str:
     """The command that shows the help that an error calls for."""
+    while ctx is not None and ctx.parent is not None and ctx.parent.parent is not None:
+        ctx = ctx.parent  # an action of a word has no page of its own
     word = ctx.info_name if ctx is not None and ctx.parent is not None else ""
     return f"crown-exp help {word}".rstrip()
