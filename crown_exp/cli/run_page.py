@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from crown_exp.cli.attempt_story import (
     steps_text,
 )
 from crown_exp.cli.letters import cut, labelled, plain
+from crown_exp.cli.lineage import lineage_text
 from crown_exp.cli.plot import Series, plot
 from crown_exp.cli.screen import Screen
 from crown_exp.cli.table import STATES, Cell, Column, Head, Text, painted, table
@@ -41,7 +41,9 @@ MOST_KEPT = 8
 NOTE = 600
 """Characters of a note, or another text, that are shown."""
 
-TOLD_ELSEWHERE = frozenset({"artifact", "beat", "memory", "resumed", "saved", "stopping"})
+TOLD_ELSEWHERE = frozenset(
+    {"artifact", "beat", "initialized", "memory", "resumed", "saved", "stopping"}
+)
 """Events of which another section tells."""
 
 OPEN = frozenset({State.PLANNED, State.QUEUED, State.RUNNING})
@@ -142,7 +144,7 @@ class RunPage:
         if self.equal:
             yield "equal", f"{', '.join(self.equal)} (the same signature)"
         yield "code", code_text(run)
-        yield "lineage", lineage_text(run.lineage)
+        yield "lineage", lineage_text(run.lineage, self.details.events)
         yield (
             "forks",
             ", ".join(f"{fork}@{at(step)}" for fork, step in self.details.forks[:MOST_FORKS]),
@@ -338,18 +340,6 @@ def code_text(run: RunInfo) -> str:
     if commit is None:
         return f"no commit, snapshot {(run.code['snapshot'] or '?')[:12]}"
     return f"{commit[:12]}{' with changes' if run.code['dirty'] else ''}"
-
-
-def lineage_text(lineage: Mapping[str, Any] | None) -> str:
-    """What a run descends from."""
-    from crown_exp.registry.values import forked_from
-
-    if not lineage:
-        return ""
-    origin = forked_from(lineage)
-    if origin is None:
-        return json.dumps(lineage, ensure_ascii=False)
-    return f"forked from {origin[0]}@{at(origin[1])}"
 
 
 def at(step: int | None) -> str:
