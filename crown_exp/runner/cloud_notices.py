@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 from crown_exp.clock import parse_iso
@@ -226,6 +225,8 @@ class Azure:
     @staticmethod
     def left(event: Mapping[str, Any], now: datetime) -> float:
         """Seconds until an event may begin: 0 if it has, or does not say when."""
+        from email.utils import parsedate_to_datetime  # as slow to import as all else together
+
         try:
             moment = parsedate_to_datetime(str(event.get("NotBefore") or ""))
             return max((moment - now).total_seconds(), 0.0)

@@ -19,10 +19,10 @@ from crown_exp import Run
 from crown_exp.config.settings import Notices, metadata_url, notices_of
 from crown_exp.errors import SettingsError, Stopped
 from crown_exp.outcome import ExitCode
-from crown_exp.runner import notices
+from crown_exp.runner import metadata_server, notices
 from crown_exp.runner.cloud_notices import CLOUDS, Notice
 from crown_exp.runner.ending import what_became
-from crown_exp.runner.notices import MetadataServer as Client
+from crown_exp.runner.metadata_server import MetadataServer as Client
 from crown_exp.runner.notices import Watch, firmware, watched
 from crown_exp.runner.stopping import StopRequest, stop_signals
 from tests.metadata_server import TROUBLES, MetadataServer
@@ -86,7 +86,7 @@ def test_an_expired_token_is_renewed(server: MetadataServer) -> None:
 def test_no_trouble_is_a_notice_and_afterwards_one_is_heard(
     server: MetadataServer, monkeypatch: pytest.MonkeyPatch, trouble: str, cloud: str
 ) -> None:
-    monkeypatch.setattr(notices, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(metadata_server, "REQUEST_SECONDS", 0.2)
     stop, said = StopRequest(), list[str]()
     server.trouble = trouble
     server.give_notice(cloud)
@@ -103,7 +103,7 @@ def test_no_trouble_is_a_notice_and_afterwards_one_is_heard(
         (line,) = said
         assert "\n" not in line and "CROWN_NOTICES__CLOUD=none" in line and server.url in line
     server.trouble = ""
-    monkeypatch.setattr(notices, "REQUEST_SECONDS", 5.0)
+    monkeypatch.setattr(metadata_server, "REQUEST_SECONDS", 5.0)
     assert watch.asked() and stop.code == ExitCode.PREEMPTED
     assert len(said) <= 1
 
