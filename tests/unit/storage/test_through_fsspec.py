@@ -231,12 +231,6 @@ async def test_nobody_there(bucket: Bucket) -> None:
         await store.prepare()
 
 
-async def test_a_server_that_ignores_create_only(behind: FsspecStore, proxy: Proxy) -> None:
-    proxy.arm(Fault("strip", headers={"If-None-Match": ""}))
-    with pytest.raises(SettingsError, match="does not keep create-only writes"):
-        await behind.prepare()
-
-
 async def test_a_blob_that_is_cut_while_it_is_read(behind: FsspecStore, bucket: Bucket) -> None:
     bucket.write("a/x", b"12345")
     with pytest.raises(WrongSize, match="5 bytes"):
