@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from crown_exp.storage.trouble import NO_TLS, Answer, Kind, Place, Trouble, Verb, kind_of
@@ -14,6 +15,7 @@ _NO_NAME = re.compile(
 )
 _REASONS = (
     ("connection refused", "connection refused"),
+    ("connectionrefused", "connection refused"),
     ("connection reset", "connection reset"),
     ("broken pipe", "the connection broke"),
     ("unreachable", "network unreachable"),
@@ -25,6 +27,7 @@ _REASONS = (
 def trouble(answer: Answer, verb: Verb, place: Place) -> Trouble:
     """What `answer` means to who wanted to do `verb` in `place`: one line, without a secret."""
     kind = kind_of(answer)
+    answer = replace(answer, code=_short(answer.code), region=_short(answer.region))
     return Trouble(kind, *_LINES.get(kind, _other)(answer, verb, place))
 
 
@@ -175,7 +178,7 @@ def _name(answer: Answer) -> str:
 
 
 def _short(said: str) -> str:
-    line = " ".join(said.split())
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
     return line if len(line) <= SAID_LENGTH else f"{line[:SAID_LENGTH]}..."
 
 

@@ -195,8 +195,16 @@ _NO_KEYS = re.compile(
 
 def answer_in(status: int, body: str) -> Answer:
     """The answer of a status and S3's XML."""
-    code, message, region = (_inner(tag, body) for tag in ("Code", "Message", "Region"))
-    return Answer(status, code, message, region)
+    code, message, region, host = (
+        _inner(tag, body) for tag in ("Code", "Message", "Region", "Endpoint")
+    )
+    return Answer(status, code, message, region or _region_of(host))
+
+
+def _region_of(host: str) -> str:
+    """The region in the name of one of AWS's hosts; empty if it names none."""
+    match = re.search(r"\bs3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.", host)
+    return match[1] if match else ""
 
 
 def _inner(tag: str, body: str) -> str:
