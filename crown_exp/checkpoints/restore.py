@@ -59,7 +59,11 @@ async def read_manifest(
     """A manifest, and what names it as a parent. Raises NotFound, Damaged, NewerFormat."""
     path = paths.checkpoint(*number)
     data = await blobs.get(path)
-    manifest = decode(data, paths.run_id, *number, path)
+    try:
+        manifest = decode(data, paths.run_id, *number, path)
+    except Damaged:  # what was wrong may have been the way here
+        data = await blobs.get(path)
+        manifest = decode(data, paths.run_id, *number, path)
     return manifest, Parent(manifest.name, sha256(data).hexdigest())
 
 

@@ -114,7 +114,16 @@ async def known_of(
     """
     seen = {} if seen is None else seen
     present = await look(blobs, paths)
-    for number in present.manifests - seen.keys():
+    manifests = set(present.manifests)
+    # No listing has a checksum. One that came garbled must not make packs of a checkpoint look unnamed.
+    if not seen:
+        manifests |= (await look(blobs, paths)).manifests
+    for number in seen.keys() - manifests:
+        if await exists(blobs, paths.checkpoint(*number)):
+            manifests.add(number)
+        else:
+            del seen[number]
+    for number in manifests - seen.keys():
         try:
             manifest, _ = await read_manifest(blobs, paths, number)
         except Damaged:
@@ -133,7 +142,16 @@ async def known_of(
                 manifest.layout.bytes,
                 manifest.created,
             )
-    return [item for number, item in seen.items() if number in present.manifests]
+    return [item for number, item in seen.items() if number in manifests]
+
+
+async def exists(blobs: BlobStore, path: str) -> bool:
+    """Whether there is a blob."""
+    try:
+        await blobs.stat(path)
+    except NotFound:
+        return False
+    return True
 
 
 async def left_over(
@@ -191,13 +209,15 @@ class Retention:
         except NewerFormat:
             return
         gone = superfluous(known, self.keep, verified)
-        stay = {name for item in known if item not in gone for name in item.packs}
+        stay = {name for item in known if item not in gone for name in item.packs} | writer.named
         packs = (writer.known | {name for item in gone for name in item.packs}) - stay
         left = await left_over(self.blobs, self.paths, listed, known, GRACE)
         writer.known -= packs | {entry.path.removeprefix(self.paths.packs) for entry in left}
         if (packs or left) and await self.is_superseded():
             return
         await remove_manifests(self.blobs, self.paths, [item.number for item in gone])
+        for item in gone:
+            del self.seen[item.number]
         if packs and await self.is_superseded():
             return
         await each(self.blobs.delete, map(self.paths.pack, packs), at_once=PARALLEL)
