@@ -20,6 +20,7 @@ from crown_exp.cli.attempt_story import (
 from crown_exp.cli.letters import cut, labelled, plain
 from crown_exp.cli.lineage import lineage_text
 from crown_exp.cli.plot import Series, plot
+from crown_exp.cli.save_trouble import save_trouble, since_epoch
 from crown_exp.cli.screen import Screen
 from crown_exp.cli.table import STATES, Cell, Column, Head, Text, painted, table
 from crown_exp.identity import short
@@ -150,6 +151,8 @@ class RunPage:
             ", ".join(f"{fork}@{at(step)}" for fork, step in self.details.forks[:MOST_FORKS]),
         )
         yield "saved", self.saved()
+        if trouble := save_trouble(self.details.events):
+            yield "not saved", trouble.text(self.now)
         if run.exact_until is not None:
             yield "exact", f"bit for bit up to step {run.exact_until}; numerics changed then"
         yield "typed", shlex.join(run.overrides)
@@ -350,16 +353,6 @@ def at(step: int | None) -> str:
 def extreme(value: float | None, step: int | None) -> str:
     """A value and the step at which it was."""
     return "nan" if value is None else f"{number(value, 4)} @{step}"
-
-
-def since_epoch(seconds: float) -> datetime:
-    """Seconds since 1970 as a time; the beginning of time for what is none."""
-    from datetime import UTC
-
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        return datetime.fromtimestamp(0, UTC)
 
 
 def data_text(data: Any) -> str:

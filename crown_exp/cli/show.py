@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crown_exp.cli.run_json import run_json
+from crown_exp.cli.save_trouble import save_trouble
 from crown_exp.cli.screen import complain, screen, write_json, write_lines
 from crown_exp.errors import ConfigError
 
@@ -117,6 +118,7 @@ def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None)
         "files": details.files,
         "events": details.events,
         "saves": details.saves,
+        "unsaved": save_trouble(details.events),
         "forks": [{"id": run, "step": step} for run, step in details.forks],
         "curve": curve,
     }

@@ -218,7 +218,7 @@ def test_the_plan_says_what_goes_what_stays_and_why(here: World, saver: Saver) -
 
 def test_it_is_done_when_it_is_agreed_to(here: World, saver: Saver) -> None:
     words = ("checkpoints", "prune", "k7f", "--keep-last", "1", "--keep-best", "none")
-    code, out, err = here.type(*words)
+    code, _, err = here.type(*words)
     assert code == 2 and err.startswith("prune: asks before it removes, and nobody is there")
     assert err.rstrip().endswith("--keep-last 1 --keep-best none --yes")
     assert saver.steps() == [2, 4, 6]

@@ -234,3 +234,33 @@ def test_the_log_tells_of_a_resume_without_what_there_was_not(here: World, one: 
         "checkpoint",
         "000001-000000000060",
     ]
+
+
+# --- saves that failed ------------------------------------------------------------------------------------
+
+
+def unsaved(step: int, why: str, time: float = T0.timestamp()) -> Any:
+    return event(time, "unsaved", {"step": step, "why": why})
+
+
+def not_saved(here: World) -> str:
+    """What is said of saves that failed, in one line."""
+    text = " ".join(line.strip() for line in here.out("show", "aaa"))
+    _, found, rest = text.partition("not saved ")
+    return rest.partition(" exact ")[0].partition(" typed ")[0].strip() if found else ""
+
+
+def test_what_keeps_a_run_from_being_saved_is_told_until_it_is_saved_again(here: World) -> None:
+    run = here.call(make_run, here.blobs, ONE)
+    begin(here, run, 1, [saved(10), unsaved(20, "no room"), unsaved(30, "no such bucket: mine")])
+    told = not_saved(here)
+    assert told.startswith("2 saves failed in a row, the first ")
+    assert ", the last after step 30: no such bucket: mine" in told
+    known = here.json("show", "aaa")["unsaved"]
+    assert (known["count"], known["step"], known["why"]) == (2, 30, "no such bucket: mine")
+    assert known["since"] == "2026-11-22T10:00:00Z"
+    begin(here, run, 2, [resumed(10), saved(40)])
+    assert not_saved(here) == ""
+    assert here.json("show", "aaa")["unsaved"] is None
+    begin(here, run, 3, [resumed(40), unsaved(50, "away", float("inf"))])
+    assert not_saved(here).startswith("a save after step 50 failed ")
