@@ -25,10 +25,11 @@ from typing import Any
 
 from benchmarks.in_flight import make_step
 from benchmarks.s3_floors import S3Floors
-from benchmarks.s3_saving import SIZES, close
+from benchmarks.s3_saving import SIZES
 from benchmarks.s3_server import processes_of
 from benchmarks.s3_ways import configure, make
 from benchmarks.saving import make_state, timed
+from crown_exp.storage import Portal
 
 STEPS = 150
 """Steps that are timed with nothing else going on, before each save."""
@@ -125,6 +126,23 @@ def held(way: Any, number: int, state: Any, server: Iterable[int]) -> dict[str, 
     }  # fmt: skip
 
 
+def in_turns(
+    known: Mapping[str, Any], rounds: int, state: Any, step: Any, pids: Iterable[int]
+) -> dict[str, list[dict[str, float]]]:
+    """By way, the samples."""
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in known}
+    number = 0
+    for turn in range(rounds + 1):
+        for name, way in known.items():
+            number += 2
+            taken = slowed(way, number, state, step, pids)
+            taken |= held(way, number + 1, state, pids)
+            sys.stderr.write(f"  in flight {turn} {name} {taken}\n")
+            if turn:
+                samples[name].append(taken)
+    return samples
+
+
 def main(
     size: str,
     rounds: int,
@@ -141,19 +159,11 @@ def main(
     floor = S3Floors(access, total)
     known: dict[str, Any] = {"nothing": Nothing(0.0), "raw put": RawPut(floor)}
     known["nothing"].seconds = timed(floor.put)
-    known |= {name: make(name, access, f"{size}/flight-{name}", folder) for name in names}
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in known}
-    number = 0
-    for turn in range(rounds + 1):
-        for name, way in known.items():
-            number += 2
-            taken = slowed(way, number, state, step, pids)
-            taken |= held(way, number + 1, state, pids)
-            sys.stderr.write(f"  in flight {turn} {name} {taken}\n")
-            if turn:
-                samples[name].append(taken)
+    with Portal() as portal:
+        for name in names:
+            known[name] = make(name, portal, access, f"{size}/flight-{name}", folder)
+        samples = in_turns(known, rounds, state, step, pids)
     floor.clean()
-    close(known)
     return samples
 
 

@@ -23,6 +23,7 @@ import torch
 from benchmarks.s3_floors import S3Floors
 from benchmarks.s3_ways import Ours, configure, make
 from benchmarks.saving import Floors, State, Way, make_state, memory, reset_peak, timed, touched
+from crown_exp.storage import Portal
 
 SIZES = {"tiny": (12, 128), "large": (12, 444), "gigabyte": (12, 768)}
 """Blocks, and the width of each: 28 MB, 341 MB, 1.02 GB."""
@@ -68,7 +69,12 @@ def floors_of(local: Floors, remote: S3Floors) -> dict[str, float]:
 
 
 def measure(
-    size: str, rounds: int, folder: Path, access: Mapping[str, str], names: list[str]
+    portal: Portal,
+    size: str,
+    rounds: int,
+    folder: Path,
+    access: Mapping[str, str],
+    names: list[str],
 ) -> Any:
     """By way, and `floors`: the samples of each figure, after a round that is not counted."""
     state = make_state(*SIZES[size])
@@ -87,7 +93,7 @@ def measure(
                 if name not in known:
                     gc.collect()
                     held[name] = memory("VmRSS")
-                    known[name] = make(name, access, f"{size}/{name}", folder)
+                    known[name] = make(name, portal, access, f"{size}/{name}", folder)
                 taken = one(known[name], step, state, local.warm)
                 if step == 1:  # what it keeps between two saves
                     gc.collect()
@@ -97,7 +103,6 @@ def measure(
             if step > 1:
                 samples.setdefault(name, []).append(taken)
     remote.clean()
-    close(known)
     return {"bytes": total, "tensors": len(state), "samples": samples}
 
 
@@ -108,7 +113,7 @@ def order(names: list[str], step: int) -> list[str]:
     return [*(pair if step % 2 else reversed(pair)), *rest]
 
 
-def frozen(size: str, rounds: int, access: Mapping[str, str]) -> Any:
+def frozen(portal: Portal, size: str, rounds: int, access: Mapping[str, str]) -> Any:
     """A second save of a state of which nine tenths are not trained: bytes changed, bytes written, seconds."""
     blocks, width = FROZEN[size]
     state = make_state(blocks, width)
@@ -122,7 +127,7 @@ def frozen(size: str, rounds: int, access: Mapping[str, str]) -> Any:
     trained = [value for value in state.values() if id(value) not in untrained]
     changed = sum(value.nbytes for value in trained)
     floor = S3Floors(access, changed)
-    way = Ours(access, f"{size}/frozen")
+    way = Ours(portal, access, f"{size}/frozen")
     samples = []
     for step in range(1, rounds + 3):
         put = timed(floor.put)
@@ -134,23 +139,16 @@ def frozen(size: str, rounds: int, access: Mapping[str, str]) -> Any:
         for value in trained:
             value.add_(1)
     floor.clean()
-    way.close()
     total = sum(value.nbytes for value in state.values())
     return {"bytes": total, "changed": changed, "samples": samples}
-
-
-def close(known: Mapping[str, Way]) -> None:
-    """End the threads of ours."""
-    for way in known.values():
-        if isinstance(way, Ours):
-            way.close()
 
 
 def main(size: str, rounds: int, folder: Path, access: Mapping[str, str], names: list[str]) -> Any:
     """All of it, of one size."""
     os.environ.update(access)
-    told = measure(size, rounds, folder, access, names)
-    return told | {"frozen": frozen(size, rounds, access)}
+    with Portal() as portal:
+        told = measure(portal, size, rounds, folder, access, names)
+        return told | {"frozen": frozen(portal, size, rounds, access)}
 
 
 if __name__ == "__main__":

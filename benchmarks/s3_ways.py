@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.s3_server import BUCKET, obstore_of, s3fs_of
 from benchmarks.saving import State, Way
+from crown_exp.storage import Portal
 
 WAYS = {
     "ours": "crown_exp",
@@ -36,12 +37,11 @@ class Ours:
 
     run = "r261129-bench1"
 
-    def __init__(self, access: Mapping[str, str], prefix: str) -> None:
+    def __init__(self, portal: Portal, access: Mapping[str, str], prefix: str) -> None:
         from crown_exp.folder import RunPaths
-        from crown_exp.storage import Portal, open_blobs
+        from crown_exp.storage import open_blobs
 
-        self.portal = Portal()
-        self.portal.__enter__()
+        self.portal = portal
         self.blobs = open_blobs(f"s3://{BUCKET}/{prefix}", access)
         self.portal.call(self.blobs.prepare)
         for attempt in (1, 2):
@@ -83,11 +83,6 @@ class Ours:
         found = self.of_attempt(3).restore()
         assert found is not None
         return found.state  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """End its thread."""
-        self.checkpoints.wait()
-        self.portal.__exit__(None, None, None)
 
 
 class TorchS3fs:
@@ -266,11 +261,11 @@ class Accelerate:
         return found
 
 
-def make(way: str, access: Mapping[str, str], prefix: str, folder: Path) -> Way:
+def make(way: str, portal: Portal, access: Mapping[str, str], prefix: str, folder: Path) -> Way:
     """One of WAYS, below a prefix of its own. folder: for what it writes on this machine."""
     match way:
         case "ours":
-            return Ours(access, prefix)
+            return Ours(portal, access, prefix)
         case "torch_s3fs":
             return TorchS3fs(access, prefix)
         case "safetensors_obstore":
