@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from crown_exp.checkpoints.base import Restored
 from crown_exp.checkpoints.checkpoints import Checkpoints
+from crown_exp.checkpoints.mirror import Mirror
 from crown_exp.devices import Choice
 from crown_exp.devices.memory import peak_memory
 from crown_exp.errors import StoreError
 from crown_exp.folder import AttemptRecord
 from crown_exp.folder.records import Damaged
 from crown_exp.folder.segment import RESUMED
-from crown_exp.outcome import ExitCode
+from crown_exp.outcome import FINAL, STATE_OF_EXIT, ExitCode
 from crown_exp.runner import earlier
 from crown_exp.runner.artifacts import Artifacts
 from crown_exp.runner.context import Run
@@ -80,6 +81,7 @@ class Call:
             segment, record.run, record.attempt, sinks, beat_seconds=of.beat_seconds,
             segment_bytes=None if of.has_files else SEGMENT_BYTES,
         )  # fmt: skip
+        self.mirror = self.mirrored()
         self.feed: Feed | None = None
         self.checkpoints: Checkpoints | None = None
         self.keeping: Keeping | None = None
@@ -117,6 +119,9 @@ class Call:
             asked = self.stop.times
             self.feed.finish(ended.exit_code, ended.result, lambda: self.stop.times > asked)
         self.artifacts.clear()
+        over = STATE_OF_EXIT.get(ExitCode(ended.exit_code)) in FINAL and ended.parts is None
+        if self.mirror is not None and over:
+            self.mirror.remove()
 
     def chosen(self, choice: Choice) -> None:
         """Print and record the device and why it is that one."""
@@ -139,6 +144,13 @@ class Call:
         except BaseException as error:
             return self.ended(error)
 
+    def mirrored(self) -> Mirror | None:
+        """Where the newest checkpoint is kept on this machine, if the store is elsewhere."""
+        of = self.of
+        if of.has_files or of.config["debug"] or not of.config["checkpoint"]["mirror"]:
+            return None
+        return Mirror(of.home / "mirror", of.record.id, to_stderr)
+
     def restored(self) -> Restored | None:
         """The state to go on from. Raises Damaged, NewerFormat or StoreError if none can be used."""
         choice = self.device.choice
@@ -146,7 +158,7 @@ class Call:
             self.portal, self.blobs, self.paths, self.record.attempt,
             keep=keep_of(self.of.config["checkpoint"]), before_commit=self.make_log_durable,
             pin=choice is not None and choice.device.startswith("cuda"),
-            progress=self.of.report.console.transfer.moved,
+            mirror=self.mirror, progress=self.of.report.console.transfer.moved,
         )  # fmt: skip
         if self.record.attempt == 1 and self.of.record.lineage is None:
             return None

@@ -10,11 +10,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import torch
 from anyio import to_thread
 
 from crown_exp import Run
 from crown_exp.errors import StoreError
 from crown_exp.folder import RunPaths, decode_segment
+from crown_exp.outcome import ExitCode
 from crown_exp.runner import run_attempt
 from crown_exp.storage import NotFound, Portal
 from crown_exp.storage.memory import MemoryStore
@@ -26,6 +28,7 @@ class Moody(MemoryStore):
 
     away = False
     put_hangs: Callable[[], object] | None = None
+    reads: Callable[[str], None] = staticmethod(lambda path: None)
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         if self.put_hangs is not None:
@@ -33,6 +36,10 @@ class Moody(MemoryStore):
         if self.away:
             raise StoreError(f"cannot write {path} in memory://: no route to host")
         await super().put(path, data, create=create)
+
+    async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
+        self.reads(path)
+        await super().get_into(path, buffer, start=start)
 
     async def stat(self, path: str) -> object:  # type: ignore[override]
         if self.away:
@@ -185,3 +192,41 @@ def test_a_store_that_does_not_answer_holds_up_neither_loop_nor_log(lab: Lab) ->
 
     ended = lab.attempt(lab.make(task), beat_seconds=0.0)
     assert (ended.code, ended.ending.result) == (0, 0), ended.said
+
+
+def test_the_newest_checkpoint_is_on_this_machine_too_until_the_run_is_over(lab: Lab) -> None:
+    def task(run: Run) -> float:
+        total = run.state(sum=0.0)
+        tensor = torch.zeros(1000)
+        run.track(tensor=Holding(tensor))
+        for turn in run.steps(6):
+            total.sum += float(tensor.sum())
+            tensor += turn
+            if turn == 4 and not run.resumed:
+                run._boundary.stop.ask(ExitCode.PREEMPTED, "asked to stop")
+        return total.sum
+
+    run = lab.make(task)
+    assert lab.attempt(run).code == ExitCode.PREEMPTED
+    mirror = lab.home / "mirror" / run
+    packs = lab.portal.call(lab.blobs.list, RunPaths(run).packs)
+    held = {f"{RunPaths(run).packs}{path.name}": path.stat().st_size for path in mirror.iterdir()}
+    assert held == {entry.path: entry.size for entry in packs}
+    fetched: list[str] = []
+    lab.blobs.reads = fetched.append  # type: ignore[attr-defined]
+    ended = lab.attempt(run)
+    assert ended.code == 0, ended.said
+    assert ended.ending.result == lab.run(task).ending.result
+    assert not [path for path in fetched if path.startswith(RunPaths(run).packs)]
+    assert not mirror.exists()
+
+
+class Holding:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"tensor": self.tensor}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.tensor.copy_(state["tensor"])
