@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from crown_exp.launch.doctor.base import Finding, Place
@@ -26,7 +27,7 @@ def store(place: Place) -> Sequence[Finding]:
     if place.settings is None:
         return []
     root = place.settings.storage.root
-    if not_made(open_blobs(root)):
+    if not_made(open_blobs(root, place.settings.storage.access)):
         return [Finding("store", "ok", f"none yet at {root}; the first run makes it")]
     told = ask("store", root, seconds=9.0)
     if "error" in told:
@@ -38,7 +39,21 @@ def store(place: Place) -> Sequence[Finding]:
     if root.startswith("memory:"):
         what, fix = f"{root} is gone with its process", "set CROWN_STORAGE__ROOT to a folder"
         return [Finding("store", "warn", what, fix)]
+    if "trip" in told:
+        return [*remote(root, told), clock(told["ahead"])]
     return [Finding("store", "ok", f"{root} can be written and read"), clock(told["ahead"])]
+
+
+def remote(root: str, told: Mapping[str, Any]) -> Sequence[Finding]:
+    """What is told of a store that is not on this machine. told: as the probe has it."""
+    took = f"{told['trip'] * 1000:,.0f} ms" if told["trip"] >= 0.0005 else "less than 1 ms"
+    fit = f"{root} can be written and read, keeps create-only writes; a round trip takes {took}"
+    found = [Finding("store", "ok", fit)]
+    if way := told["way"]:
+        region = f", region {way['region']}" if way["region"] else ""
+        what = f"{way['keys']}; server {way['endpoint']}{region}"
+        found.append(Finding("store keys", "ok", what))
+    return found
 
 
 def not_made(blobs: BlobStore) -> bool:

@@ -16,8 +16,9 @@ from crown_exp.errors import StoreError
 from crown_exp.launch.doctor.base import Finding, Named, Place
 from crown_exp.launch.doctor.examine import all_checks, examine, look_around
 from crown_exp.launch.doctor.machine import unmet
-from crown_exp.launch.doctor.probe import answer
+from crown_exp.launch.doctor.probe import answer, shortened
 from crown_exp.launch.doctor.record import clock
+from tests.s3.buckets import Bucket
 from tests.unit.cli.record import World, foreign, newer, world
 from tests.unit.registry.folders import complete_run
 
@@ -319,3 +320,51 @@ def test_wandb_with_and_without_a_key(here: World, monkeypatch: pytest.MonkeyPat
     assert "no key" in finding.found
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert found("wandb").found.endswith("a key is there")
+
+
+# --- a store on S3 ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_s3(here: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    for name, value in bucket.environment().items():
+        monkeypatch.setenv(name, value)
+    return bucket
+
+
+def test_a_store_on_s3_is_told_with_its_keys_and_a_round_trip(on_s3: Bucket) -> None:
+    store, keys, clock_ = looked("store")
+    assert (store.status, keys.status, clock_.status) == ("ok", "ok", "ok")
+    assert f"{on_s3.url}/store can be written and read, keeps create-only writes" in store.found
+    assert store.found.endswith(" ms")
+    assert f"server {on_s3.endpoint}, region {on_s3.access['AWS_REGION']}" in keys.found
+    assert on_s3.access["AWS_SECRET_ACCESS_KEY"] not in keys.found
+    assert all("/.crown-" in key for key in on_s3.keys())  # it left nothing but the store's own
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CROWN_STORAGE__ROOT", "s3://crown-no-such-bucket/x", "bucket"),
+        ("CROWN_STORAGE__ENDPOINT", "http://127.0.0.1:9", "127.0.0.1:9"),
+    ],
+)
+def test_a_store_on_s3_that_is_none(
+    on_s3: Bucket, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    finding = found("store")
+    assert finding.status == "fail" and said in finding.found
+    assert "\n" not in finding.found and "<" not in finding.found
+
+
+def test_a_prefix_that_is_another_s_is_refused(on_s3: Bucket) -> None:
+    on_s3.write("store/theirs.txt", b"x")
+    finding = found("store")
+    assert finding.status == "fail" and "holds other things (first: theirs.txt)" in finding.found
+    assert on_s3.keys() == ["store/theirs.txt"]
+
+
+def test_keys_are_named_by_their_ends_only() -> None:
+    assert shortened("AKIAIOSFODNN7EXAMPLE") == "AKIA…MPLE"
+    assert shortened("minio") == "mi…"

@@ -239,8 +239,8 @@ def test_the_log_tells_of_a_resume_without_what_there_was_not(here: World, one: 
 # --- saves that failed ------------------------------------------------------------------------------------
 
 
-def unsaved(step: int, why: str, time: float = T0.timestamp()) -> Any:
-    return event(time, "unsaved", {"step": step, "why": why})
+def unsaved(step: int, why: str) -> Any:
+    return event(T0.timestamp(), "unsaved", {"step": step, "why": why})
 
 
 def not_saved(here: World) -> str:
@@ -258,9 +258,9 @@ def test_what_keeps_a_run_from_being_saved_is_told_until_it_is_saved_again(here:
     assert ", the last after step 30: no such bucket: mine" in told
     known = here.json("show", "aaa")["unsaved"]
     assert (known["count"], known["step"], known["why"]) == (2, 30, "no such bucket: mine")
-    assert known["since"] == "2026-11-22T10:00:00Z"
+    assert known["since"] == "2026-11-22T10:00:00.000000Z"
     begin(here, run, 2, [resumed(10), saved(40)])
     assert not_saved(here) == ""
     assert here.json("show", "aaa")["unsaved"] is None
-    begin(here, run, 3, [resumed(40), unsaved(50, "away", float("inf"))])
+    begin(here, run, 3, [resumed(40), unsaved(50, "away")])
     assert not_saved(here).startswith("a save after step 50 failed ")
