@@ -10,7 +10,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints.txt)
 # Files of tests side by side: most of their time goes into starting processes.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help run test test-full format lint type-check check bench install clean services-s3 services-s3-stop
+.PHONY: help run test test-full format lint type-check check bench install clean services-s3 services-s3-stop soak
 help: ## this page
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -22,6 +22,9 @@ test: install ## the tests that take minutes at most
 
 test-full: install ## all tests
 	$(BIN)/python -m pytest $(WORKERS)
+
+soak: install ## kill runs in a bucket 200 times, and 20 with torch; every bit must be the same
+	$(BIN)/python -m dev.soak
 
 services-s3: ## start Ceph's S3 server for tests and benchmarks (Linux), and print how to reach it
 	@bash dev/radosgw.sh start >/dev/null

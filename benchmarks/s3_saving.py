@@ -91,9 +91,9 @@ def measure(
                 taken = floors_of(local, remote)
             else:
                 if name not in known:
+                    known[name] = make(name, portal, access, f"{size}/{name}", folder)
                     gc.collect()
                     held[name] = memory("VmRSS")
-                    known[name] = make(name, portal, access, f"{size}/{name}", folder)
                 taken = one(known[name], step, state, local.warm)
                 if step == 1:  # what it keeps between two saves
                     gc.collect()
