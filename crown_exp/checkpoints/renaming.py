@@ -4,8 +4,8 @@ A rule is held against the beginning of a name, at a dot; of several the longest
 
     {"encoder": "backbone"}   encoder.0.weight -> backbone.0.weight
     {"head": None}            head.weight is not taken
-    {"module": ""}            module.head.weight -> head.weight
-    {"": "net.body"}          head.weight -> net.body.head.weight
+    {"module": "."}           module.head.weight -> head.weight
+    {".": "net.body"}         head.weight -> net.body.head.weight
 
 A rule that begins no whole name is held against names within the tracked modules: net.encoder.0.weight is
 then net.backbone.0.weight.
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from crown_exp.errors import ConfigError
 
@@ -33,12 +34,26 @@ class Renamed:
     left: tuple[str, ...]
 
 
-def renamed(names: Collection[str], rules: Mapping[str, str | None]) -> Renamed:
-    """Every name by the rules.
+def rules_of(typed: Mapping[Any, str | None]) -> dict[str, str | None]:
+    """The rules as they were typed, where a number may stand for a part, and a dot for no beginning at all."""
+    return {
+        nothing_of(str(there)): None if here is None else nothing_of(str(here))
+        for there, here in typed.items()
+    }
+
+
+def nothing_of(name: str) -> str:
+    """A beginning; "" for a dot."""
+    return "" if name == "." else name
+
+
+def renamed(names: Collection[str], typed: Mapping[Any, str | None]) -> Renamed:
+    """Every name by the rules, as they were typed.
 
     A name that a rule made wins over the same name that none has touched, which is then not taken. Raises
     ConfigError for a rule that begins no name, and if two rules make one name of two.
     """
+    rules = rules_of(typed)
     within = {rule for rule in rules if not any(begins(rule, name) for name in names)}
     refuse_idle(within, names)
     made: dict[str, str] = {}

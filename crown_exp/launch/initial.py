@@ -100,9 +100,11 @@ def from_elsewhere(config: Mapping[str, Any], store: str) -> dict[str, Any]:
 
 
 def replaced(order: Order, text: str) -> Any:
-    """The composition with another text for the key."""
+    """The composition with another text for the key, and rules whose keys are all texts."""
     composition = order.composition
-    checkpoint = composition.config["checkpoint"] | {"init_from": text}
+    checkpoint = dict(composition.config["checkpoint"])
+    rules = {str(there): here for there, here in checkpoint["init_map"].items()}
+    checkpoint |= {"init_from": text, "init_map": rules}
     return replace(composition, config=composition.config | {"checkpoint": checkpoint})
 
 

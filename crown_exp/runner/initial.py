@@ -228,14 +228,9 @@ def nothing_matched(source: str, report: Report, there: Mapping[str, str]) -> st
         return f"{said}: it has no tensor of a tracked module"
     if pair := nearest(here, list(there)):
         old, new = suggested(*pair)
-        rule = f"checkpoint.init_map='{{{key_text(old)}: {key_text(new)}}}'"
+        rule = f"checkpoint.init_map='{{{old or '.'}: {new or '.'}}}'"
         return f"{said}: {pair[0]} here, {pair[1]} there; perhaps {rule}"
     return f"{said}: {few(here)} here, {few(list(there))} there; name them alike by checkpoint.init_map"
-
-
-def key_text(name: str) -> str:
-    """A part of a name as one types it in a dict of an override."""
-    return name if name.isidentifier() else f'"{name}"'
 
 
 def unread(source: str, why: str) -> str:
