@@ -16,11 +16,13 @@ from crown_exp.storage.trouble import MIS_SET
 MARKER = f"{HIDDEN}store"
 FORMAT = 1
 
-_OURS = re.compile(
-    rf"{re.escape(HIDDEN)}|runs/[A-Za-z0-9][\w.-]*/"
-    r"(?:run\.json|config\.yaml|result\.json|(?:code|jobs|attempts|log|text|checkpoints|packs|files)/)",
-    re.ASCII,
+_ID = r"[A-Za-z0-9][\w.-]*"
+_PARTS = (
+    r"run\.json|config\.yaml|result\.json|(?:code|jobs|attempts|log|text|checkpoints|packs|files)/"
 )
+_OURS = re.compile(rf"{re.escape(HIDDEN)}|runs(?:/{_ID})?\Z|runs/{_ID}/(?:{_PARTS})", re.ASCII)
+"""What may lie in a place without a marker that is ours: runs that were copied there, and their folders."""
+
 T = TypeVar("T")
 
 

@@ -207,7 +207,7 @@ async def test_a_create_ends_by_its_deadline() -> None:
 
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("blob", [None, b"mine", b"theirs"])
-@pytest.mark.parametrize("faults", permutations([LOST, BUSY, CONFLICT], 2))
+@pytest.mark.parametrize("faults", list(permutations([LOST, BUSY, CONFLICT], 2)))
 async def test_a_create_never_lies(
     faults: tuple[Answer, ...], done: bool, blob: bytes | None
 ) -> None:
