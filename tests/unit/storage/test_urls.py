@@ -8,6 +8,8 @@ from crown_exp.errors import SettingsError
 from crown_exp.storage import open_blobs
 from crown_exp.storage.file import FileStore
 from crown_exp.storage.memory import MemoryStore
+from crown_exp.storage.objects import ObjectStore
+from crown_exp.storage.through_fsspec import FsspecStore
 
 
 def root_of(url: str) -> Path:
@@ -34,6 +36,24 @@ def test_a_store_s_own_url_opens_it_again(tmp_path: Path) -> None:
     assert open_blobs(open_blobs("memory://x").url).url == "memory://x"
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "abfs"])
+def test_buckets(scheme: str) -> None:
+    store = open_blobs(f"{scheme.upper()}://bucket/a b/c%20d/")
+    assert isinstance(store, ObjectStore)
+    assert store.url == f"{scheme}://bucket/a b/c%20d"
+    assert open_blobs(store.url).url == store.url
+    assert open_blobs(f"{scheme}://bucket").url == f"{scheme}://bucket"
+
+
+def test_a_bucket_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crown_exp.storage.urls.find_spec", lambda name: None)
+    assert isinstance(open_blobs("s3://bucket/x"), FsspecStore)
+
+
+def test_whatever_else_fsspec_knows(tmp_path: Path) -> None:
+    assert isinstance(open_blobs(f"local://{tmp_path}"), FsspecStore)
+
+
 def test_memory() -> None:
     assert isinstance(open_blobs("memory://"), MemoryStore)
     assert open_blobs("memory://a/b").url == "memory://a/b"
@@ -42,8 +62,10 @@ def test_memory() -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("gs://bucket", "no store speaks gs://; known are file:///path"),
-        ("s3://bucket/x", "no store speaks s3://"),
+        ("s5://bucket", "s3://"),
+        ("s3://", "a bucket's URL is s3://bucket or s3://bucket/prefix"),
+        ("s3://bucket?x=1", "a bucket's URL is s3://bucket or s3://bucket/prefix"),
+        ("s3://id:hunter2@bucket/x", "there is a password in the s3:// URL"),
         ("file://data/store", "three slashes"),
         ("file://", "three slashes"),
         ("", "an empty path is no store"),
