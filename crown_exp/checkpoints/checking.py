@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crown_exp.checkpoints.base import Progress
 from crown_exp.checkpoints.listing import no_such
-from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.checkpoints.restore import Number, is_gone, look, read_manifest
 from crown_exp.checkpoints.streaming import Meter, stream_packs
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged
@@ -17,7 +17,8 @@ from crown_exp.storage.base import BlobStore, NotFound
 class Verdict:
     """What became of the check of a checkpoint. bytes: of its packs; 0 if its manifest cannot be read.
 
-    why: what is wrong, in one line; "" if every byte is what was written.
+    why: what is wrong, in one line; "" if every byte is what was written. removed: it went while it was read,
+    as a run that goes on removes what it does not keep.
     """
 
     attempt: int
@@ -25,6 +26,7 @@ class Verdict:
     name: str
     bytes: int
     why: str
+    removed: bool = False
 
     @property
     def whole(self) -> bool:
@@ -62,4 +64,5 @@ async def checked(
         why = f"{paths.checkpoint(*number)} is gone"
     except Damaged as error:
         why = str(error)
-    return Verdict(*number, checkpoint_name(*number), size, why)
+    removed = bool(why) and await is_gone(blobs, paths.checkpoint(*number))
+    return Verdict(*number, checkpoint_name(*number), size, why, removed)

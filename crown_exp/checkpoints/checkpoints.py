@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from crown_exp import errors
@@ -40,6 +40,23 @@ class Held:
     step: int
     snapshot: Snapshot
     stall: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment by a clock's two ways to tell: the one stops while the machine sleeps, the other may be set."""
+
+    now: datetime
+    monotonic: float
+
+    @classmethod
+    def of(cls, clock: Clock) -> Moment:
+        """Now."""
+        return cls(clock.now(), clock.monotonic())
+
+    def passed(self, clock: Clock) -> timedelta:
+        """The time since then: the longer of the two."""
+        return max(clock.now() - self.now, timedelta(seconds=clock.monotonic() - self.monotonic))
 
 
 class Checkpoints:
@@ -209,7 +226,11 @@ class Checkpoints:
     ) -> tuple[tuple[Pack, ...], int]:
         """The packs, and the bytes of those that had to be written."""
         await refuse_superseded(self.blobs, self.paths.run_id, self.attempt)
-        packs, written = await self._write(snapshot)
+        began, layout = Moment.of(self.clock), snapshot.layout
+        meter = Meter("saving", layout.bytes, self.progress)
+        packs, written = await write_packs(
+            self.blobs, self.paths, self._stream(snapshot), layout.packs, self.packs, meter
+        )
         manifest = Manifest(
             run=self.paths.run_id,
             attempt=self.attempt,
@@ -218,27 +239,30 @@ class Checkpoints:
             parent=self.parent,
             metrics=metrics,
             packs=packs,
-            tensors=snapshot.layout.tensors,
+            tensors=layout.tensors,
             tree=snapshot.tree,
         )
-        self.parent = await commit(self.blobs, self.paths, manifest, self.before_commit)
+
+        async def last_look() -> None:
+            nonlocal written
+            written += await self._look_again(snapshot, began)
+
+        self.parent = await commit(self.blobs, self.paths, manifest, self.before_commit, last_look)
         self.saved = step
         self._name(manifest)
         return packs, written
 
-    async def _write(self, snapshot: Snapshot) -> tuple[tuple[Pack, ...], int]:
-        """Write the packs that are missing; the packs, and how many bytes were written."""
-        sizes, stream = snapshot.layout.packs, self._stream(snapshot)
-        began, start = self.clock.now(), self.clock.monotonic()
-        meter = Meter("saving", snapshot.layout.bytes, self.progress)
-        packs, written = await write_packs(self.blobs, self.paths, stream, sizes, self.packs, meter)
-        took = timedelta(seconds=self.clock.monotonic() - start)
-        if max(took, self.clock.now() - began) < GRACE / 2:
-            return packs, written
-        # It took so long, or the machine slept, that they may have been taken for what a killed save left.
-        all_stay = replace(self.packs, named=frozenset(pack.sha256 for pack in packs))
-        packs, again = await write_packs(self.blobs, self.paths, stream, sizes, all_stay)
-        return packs, written + again
+    async def _look_again(self, snapshot: Snapshot, began: Moment) -> int:
+        """See that the packs are still there, if the save takes long; the bytes of those that were not.
+
+        By a slow line, or as the machine slept, they may have been taken for what a killed save left.
+        """
+        if began.passed(self.clock) < GRACE / 2:
+            return 0
+        layout = snapshot.layout
+        packs = Packs(self.packs.known, named=frozenset(self.packs.known))
+        stream = self._stream(snapshot)
+        return (await write_packs(self.blobs, self.paths, stream, layout.packs, packs))[1]
 
     def _stream(self, snapshot: Snapshot) -> memoryview:
         size = snapshot.layout.bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import accumulate
@@ -98,15 +98,20 @@ async def refuse_superseded(blobs: BlobStore, run: str, attempt: int) -> None:
 
 
 async def commit(
-    blobs: BlobStore, paths: RunPaths, manifest: Manifest, before_commit: Callable[[], None]
+    blobs: BlobStore,
+    paths: RunPaths,
+    manifest: Manifest,
+    before_commit: Callable[[], None],
+    last_look: Callable[[], Awaitable[None]],
 ) -> Parent:
     """Write the manifest of packs that are there. Raises Superseded, StoreError, or as `before_commit`.
 
-    before_commit: what must be durable before; called in a worker thread.
+    before_commit: what must be durable before; called in a worker thread. last_look: the last thing before.
     """
     data = await in_thread(encode, manifest)
     await in_thread(before_commit)
     await refuse_superseded(blobs, manifest.run, manifest.attempt)
+    await last_look()
     return Parent(manifest.name, await put_manifest(blobs, paths, manifest, data))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from crown_exp.checkpoints.base import PARALLEL, Listed
 from crown_exp.checkpoints.commit import put_manifest
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, encode
-from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.checkpoints.restore import Number, is_gone, look, read_manifest
 from crown_exp.checkpoints.streaming import stream_packs
 from crown_exp.errors import ConfigError
 from crown_exp.folder.paths import RunPaths
@@ -55,19 +55,24 @@ async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int 
     which the store does on its side. Nothing of `source` changes. Doing it again is fine. Raises ConfigError
     if there is no such checkpoint, Damaged if none of that step verifies, NewerFormat, StoreError.
     """
-    numbers = (await look(blobs, source)).usable
-    wanted = [number for number in numbers if step is None or number[1] == step]
-    if not wanted:
-        raise no_such(blobs, source, step, numbers)
-    why = ""
-    for number in wanted:
+    why, tried = "", set[Number]()
+    while True:  # as the run may go on, and remove what is being read
+        numbers = (await look(blobs, source)).usable
+        wanted = [number for number in numbers if step is None or number[1] == step]
+        number = next((number for number in wanted if number not in tried), None)
+        if number is None:
+            break
+        tried.add(number)
         try:
             manifest, parent = await read_manifest(blobs, source, number)
             await stream_packs(blobs, source, manifest.packs)
             return await _copied(blobs, source, target, manifest, parent)
         except (Damaged, NotFound) as error:
-            why = why or str(error)
-    named = f"{source.run_id}@{wanted[0][1] if step is None else step}"
+            if not await is_gone(blobs, source.checkpoint(*number)):
+                why = why or str(error)
+    if not why:
+        raise no_such(blobs, source, step, numbers)
+    named = f"{source.run_id}@{max(tried)[1] if step is None else step}"
     raise Damaged(f"{named}: the checkpoint is damaged ({why}); choose another step")
 
 

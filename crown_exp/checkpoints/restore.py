@@ -11,7 +11,7 @@ from crown_exp.checkpoints.base import PARALLEL, Progress
 from crown_exp.checkpoints.commit import digest, parts
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, decode
 from crown_exp.checkpoints.mirror import Mirror
-from crown_exp.checkpoints.streaming import Meter, Room, stream_pack
+from crown_exp.checkpoints.streaming import Meter, Room, piece_of, stream_pack
 from crown_exp.errors import StoreError
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged
@@ -90,14 +90,16 @@ async def read_packs(
 
     mirror: where a pack is looked for first. Raises Damaged naming the first that is not right; StoreError.
     """
-    meter = Meter("restoring", manifest.layout.bytes, progress)
+    size = manifest.layout.bytes
+    meter, piece = Meter("restoring", size, progress), piece_of(size)
 
     async def read(part: tuple[Pack, memoryview]) -> None:
         pack, data = part
         if mirror is not None and await mirror.read(pack, data):
             meter.add(pack.size)
             return
-        await stream_pack(blobs, paths.pack(pack.sha256), pack, within(data), meter=meter)
+        path = paths.pack(pack.sha256)
+        await stream_pack(blobs, path, pack, within(data), meter=meter, piece=piece)
 
     pieces = parts(stream, [pack.size for pack in manifest.packs])
     await each(read, zip(manifest.packs, pieces, strict=True), at_once=PARALLEL)
@@ -137,7 +139,7 @@ async def restore_newest(
         except NotFound:  # removed by the attempt before, which is not quite dead: look again
             continue
         except Damaged as error:
-            if await _is_gone(blobs, paths.checkpoint(*number)):
+            if await is_gone(blobs, paths.checkpoint(*number)):
                 continue
             line = f"checkpoint {checkpoint_name(*number)} is damaged: {error}"
             await blobs.put(paths.damaged(*number), f"{line}\n".encode())
@@ -159,7 +161,8 @@ def is_bad_sector(error: StoreError) -> bool:
     return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
-async def _is_gone(blobs: BlobStore, path: str) -> bool:
+async def is_gone(blobs: BlobStore, path: str) -> bool:
+    """Whether there is no such blob any more."""
     try:
         await blobs.stat(path)
     except NotFound:

@@ -12,14 +12,18 @@ from hashlib import sha256
 
 from crown_exp.checkpoints.base import PARALLEL, Progress
 from crown_exp.checkpoints.format import Pack
-from crown_exp.errors import StoreError
+from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged
 from crown_exp.storage.base import BlobStore, NotFound, WrongSize, wrong_size
 from crown_exp.storage.parallel import each, in_thread
 
-PIECE = 8 * 2**20
+PIECE = 4 * 2**20
 """Bytes that are asked for, and hashed, at once."""
+
+LEAST_PIECE = 2 * 2**20
+UNDER_WAY = 25
+"""Of a state that is read into memory 1/25 at most is under way, as that takes memory of its own."""
 
 AHEAD = 2
 """Pieces of one pack that are under way at once."""
@@ -29,6 +33,10 @@ Room = Callable[[int, int], memoryview]
 
 Take = Callable[[int, memoryview], None]
 """What is done with the bytes that begin at `start`, in a worker thread, in their order."""
+
+
+Count = Callable[[int], None]
+"""Told of so many bytes more, or fewer if they have to be read again; in the event loop."""
 
 
 class Meter:
@@ -48,6 +56,11 @@ class Meter:
 
 TakePart = Callable[[int, int, memoryview], None]
 """As `Take`, of the pack with the number that comes first."""
+
+
+def piece_of(size: int) -> int:
+    """The bytes to ask for at once, of a state of so many that is to be in memory."""
+    return max(LEAST_PIECE, min(PIECE, size // (UNDER_WAY * PARALLEL * AHEAD)))
 
 
 def unused(start: int, data: memoryview) -> None:
@@ -71,60 +84,72 @@ async def stream_pack(
     room: Room,
     take: Take = unused,
     meter: Meter | None = None,
+    piece: int | None = None,
 ) -> None:
-    """Read a pack, verified. What was taken before an error may be wrong.
+    """Read a pack, verified. What was taken before an error may be wrong. piece: bytes to ask for at once.
 
     Raises Damaged if its bytes are not those that were written, or it is gone; StoreError.
     """
-    why = ""
+    trouble: CrownError | None = None
+    got = 0
+
+    def count(size: int) -> None:
+        nonlocal got
+        got += size
+        if meter is not None:
+            meter.add(size)
+
     for _ in range(2):
-        counted = meter or Meter("", 0, None)
-        before = counted.done
+        count(-got)
         try:
-            if await streamed(blobs, path, pack.size, room, take, counted) == pack.sha256:
-                return
-            why = f"{path} does not hold the bytes that were written"
+            found = await streamed(blobs, path, pack.size, room, take, count, piece or PIECE)
         except NotFound:
             raise Damaged(f"{path} is gone") from None
         except WrongSize as error:
-            await refuse_cut_answer(blobs, path, pack.size, error)
-            why = str(error)
-        counted.add(before - counted.done)
-    raise Damaged(why)
+            trouble = await what_is_short(blobs, path, pack.size, error)
+        else:
+            if found == pack.sha256:
+                return
+            trouble = Damaged(f"{path} does not hold the bytes that were written")
+    assert trouble is not None
+    raise trouble
 
 
-async def refuse_cut_answer(blobs: BlobStore, path: str, size: int, error: WrongSize) -> None:
-    """Raises StoreError if a blob has its size, and yet was not read whole: that is the store's trouble."""
+async def what_is_short(
+    blobs: BlobStore, path: str, size: int, error: WrongSize
+) -> Damaged | StoreError:
+    """What it means that a blob was not read whole: it has another size, or the store's answer was cut."""
     try:
         entry = await blobs.stat(path)
     except NotFound:
-        raise Damaged(f"{path} is gone") from None
-    if entry.size == size:
-        raise StoreError(f"{error}: the answer of the store was cut short; try again") from None
+        return Damaged(f"{path} is gone")
+    if entry.size != size:
+        return Damaged(str(error))
+    return StoreError(f"{error}: the answer of the store was cut short; try again")
 
 
 async def streamed(
-    blobs: BlobStore, path: str, size: int, room: Room, take: Take, meter: Meter
+    blobs: BlobStore, path: str, size: int, room: Room, take: Take, count: Count, piece: int
 ) -> str:
     """The sha256 of a blob of `size` bytes; several pieces are under way, and they are taken in order."""
     from anyio import Event, create_task_group
 
-    starts = range(0, size, PIECE)
+    starts = range(0, size, piece)
     rooms: dict[int, memoryview] = {}
     arrived = [Event() for _ in starts]
     found = sha256()
 
     async def fetch(number: int) -> None:
         start = starts[number]
-        rooms[number] = room(start, min(PIECE, size - start))
+        rooms[number] = room(start, min(piece, size - start))
         await blobs.get_into(path, rooms[number], start=start if len(starts) > 1 else None)
         arrived[number].set()
 
-    def hash_and_take(number: int) -> None:
+    def hash_and_take(number: int) -> int:
         data = rooms.pop(number)
         found.update(data)
         take(starts[number], data)
-        meter.add(len(data))
+        return len(data)
 
     try:
         async with create_task_group() as group:
@@ -134,7 +159,7 @@ async def streamed(
                 group.start_soon(fetch, number)
             for number in range(len(starts)):
                 await arrived[number].wait()
-                await in_thread(hash_and_take, number)
+                count(await in_thread(hash_and_take, number))
                 if number + AHEAD < len(starts):
                     group.start_soon(fetch, number + AHEAD)
     except ExceptionGroup as errors:

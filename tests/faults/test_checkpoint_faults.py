@@ -19,6 +19,7 @@ import torch
 from crown_exp.checkpoints import Keep, Saved, Superseded, Unsaved
 from crown_exp.checkpoints.base import GRACE
 from crown_exp.checkpoints.checkpoints import Checkpoints
+from crown_exp.checkpoints.mirror import Mirror
 from crown_exp.errors import StoreError
 from crown_exp.storage import BlobStore, Portal
 from crown_exp.storage.file import FileStore
@@ -154,6 +155,20 @@ def test_a_full_disk_leaves_the_checkpoint_before(portal: Portal, small_disk: Pa
         saved(again, 6, {"w": torch.ones(100)}), Saved
     )  # and sweeps what is not named
     assert isinstance(saved(again, 7, {"w": torch.randn(50_000)}), Saved)
+
+
+def test_a_full_disk_for_the_mirror_is_left_empty(
+    portal: Portal, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs a line, and no checkpoint."""
+    monkeypatch.setattr("crown_exp.checkpoints.mirror.SPARE", -(2**30))
+    said: list[str] = []
+    mirror = Mirror(small_disk, PATHS.run_id, said.append)
+    checkpoints = attempt(portal, memory_store(), mirror=mirror)
+    for step in (1, 2):
+        assert isinstance(saved(checkpoints, step, {"w": torch.rand(600_000)}), Saved)
+    assert len(said) == 1 and "no space left on device" in said[0]
+    assert not list(small_disk.iterdir())
 
 
 # --- two writers ------------------------------------------------------------------------------------------
