@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from crown_exp.errors import SettingsError
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = timedelta(minutes=6)
 """Keys of a file are read again: who renews them goes on. (The transport asks five minutes early.)"""
+
+REGION_S = 5.0
 
 _MACHINE = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": "web_identity_token_file",
@@ -59,6 +63,26 @@ def endpoint_of(access: Mapping[str, str]) -> str:
 def region_of(access: Mapping[str, str]) -> str:
     """The region that `access` names; empty if none."""
     return access.get("AWS_REGION") or access.get("AWS_DEFAULT_REGION") or ""
+
+
+def told_region(bucket: str, server: str = "https://s3.amazonaws.com") -> str:
+    """The region of a bucket, which AWS tells everybody; empty if it does not answer. Takes a request."""
+    from urllib.error import HTTPError
+    from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+    class NoRedirect(HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            """The redirect itself says where the bucket is."""
+
+    opener = build_opener(NoRedirect)
+    try:
+        answer = opener.open(Request(f"{server}/{bucket}", method="HEAD"), timeout=REGION_S)
+    except HTTPError as refused:  # which it is, without credentials
+        answer = refused
+    except (OSError, ValueError):
+        return ""
+    with answer:
+        return answer.headers.get("x-amz-bucket-region") or ""
 
 
 def way_to_s3(access: Mapping[str, str], home: Path | None = None) -> Way:

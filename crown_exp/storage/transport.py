@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from crown_exp.storage.aws import Way, way_to_s3
+from crown_exp.storage.aws import Way, told_region, way_to_s3
 from crown_exp.storage.parallel import in_thread
 from crown_exp.storage.trouble import FOREIGN_KEY, Answer, answer_in
 
@@ -154,7 +154,10 @@ class Transport:
     def _to_s3(self) -> Handle:
         from obstore.store import S3Store
 
-        way = self.way = way_to_s3(self._access)
+        way = way_to_s3(self._access)
+        if not way.region and not way.endpoint:
+            way = replace(way, region=told_region(self._bucket))
+        self.way = way
         options = _client()
         if way.authority is not None:
             options["root_certificate"] = way.authority

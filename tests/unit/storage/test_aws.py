@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crown_exp.errors import SettingsError, StoreError
-from crown_exp.storage.aws import way_to_s3
+from crown_exp.storage.aws import told_region, way_to_s3
 from crown_exp.storage.objects import ObjectStore
 from tests.s3.buckets import Bucket
 
@@ -157,6 +158,24 @@ def test_the_environment_s_token_goes_with_no_keys_of_ours(
     assert provider is not None and provider()["token"] is None  # type: ignore[index]
 
 
+def test_the_region_that_aws_tells() -> None:
+    """Everybody, in a header of whatever it answers."""
+    answers = {"/there": (301, "eu-west-3"), "/mine": (403, "us-west-2"), "/none": (404, None)}
+
+    class Tells(Quiet):
+        def do_HEAD(self) -> None:
+            status, region = answers[self.path]
+            self.send_response(status)
+            if region:
+                self.send_header("x-amz-bucket-region", region)
+            self.end_headers()
+
+    with serving(Tells) as url:
+        found = [told_region(name, url) for name in ("there", "mine", "none")]
+    assert found == ["eu-west-3", "us-west-2", ""]
+    assert told_region("any", "http://127.0.0.1:1") == ""
+
+
 def run(call):  # type: ignore[no-untyped-def]
     import anyio
 
@@ -170,7 +189,7 @@ def run(call):  # type: ignore[no-untyped-def]
 def metadata() -> Iterator[str]:
     """A server that gives a container its credentials."""
 
-    class Gives(BaseHTTPRequestHandler):
+    class Gives(Quiet):
         def do_GET(self) -> None:
             until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
             body = (
@@ -182,13 +201,21 @@ def metadata() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
+    with serving(Gives) as url:
+        yield f"{url}/creds"
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gives)
+
+class Quiet(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/creds"
+    yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     thread.join()
     server.server_close()
