@@ -86,7 +86,7 @@ def what_is_wrong(world: World, *allowed: int, paths: RunPaths = PATHS) -> str:
 
 
 class Save:
-    """A save after others. before_it: the steps that were saved before; the third of the same attempt sweeps."""
+    """A save after others of the same attempt. before_it: the steps that were saved before."""
 
     def __init__(self, name: str, *before_it: int, keep: int = 9) -> None:
         self.name, self.before_it, self.keep = name, before_it, keep
