@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import Project
+from tests.s3.buckets import Bucket
 
 TASKS = """
 import os
@@ -23,11 +24,12 @@ def train(run, turns: int = 12):
     run.track(net=net)
     for turn in run.steps(turns):
         if turn + 1 == int(os.environ.get("STOP_AT", "0")):
+            how = os.environ.get("STOP_BY", "SIGTERM")
             for _ in range(3000):
-                if list(run.folder.glob("checkpoints/*.json")):
+                if how == "SIGTERM" or list(run.folder.glob("checkpoints/*.json")):
                     break
                 time.sleep(0.01)
-            os.kill(os.getpid(), getattr(signal, os.environ.get("STOP_BY", "SIGTERM")))
+            os.kill(os.getpid(), getattr(signal, how))
         with torch.no_grad():
             net.weight += torch.rand_like(net.weight)
         run.log(weight=float(net.weight.sum()))
@@ -101,6 +103,52 @@ def test_a_fork_of_it_lies_beside_it(there: Project, here: Project, store: Path)
     (made,) = (path for path in store.glob("runs/*") if path != folder)
     lineage = json.loads((made / "run.json").read_text())["lineage"]
     assert lineage["fork"]["step"] == 3 and lineage["fork"]["run"] == folder.name
+
+
+def test_a_bucket_and_the_id_are_enough(
+    there: Project, here: Project, bucket: Bucket, tmp_path: Path
+) -> None:
+    there.environment |= bucket.environment()
+    here.environment |= bucket.access
+    typed = ("task=train", "device=cpu", "checkpoint.every=3 steps")
+    there.crown(*typed, env={"STOP_AT": "9"})  # SIGTERM
+    (run,) = {key.split("/")[2] for key in bucket.keys("store/runs/")}
+    url = f"{bucket.url}/store/runs/{run}"
+    shown = here.crown("show", url).stdout
+    assert "preempted" in shown and f"folder     {url} (" in shown
+    assert "attempt 1 began" in here.crown("logs", url).stdout
+    listed = here.crown("checkpoints", "list", url).stdout
+    assert f"next: crown-exp checkpoints verify {url}" in listed
+    checked = here.crown("checkpoints", "verify", url)
+    assert checked.returncode == 0 and "every byte is what was written" in checked.stdout
+    made = here.crown("checkpoints", "export", f"{url}@latest", "net.safetensors", "--only", "net")
+    assert made.returncode == 0, made.stdout
+    assert not (here.root / ".crown").exists()
+    done = here.crown("resume", url)
+    assert done.returncode == 0 and "goes on after step 9" in done.stdout, done.stdout
+    straight = Project.write(tmp_path / "straight", TASKS)
+    straight.crown("task=train", "device=cpu")
+    ended = json.loads(bucket.read(f"store/runs/{run}/result.json"))["result"]["weight"]
+    assert ended == weight(straight.runs[0])
+    forked = here.crown("fork", f"{url}@9", "task.turns=10")
+    assert forked.returncode == 0, forked.stdout
+    assert len({key.split("/")[2] for key in bucket.keys("store/runs/")}) == 2
+
+
+def test_a_bucket_that_is_no_store_is_refused_before_anything_is_recorded(
+    there: Project, bucket: Bucket
+) -> None:
+    there.environment |= bucket.environment()
+    bucket.write("store/theirs", b"x")
+    done = there.crown("task=train", "device=cpu")
+    assert done.returncode == 2 and "holds other things (first: theirs)" in done.stdout
+    assert bucket.keys() == ["store/theirs"]
+    there.environment["CROWN_STORAGE__ROOT"] = "s3://crown-no-such-bucket/x"
+    done = there.crown("task=train", "device=cpu")
+    assert done.returncode == 2 and done.stdout.count("\n") == 1, done.stdout
+    done = there.crown("resume", f"{bucket.url}/typo/runs/r1-nope")
+    assert done.returncode == 2 and "no run in s3://" in done.stdout
+    assert bucket.keys() == ["store/theirs"]
 
 
 def test_it_is_shown_and_its_log_read_without_a_trace(
