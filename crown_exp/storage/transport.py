@@ -6,6 +6,7 @@ Azure's buckets, which are untested, it looks for credentials itself.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from crown_exp.errors import StoreError
 from crown_exp.storage.aws import Way, told_region, way_to_s3
 from crown_exp.storage.parallel import in_thread
 from crown_exp.storage.trouble import FOREIGN_KEY, Answer, answer_in
@@ -36,6 +38,10 @@ _CAUSES = re.compile(r"Debug source:(.*)", re.DOTALL)
 _UNLISTABLE = re.compile(r'invalid path: Path "(.*?)" contained')
 _PROVIDER = re.compile(r"External \w+ credential provider: (\w+): (.*?)(?:\n\nDebug|\Z)", re.DOTALL)
 _METADATA = ("169.254.169.254", "169.254.170.2", "fd00:ec2::254")
+
+
+_USERS: dict[str, int] = {}
+"""The process that first used obstore: what is forked from it has none of obstore's threads, and would hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,13 @@ class Transport:
     async def connect(self) -> Handle:
         """The way to the bucket, found once: files are read for it, and a big library may be imported.
 
-        Afterwards `way` is the one that is taken. Raises SettingsError.
+        Afterwards `way` is the one that is taken. Raises SettingsError; StoreError in a forked process.
         """
+        if _USERS.setdefault("first", os.getpid()) != os.getpid():
+            raise StoreError(
+                f"cannot reach {self._scheme}://{self._bucket} from a process that was forked "
+                'from one that had; start it anew (multiprocessing "spawn"), or leave it to the main process'
+            )
         return self._handle if self._handle is not None else await in_thread(self._connect)
 
     async def put(self, key: str, data: bytes | memoryview, *, create: bool) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -201,6 +202,29 @@ async def test_a_read_survives_a_lost_connection(
         assert proxy.fired() == 1
         assert found in (None, data)
     assert memory == data
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork(2)")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_fork_works_or_says_why_not(bucket: Bucket, before: bool) -> None:
+    """Of the threads that do the work a fork has none: where there were any, it would wait for ever."""
+    code = f"""if True:
+    import os, anyio
+    from crown_exp.storage import open_blobs
+    store = open_blobs({bucket.url!r}, {bucket.access!r})
+    if {before}:
+        anyio.run(store.list, "")
+    if child := os.fork():
+        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    try:
+        print(anyio.run(store.list, ""))
+    except Exception as error:
+        print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("cannot reach s3://" if before else "[]"), done
 
 
 async def test_its_own_names_are_hidden(bucket: Bucket, store: ObjectStore) -> None:
