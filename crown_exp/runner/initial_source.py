@@ -112,9 +112,8 @@ def open_source(
         if isinstance(asked, FileSource):
             return of_file(portal, asked, home, access)
         return of_run(portal, blobs, asked, access, recorded)
-    except (ConfigError, SettingsError, TaskError, NotFound, Damaged) as error:
-        why = str(error).removeprefix(f"weights={asked}: ")
-        raise gone(text, why) from None
+    except (ConfigError, SettingsError, NotFound, Damaged) as error:
+        raise gone(text, str(error)) from None
 
 
 def of_run(
@@ -143,7 +142,11 @@ def of_file(portal: Portal, asked: FileSource, home: Path, access: Access) -> So
     path, digest = portal.call(as_file, asked.url, home / "weights", remote, asked.pin)
     if not digest.startswith(asked.pin):
         raise Damaged(f"its sha256 is now {digest[: len(asked.pin)]}: it is not the same file")
-    return OfFile(open_weights(path), asked.url, {"file": asked.url, "sha256": digest})
+    try:
+        views = open_weights(path)
+    except TaskError as error:
+        raise Damaged(str(error).removeprefix(f"weights={path}: ")) from None
+    return OfFile(views, asked.url, {"file": asked.url, "sha256": digest})
 
 
 def gone(text: str, why: str) -> NotResumable:

@@ -343,6 +343,19 @@ def test_a_source_that_cannot_be_used_ends_it_before_the_task(lab: Lab, how: str
     assert "Traceback" not in ended.said
 
 
+def test_a_checkpoint_that_is_another_than_was_recorded_is_refused(lab: Lab) -> None:
+    source, _ = saved(lab, lambda: {"net": net()})
+    task, _ = tracking(net=net)
+    run = lab.make(task, {"checkpoint": {"init_from": f"{source}@2"}})
+    record = lab.blobs.local_path(RunPaths(run).record)
+    assert record is not None
+    lineage = {"init_from": {"run": source, "step": 2, "attempt": 1, "manifest": "0" * 64}}
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"lineage": lineage}))
+    ended = lab.attempt(run)
+    assert ended.code == 2
+    assert "it is another checkpoint than when this run was recorded" in ended.said
+
+
 # --- killed and resumed -----------------------------------------------------------------------------------
 
 
