@@ -108,7 +108,7 @@ def held(way: Any, number: int, state: Any, server: Iterable[int]) -> dict[str, 
     part_cores(processes_of(server))
     way.save(number, state)
     part_cores()
-    gaps, waits, turn = [], 0, 0
+    gaps, waits, turn = [], getrusage(RUSAGE_THREAD).ru_nvcsw, 0
     clock, begun = time.perf_counter, time.perf_counter()
     last = begun
     while True:
@@ -117,6 +117,7 @@ def held(way: Any, number: int, state: Any, server: Iterable[int]) -> dict[str, 
             slept = getrusage(RUSAGE_THREAD).ru_nvcsw
             if slept != waits:  # it waited for the lock, rather than the core being another's
                 gaps.append(now - last)
+            waits = slept
         turn += 1
         if turn % 200 == 0:
             waits = getrusage(RUSAGE_THREAD).ru_nvcsw

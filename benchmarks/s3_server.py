@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +54,14 @@ class Server:
 @contextmanager
 def serving(home: Path) -> Iterator[Server]:
     """A server with the bucket BUCKET. Raises RuntimeError if there is none to be had here."""
-    told = told_of(os.environ)
-    server = told or started(home)
-    try:
+    with ExitStack() as end:
+        server = told_of(os.environ) or end.enter_context(started(home))
         bucket = Bucket(server)
         bucket.make()
         try:
             yield server
         finally:
             bucket.remove()
-    finally:
-        if told is None:
-            control(home, 0, "destroy")
 
 
 def told_of(variables: Mapping[str, str]) -> Server | None:
@@ -80,27 +76,34 @@ def told_of(variables: Mapping[str, str]) -> Server | None:
     return Server(f"the server at {endpoint}", endpoint, region, key, secret)
 
 
-def started(home: Path) -> Server:
-    """Ceph's gateway, with one monitor and one disk of its own, in a folder of its own."""
-    port = free_ports()
-    endpoint = control(home, port, "start").strip().splitlines()[-1]
-    pids = tuple(int(path.read_text()) for path in home.glob("*.pid"))
-    version = subprocess.run(
-        ["radosgw", "--version"], capture_output=True, text=True
-    ).stdout.split()
-    return Server(f"Ceph RGW {version[2]}", endpoint, "us-east-1", "test", "testtest", pids)
+@contextmanager
+def started(home: Path) -> Iterator[Server]:
+    """Ceph's gateway, with one monitor and one disk of its own, in a folder of its own.
 
-
-def control(home: Path, port: int, word: str) -> str:
-    """What the script says."""
-    told = {"CROWN_RGW_HOME": str(home), "CROWN_RGW_GIB": GIB}
-    told |= {"CROWN_RGW_PORT": str(port)} if port else {}
-    done = subprocess.run(
-        ["bash", str(SCRIPT), word], env=os.environ | told, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{SCRIPT.name} {word} ended with {done.returncode}\n{done.stderr}")
-    return done.stdout
+    A shell that reads from this process removes it all when that ends, however it does.
+    """
+    told = {"CROWN_RGW_HOME": str(home), "CROWN_RGW_GIB": GIB, "CROWN_RGW_PORT": str(free_ports())}
+    begun = subprocess.run(
+        ["bash", str(SCRIPT), "start"], env=os.environ | told, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if begun.returncode:
+        raise RuntimeError(f"Ceph did not start: {begun.stderr.strip()}")
+    watch = subprocess.Popen(
+        ["bash", "-c", 'trap "" INT TERM; cat >/dev/null; exec bash "$0" destroy', str(SCRIPT)],
+        env=os.environ | told, stdin=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        pids = tuple(int(path.read_text()) for path in home.glob("*.pid"))
+        version = subprocess.run(["radosgw", "--version"], capture_output=True, text=True).stdout
+        endpoint = begun.stdout.strip().splitlines()[-1]
+        yield Server(
+            f"Ceph RGW {version.split()[2]}", endpoint, "us-east-1", "test", "testtest", pids
+        )
+    finally:
+        assert watch.stdin is not None
+        watch.stdin.close()
+        watch.wait()
 
 
 def free_ports() -> int:
