@@ -5,7 +5,7 @@ As the retention of a run does it, whose module says what keeps a remover and a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -21,11 +21,12 @@ from crown_exp.checkpoints.retention import (
     superfluous,
 )
 from crown_exp.checkpoints.streaming import Meter
-from crown_exp.errors import Superseded
+from crown_exp.errors import SettingsError, StoreError, Superseded
 from crown_exp.folder.paths import RunPaths
 from crown_exp.folder.records import Damaged
 from crown_exp.storage.base import BlobStore, Entry
 from crown_exp.storage.runs import is_superseded
+from crown_exp.storage.unfinished import Unfinished, abort_uploads, unfinished_uploads
 
 LONG_GRACE = timedelta(days=1)
 """The age of a pack without a manifest, while an attempt holds the run, which removes younger ones itself."""
@@ -35,13 +36,16 @@ LONG_GRACE = timedelta(days=1)
 class Plan:
     """What would go. checkpoints: oldest first. packs: what the store would be rid of. stays: newest first.
 
-    attempt: the newest; if there is a newer one when it is carried out, nothing more goes.
+    attempt: the newest; if there is a newer one when it is carried out, nothing more goes. uploads: in parts,
+    begun more than an hour before the plan and never ended; note: why they are not known, if they are not.
     """
 
     checkpoints: tuple[Known, ...]
     packs: tuple[Entry, ...]
     stays: tuple[Known, ...]
     attempt: int
+    uploads: tuple[Unfinished, ...] = ()
+    note: str = ""
 
     @property
     def bytes(self) -> int:
@@ -51,7 +55,7 @@ class Plan:
     @property
     def empty(self) -> bool:
         """Whether nothing would go."""
-        return not (self.checkpoints or self.packs)
+        return not (self.checkpoints or self.packs or self.uploads)
 
 
 async def plan_prune(
@@ -60,12 +64,14 @@ async def plan_prune(
     keep: Keep,
     *,
     packs_only: bool = False,
+    access: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """What of a run's checkpoints need not be kept.
 
     keep: which stay; the newest that verifies always does, and is read for that if anything is to go.
     packs_only: a living attempt holds the run: only packs that no checkpoint names, and that are a day old.
+    access: how a store in a bucket is reached; with it, uploads that were left behind are looked for.
     Raises Damaged if no checkpoint verifies (then none may go), NewerFormat, StoreError.
     """
     attempt = await newest_attempt(blobs, paths)
@@ -79,7 +85,20 @@ async def plan_prune(
     freed = {name for item in gone for name in item.packs} - stay
     packs = [entry for entry in listed if entry.path.removeprefix(paths.packs) in freed]
     stays = sorted((item for item in known if item not in gone), key=number_of, reverse=True)
-    return Plan(tuple(gone), (*packs, *left), tuple(stays), attempt)
+    plan = Plan(tuple(gone), (*packs, *left), tuple(stays), attempt)
+    return plan if access is None or packs_only else await with_uploads(blobs, paths, plan, access)
+
+
+async def with_uploads(
+    blobs: BlobStore, paths: RunPaths, plan: Plan, access: Mapping[str, str]
+) -> Plan:
+    """The plan, with the uploads that were left behind, or why they are not known."""
+    before = await blobs.now() - GRACE
+    try:
+        found = await unfinished_uploads(blobs.url, access, f"{paths.root}/", before)
+    except (StoreError, SettingsError) as error:  # it takes a permission, or a package, of its own
+        return replace(plan, note=f"unfinished uploads are not looked for: {error}")
+    return replace(plan, uploads=tuple(found))
 
 
 async def superfluous_of(
@@ -109,9 +128,14 @@ async def superfluous_of(
 
 
 async def prune(
-    blobs: BlobStore, paths: RunPaths, plan: Plan, progress: Progress | None = None
+    blobs: BlobStore,
+    paths: RunPaths,
+    plan: Plan,
+    progress: Progress | None = None,
+    *,
+    access: Mapping[str, str] | None = None,
 ) -> int:
-    """Carry out a plan; the bytes that were freed. What was written anew meanwhile stays.
+    """Carry out a plan; the bytes that were freed, but for those of uploads. What was written anew stays.
 
     Raises Superseded if an attempt of the run has begun since; what went until then was in the plan.
     StoreError; then the rest can be planned again.
@@ -124,6 +148,9 @@ async def prune(
         if await remove_unless_written_again(blobs, entry):
             freed += entry.size
         meter.add(entry.size)
+    if plan.uploads and access is not None:
+        newest = max(upload.begun for upload in plan.uploads)
+        await abort_uploads(blobs.url, access, f"{paths.root}/", newest + timedelta(seconds=1))
     return freed
 
 

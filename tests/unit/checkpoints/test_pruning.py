@@ -14,7 +14,7 @@ from crown_exp.checkpoints.base import GRACE
 from crown_exp.checkpoints.pruning import LONG_GRACE, Plan, plan_prune, prune
 from crown_exp.errors import Superseded
 from crown_exp.folder.records import Damaged, NewerFormat
-from crown_exp.storage import BlobStore, Portal
+from crown_exp.storage import BlobStore, Portal, open_blobs
 from tests.checkpoint_states import (
     PATHS,
     Moved,
@@ -26,6 +26,7 @@ from tests.checkpoint_states import (
     same,
     saved,
 )
+from tests.s3.buckets import Bucket
 
 
 @pytest.fixture
@@ -71,7 +72,10 @@ def test_what_would_go_is_told_and_then_goes(portal: Portal, blobs: BlobStore) -
     assert plan.bytes == 2 * 4032 and len(plan.packs) == 2 and not plan.empty
     assert contents(portal, blobs) == before
     assert told[-1] == ("verifying", 8064, 8064)
-    assert portal.call(prune, blobs, PATHS, plan, lambda *args: told.append(args)) == plan.bytes
+    assert (
+        portal.call(prune, blobs, PATHS, plan, progress=lambda *args: told.append(args))
+        == plan.bytes
+    )
     assert told[-1] == ("pruning", plan.bytes, plan.bytes)
     after = contents(portal, blobs)
     assert len(before) - len(after) == 4 and after.items() <= before.items()
@@ -138,3 +142,25 @@ def test_a_later_format_is_refused(
 
 def test_a_run_without_checkpoints(portal: Portal) -> None:
     assert plan_of(portal, memory_store()).empty
+
+
+def test_uploads_that_were_left_behind_go_too(portal: Portal, bucket: Bucket) -> None:
+    """moto says of each that it was begun in 2010."""
+    blobs = open_blobs(f"{bucket.url}/a", bucket.access)
+    saved(attempt(portal, blobs), 1, state(1))
+    key = f"a/{PATHS.pack('c' * 64)}"
+    bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
+    bucket.client.create_multipart_upload(Bucket=bucket.name, Key="a/runs/other/packs/x")
+    plan = plan_of(portal, blobs, access=bucket.access)
+    assert [upload.path for upload in plan.uploads] == [PATHS.pack("c" * 64)]
+    assert plan.packs == () and not plan.empty and not plan.note
+    portal.call(prune, blobs, PATHS, plan, access=bucket.access)
+    left = bucket.client.list_multipart_uploads(Bucket=bucket.name)["Uploads"]
+    assert [upload["Key"] for upload in left] == ["a/runs/other/packs/x"]
+    nobody = {
+        **bucket.access,
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    }
+    plan = plan_of(portal, blobs, access=nobody)
+    assert plan.note.startswith("unfinished uploads are not looked for: ") and plan.uploads == ()
