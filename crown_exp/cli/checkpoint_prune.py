@@ -16,6 +16,7 @@ from crown_exp.checkpoints.pruning import prune as removed
 from crown_exp.checkpoints.retention import Known, best_of, of_steps
 from crown_exp.cli.ages import plural, short_age, size
 from crown_exp.cli.checkpoint_run import on_its_way
+from crown_exp.cli.letters import plain
 from crown_exp.cli.screen import complain, screen, write_json, write_lines
 from crown_exp.cli.table import Cell, Column, Head, Text, table
 from crown_exp.clock import isoformat
@@ -75,15 +76,18 @@ def carry_out(asked: Asked, wish: Wish) -> int:
         what = "prune is told what stays, not what goes: --keep-last, --keep-every, --keep-best"
         raise ConfigError.of(f"{asked.typed}@{asked.step}", what)
     keep, holder = wish.keep(asked.keep), holder_of(asked)
+    access = asked.session.settings.storage.access
     with on_its_way() as transfer:
         plan = asked.call(
             plan_prune, asked.blobs, asked.paths, keep,
-            packs_only=holder is not None, progress=transfer.moved,
+            packs_only=holder is not None, access=access, progress=transfer.moved,
         )  # fmt: skip
     if holder is not None:
         tell_of(holder, plan)
     if not wish.as_json:
         write_lines(lines_of(plan, keep, asked.session.clock.now()))
+    if plan.note:
+        complain(plain(plan.note))
     if plan.empty or wish.dry_run:
         tell(asked, wish, plan, None)
         return 0
@@ -91,7 +95,7 @@ def carry_out(asked: Asked, wish: Wish) -> int:
         click.echo("nothing was removed")
         return 1
     with on_its_way() as transfer:
-        freed = asked.call(removed, asked.blobs, asked.paths, plan, transfer.moved)
+        freed = asked.call(removed, asked.blobs, asked.paths, plan, transfer.moved, access=access)
     tell(asked, wish, plan, freed)
     return 0
 
@@ -143,6 +147,8 @@ def lines_of(plan: Plan, keep: Keep, now: datetime) -> Iterator[str]:
         yield "nothing need go"
         return
     yield f"would free: {size(plan.bytes)} in {plural(len(plan.packs), 'pack')}"
+    if plan.uploads:
+        yield f"would abort: {plural(len(plan.uploads), 'upload')} that never ended"
 
 
 def row(it: Known, now: datetime, verdict: Cell, why: str) -> list[Text]:
@@ -179,7 +185,8 @@ def tell(asked: Asked, wish: Wish, plan: Plan, freed: int | None) -> None:
         ]
         stays = [{"step": it.step, "attempt": it.attempt} for it in plan.stays]
         write_json(
-            {"id": asked.paths.run_id, "checkpoints": gone, "packs": len(plan.packs), "stays": stays,
+            {"id": asked.paths.run_id, "checkpoints": gone, "packs": len(plan.packs),
+             "uploads": len(plan.uploads), "stays": stays,
              "bytes": plan.bytes if freed is None else freed, "removed": freed is not None}
         )  # fmt: skip
         return

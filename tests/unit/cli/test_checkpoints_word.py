@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from crown_exp.checkpoints.base import Keep, Saved
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.config.schema import defaults
 from crown_exp.folder import AttemptRecord, RunPaths, encode
+from crown_exp.storage import open_blobs
 from crown_exp.storage.machine import here as this_machine
 from crown_exp.storage.machine import process_started
 from tests.running import merged
+from tests.s3.buckets import Bucket
 from tests.unit.cli.record import World
 from tests.unit.registry.folders import make_run
 
@@ -305,3 +307,26 @@ def test_a_run_that_keeps_no_best_has_none(here: World) -> None:
 
 def files(folder: Path) -> dict[str, Any]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- on S3 --------------------------------------------------------------------------------------------------
+
+
+def test_uploads_that_never_ended_are_looked_for_on_s3(
+    here: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bucket.environment().items():
+        monkeypatch.setenv(name, value)
+    there = replace(here, blobs=open_blobs(f"{bucket.url}/store", bucket.access))
+    there.call(make_run, there.blobs, ID, merged(defaults(), {"task": {}}))
+    Saver(there).save(1, {2: 0.5, 4: 0.9})
+    upload = bucket.client.create_multipart_upload(
+        Bucket=bucket.name, Key=f"store/runs/{ID}/packs/x"
+    )["UploadId"]
+    words = ("checkpoints", "prune", f"{bucket.url}/store/runs/{ID}", "--keep-last", "1", "--yes")
+    assert there.json(*words)["uploads"] == 0  # it is young
+    monkeypatch.setattr("crown_exp.checkpoints.pruning.GRACE", timedelta(seconds=-5))
+    assert there.json(*words)["uploads"] == 1
+    left = bucket.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
+    assert upload and left == []
+    assert [it["step"] for it in there.json("checkpoints", "list", ID)["checkpoints"]] == [4]

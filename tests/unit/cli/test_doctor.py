@@ -339,7 +339,7 @@ def test_a_store_on_s3_is_told_with_its_keys_and_a_round_trip(on_s3: Bucket) -> 
     assert store.found.endswith(" ms")
     assert f"server {on_s3.endpoint}, region {on_s3.access['AWS_REGION']}" in keys.found
     assert on_s3.access["AWS_SECRET_ACCESS_KEY"] not in keys.found
-    assert all("/.crown-" in key for key in on_s3.keys())  # it left nothing but the store's own
+    assert all("/.crown-" in key for key in on_s3.keys(""))  # it left nothing but the store's own
 
 
 @pytest.mark.parametrize(
