@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from crown_exp.checkpoints import Keep
+from crown_exp.checkpoints import Keep, layout
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.folder.paths import RunPaths
 from crown_exp.storage import Portal, open_blobs
@@ -53,6 +53,7 @@ def main(url: str, size: int) -> None:
         def attempt(run: str, number: int) -> Checkpoints:
             return Checkpoints(portal, blobs, RunPaths(run), number, keep=Keep(last=1))
 
+        whole, layout.PACK = layout.PACK, 2**23
         warm = attempt("r1", 1)
         for step in range(3):
             warm.save(step, tensors(2**26))  # the threads and connections that there will be
@@ -60,6 +61,7 @@ def main(url: str, size: int) -> None:
             assert warm.saved == step, warm.outcomes()
         assert attempt("r1", 2).restore() is not None
         del warm
+        layout.PACK = whole
 
         net, saver = tensors(size), attempt("r2", 1)
         with peak(measured, "save", size):

@@ -21,9 +21,9 @@ from crown_exp.storage.parallel import each, in_thread
 PIECE = 4 * 2**20
 """Bytes that are asked for, and hashed, at once."""
 
-LEAST_PIECE = 2 * 2**20
-UNDER_WAY = 25
-"""Of a state that is read into memory 1/25 at most is under way, as that takes memory of its own."""
+LEAST_PIECE = 2**20
+UNDER_WAY = 40
+"""Of a state that is read into memory 1/40 at most is under way, as that takes memory of its own."""
 
 AHEAD = 2
 """Pieces of one pack that are under way at once."""
