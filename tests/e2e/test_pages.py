@@ -24,12 +24,14 @@ import pytest
 
 from tests.e2e.conftest import CommandLine, Said
 from tests.pages import ROOT, Block, Shell, blocks_of, changed, compare
+from tests.s3.buckets import Bucket
+from tests.s3.servers import Moto
 
 TASKS = (
     "README", "accumulation", "clipping", "ema", "evaluation", "gan", "leaving_early", "lr_schedule",
     "no_loop", "precision", "state", "streams", "two_loops", "whole_config", "zip",
 )  # fmt: skip
-OTHERS = ("data", "devices", "reinforcement_learning", "resume", "verify")
+OTHERS = ("data", "devices", "reinforcement_learning", "resume", "s3", "verify")
 PAGES = [f"tasks/{name}" for name in TASKS] + [*OTHERS]
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 VARYING = re.compile(r"\br\d{6}-\w{6}\b|\b\d+:\d\d(?::\d\d)?\b|\b[\d.]+/s\b")
@@ -169,8 +171,18 @@ def reader(crown: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     sys.modules.update(before)
 
 
+@pytest.fixture
+def my_bucket(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader of docs/s3.md has."""
+    Bucket("my-bucket", moto, moto).client.create_bucket(Bucket="my-bucket")
+    for name, value in Bucket("my-bucket", moto, moto).environment("crown").items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_as_written(name: str, reader: Reader) -> None:
+def test_the_page_as_written(name: str, reader: Reader, request: pytest.FixtureRequest) -> None:
+    if name == "s3":
+        request.getfixturevalue("my_bucket")
     page = ROOT / f"docs/{name}.md"
     if not page.exists() and name in OTHERS:
         pytest.skip("not written yet")
