@@ -324,9 +324,7 @@ def test_uploads_that_never_ended_are_looked_for_on_s3(
         Bucket=bucket.name, Key=f"store/runs/{ID}/packs/x"
     )["UploadId"]
     words = ("checkpoints", "prune", f"{bucket.url}/store/runs/{ID}", "--keep-last", "1", "--yes")
-    assert there.json(*words)["uploads"] == 0  # it is young
-    monkeypatch.setattr("crown_exp.checkpoints.pruning.GRACE", timedelta(seconds=-5))
-    assert there.json(*words)["uploads"] == 1
+    assert there.json(*words)["uploads"] == 1  # moto dates every upload to 2010
     left = bucket.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
     assert upload and left == []
     assert [it["step"] for it in there.json("checkpoints", "list", ID)["checkpoints"]] == [4]
