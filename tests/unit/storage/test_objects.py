@@ -227,6 +227,27 @@ def test_a_fork_works_or_says_why_not(bucket: Bucket, before: bool) -> None:
     assert done.stdout.startswith("cannot reach s3://" if before else "[]"), done
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot be kept on one core")
+def test_a_process_that_ends_right_after_a_call_keeps_its_exit_code(bucket: Bucket) -> None:
+    """A thread of the transport that then asks for the interpreter would abort it (134)."""
+    code = f"""if True:
+    import os, sys, anyio
+    from crown_exp.storage import open_blobs
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    store = open_blobs({bucket.url!r}, {bucket.access!r})
+    async def look():
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(store.put, str(number), b"")
+        await store.list("")
+    anyio.run(look)
+    sys.exit(75)
+    """
+    for _ in range(6):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (75, "")
+
+
 async def test_its_own_names_are_hidden(bucket: Bucket, store: ObjectStore) -> None:
     await store.prepare()
     await store.now()
