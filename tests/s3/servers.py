@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -303,14 +304,12 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _free_port_pair() -> int:
-    """A port P that is free, as is P + 1000."""
+    """A port P that is free, as is P + 1000, and that no connection is given before it is bound."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port = int(first.getsockname()[1])
-            if port + 1000 > 65535:
-                continue
-            try:
-                socket.create_server(("127.0.0.1", port + 1000)).close()
-            except OSError:
-                continue
+        port = random.randrange(20_000, 31_000)  # systems give connections ports from 32768 on
+        try:
+            for one in (port, port + 1000):
+                socket.create_server(("127.0.0.1", one)).close()
+        except OSError:
+            continue
         return port
