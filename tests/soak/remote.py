@@ -187,7 +187,9 @@ class Soak:
 
 def compare(tally: Tally, run: Remote, straight: Straight) -> None:
     """Hold a run that has ended against the one that nobody touched."""
-    found = outcome(run.fetched())
+    kept = run.fetched()
+    assert kept.has_checkpoint, f"{run.place.name} ended, and no checkpoint is left\n{run.said()}"
+    found = outcome(kept)
     tally.runs += 1
     tally.differing_bits += straight.outcome.differing_bits(found)
     if not tally.first and (how := straight.outcome.difference(found)):
