@@ -115,6 +115,10 @@ def _untrusted(said: str) -> str:
         ("notvalidforname", "it is for another name"),
         ("not valid for", "it is for another name"),
         ("mismatch", "it is for another name"),
+        (
+            "causedasendentity",
+            "it is an authority's (CA:TRUE), not a server's; make one with CA:FALSE",
+        ),
     ):
         if sign in said.lower():
             return reason
