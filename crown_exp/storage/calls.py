@@ -29,6 +29,9 @@ LEAST_TRY_S = 2.0
 NO_CREDENTIALS_TRIES = 2
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 
+CHANCE = random.SystemRandom()
+"""Not `random` itself: a wait would move the task's random numbers on, and a run not be resumed exactly."""
+
 T = TypeVar("T")
 
 
@@ -182,7 +185,7 @@ class _Tries:
     async def wait(self) -> None:
         """Before the next try: a while that grows, of random length. Raises the last error at the deadline."""
         longest = min(FIRST_WAIT_S * 2**self.made, LONGEST_WAIT_S)
-        pause = random.uniform(0, longest)
+        pause = CHANCE.uniform(0, longest)
         if anyio.current_time() + pause >= self.until:
             assert self.last is not None
             raise self.last

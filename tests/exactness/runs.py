@@ -204,10 +204,8 @@ def resumed_events(run: Recorded) -> list[dict[str, Any]]:
 
 def newest_state(portal: Portal, blobs: Any, run_id: str) -> Any:
     """The state in the newest checkpoint, every byte of it verified; None if there is none."""
-    try:
-        from crown_exp.checkpoints import Checkpoints
-    except ImportError:
-        return None
+    from crown_exp.checkpoints.checkpoints import Checkpoints
+
     restored = Checkpoints(portal, blobs, RunPaths(run_id), 999_999).restore()
     if restored is None:
         return None

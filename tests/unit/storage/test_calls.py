@@ -1,5 +1,6 @@
 """Calls that end in time, and are made again where that is safe: pure coroutines stand for requests."""
 
+import random
 from collections.abc import Awaitable, Callable
 from itertools import permutations
 
@@ -237,3 +238,9 @@ def test_a_refusal_survives_a_worker_process() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(again, Refused) and isinstance(again, StoreError)
     assert (str(again), again.trouble) == (str(error), error.trouble)  # type: ignore[union-attr]
+
+
+async def test_the_tasks_random_numbers_are_left_alone() -> None:
+    before = random.getstate()
+    await test_a_call_is_made_again_until_it_succeeds()
+    assert random.getstate() == before
