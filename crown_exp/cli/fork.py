@@ -50,6 +50,6 @@ def command(origin: str, changes: tuple[str, ...], multirun: bool) -> int:
             to_stderr(f"{record.id} recorded, forked from {parent['run']}@{parent['step']}")
             ending = run_attempt(
                 session.portal, session.blobs, record.id,
-                home=session.home, root=session.root, database=session.database,
+                home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
             )  # fmt: skip
     return ending.exit_code

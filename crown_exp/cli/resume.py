@@ -44,7 +44,7 @@ def command(run: str, changes: tuple[str, ...], take_over: bool, multirun: bool)
         found = resumed(session, loader, run, changes)
         ending = run_attempt(
             session.portal, session.blobs, found.record.id,
-            home=session.home, root=session.root, database=session.database,
+            home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
             changes=found.changes, take_over=take_over,
         )  # fmt: skip
     return ending.exit_code

@@ -46,6 +46,7 @@ def command(run: str, take_over: bool) -> int:
             job=executor_job(),
             take_over=take_over,
             counting=True,
+            elsewhere=asked.store is not None,
         )
     return ending.exit_code
 

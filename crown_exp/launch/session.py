@@ -49,6 +49,7 @@ class Session:
     clock: Clock
     home: Path
     keeps: bool = True
+    elsewhere: bool = False
     made: RunRecord | None = None
     prepared: bool = False
     weights: dict[Any, Settled] = field(default_factory=dict)
@@ -184,6 +185,7 @@ def open_session(
         yield Session(
             settings=settings, project=project, portal=portal, blobs=storage.blobs, home=home,
             secrets=known_secrets(variables(project)), clock=clock or SystemClock(), keeps=not debug,
+            elsewhere=not debug and elsewhere not in (None, settings.storage.root),
         )  # fmt: skip
 
 

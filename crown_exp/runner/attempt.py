@@ -75,6 +75,7 @@ class Options(TypedDict, total=False):
     changes: Mapping[str, Any]
     counting: bool
     visit: Visit | None
+    elsewhere: bool
 
 
 def run_attempt(
@@ -136,6 +137,7 @@ class Attempt:
     database: the URL of the registry that is to know of it; None: none is.
     beat_seconds: how often it shows that it lives. changes: what resumes changed of the recorded config.
     counting: whether ends without progress are counted, of which there may be three. visit: as Boundary.
+    elsewhere: the store is not the one of this project's settings, so an id names the run to nobody here.
     """
 
     portal: Portal
@@ -154,11 +156,13 @@ class Attempt:
     changes: Mapping[str, Any] = field(default_factory=dict)
     counting: bool = False
     visit: Visit | None = None
+    elsewhere: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
 
     def __post_init__(self) -> None:
         self.record = self.facts.run
-        self.report = Report(self.stream, self.record, self.config["tracker"])
+        address = f"{self.blobs.url}/{self.paths.root}" if self.elsewhere else ""
+        self.report = Report(self.stream, self.record, self.config["tracker"], address)
 
     def run(self, parts: int) -> Ending:
         """Load the task, take the fence, call the task, write how it ended.

@@ -21,10 +21,15 @@ from crown_exp.tracking.transfer import duration
 
 
 class Report:
-    """Writes to one stream; `tracker.progress` says how much of the progress."""
+    """Writes to one stream; `tracker.progress` says how much of the progress.
 
-    def __init__(self, stream: TextIO, record: RunRecord, tracker: Mapping[str, Any]) -> None:
-        self.stream, self.record = stream, record
+    address: what one types to name the run, where its id alone does not: it is in a store of its own.
+    """
+
+    def __init__(
+        self, stream: TextIO, record: RunRecord, tracker: Mapping[str, Any], address: str = ""
+    ) -> None:
+        self.stream, self.record, self.address = stream, record, address
         self.console = Console(stream, mode_of(tracker["progress"], stream))
         self.started = self.took = 0.0
         self.told_of: Choice | None = None
@@ -83,7 +88,7 @@ class Report:
         if folder is not None:
             self.line(f"folder  {display(folder) if isinstance(folder, Path) else folder}")
         if self.record.sweep is None:
-            self.line(f"next    {next_words(self.record, ending, folder)}")
+            self.line(f"next    {next_words(self.record, ending, folder, self.address)}")
 
     def already(self, ending: Ending) -> None:
         """The run ended before, for good."""
@@ -126,12 +131,22 @@ def short(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
-def next_words(record: RunRecord, ending: Ending, folder: Path | str | None) -> str:
-    """The command that makes most sense after this end; after a debug run (no folder) the same without it."""
+def next_words(
+    record: RunRecord, ending: Ending, folder: Path | str | None, address: str = ""
+) -> str:
+    """The command that makes most sense after this end; after a debug run (no folder) the same without it.
+
+    address: as `Report` has it.
+    """
     if folder is None:
         return after_debugging(record, ending)
-    tail = record.id.partition("-")[2] or record.id
-    if ending.exit_code == ExitCode.OK and record.lineage and "fork" in record.lineage:
+    tail = address or record.id.partition("-")[2] or record.id
+    if (
+        ending.exit_code == ExitCode.OK
+        and not address
+        and record.lineage
+        and "fork" in record.lineage
+    ):
         origin = record.lineage["fork"]["run"]
         return f"crown-exp compare {origin.partition('-')[2] or origin} {tail}"
     if ending.exit_code == ExitCode.OK:
@@ -141,7 +156,7 @@ def next_words(record: RunRecord, ending: Ending, folder: Path | str | None) -> 
         return f"crown-exp resume {tail}"
     if ending.exit_code == ExitCode.DIVERGED:
         return f"crown-exp debug {tail}@{ending.step + 1}"
-    return f"crown-exp show {record.id}"
+    return f"crown-exp show {address or record.id}"
 
 
 def after_debugging(record: RunRecord, ending: Ending) -> str:

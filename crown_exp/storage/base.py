@@ -45,6 +45,9 @@ Names = list[str]
 HIDDEN = ".crown-"
 """Names that begin so are the stores' own: never listed, refused as paths."""
 
+CLOCK = f"{HIDDEN}clock"
+"""What a remote store writes anew to learn its server's time."""
+
 # S3 takes no half of a surrogate pair, and no terminal shows control characters.
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -117,7 +120,14 @@ def checked(path: str) -> str:
     """`path` itself, if it is one for a blob. Raises StoreError if not."""
     if any(name in ("", ".", "..") for name in path.split("/")) or _UNSPEAKABLE.search(path):
         raise StoreError(f"not a path within a store: {path!r}")
+    if is_hidden(path):
+        raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
     return path
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path is one of the store's own."""
+    return any(name.startswith(HIDDEN) for name in path.split("/"))
 
 
 def checked_prefix(prefix: str) -> str:

@@ -7,9 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from crown_exp.clock import Clock, SystemClock
-from crown_exp.errors import StoreError
 from crown_exp.storage.base import (
-    HIDDEN,
     AlreadyExists,
     Entries,
     Entry,
@@ -38,7 +36,7 @@ class MemoryStore:
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         """See BlobStore.put."""
-        _allowed(path)
+        checked(path)
         with _LOCK:  # portals of several threads may share the blobs
             if create and path in self._blobs:
                 raise AlreadyExists(f"{path} exists in {self.url}")
@@ -61,7 +59,7 @@ class MemoryStore:
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy."""
-        _allowed(target)
+        checked(target)
         data = self._find(source)[0]
         with _LOCK:
             self._blobs[target] = (data, self._clock.now())
@@ -87,7 +85,7 @@ class MemoryStore:
     async def delete(self, path: str) -> None:
         """See BlobStore.delete."""
         with _LOCK:
-            self._blobs.pop(_allowed(path), None)
+            self._blobs.pop(checked(path), None)
 
     async def stat(self, path: str) -> Entry:
         """See BlobStore.stat."""
@@ -100,19 +98,12 @@ class MemoryStore:
 
     def local_path(self, path: str) -> Path | None:
         """None: the blobs are no files."""
-        _allowed(path)
+        checked(path)
         return None
 
     def _find(self, path: str) -> tuple[bytes, datetime]:
         with _LOCK:
-            found = self._blobs.get(_allowed(path))
+            found = self._blobs.get(checked(path))
         if found is None:
             raise NotFound(f"{path} is not in {self.url}")
         return found
-
-
-def _allowed(path: str) -> str:
-    """`path` itself, if a blob may have it. Raises StoreError."""
-    if any(name.startswith(HIDDEN) for name in checked(path).split("/")):
-        raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
-    return path

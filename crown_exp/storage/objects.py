@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.base import (
-    HIDDEN,
+    CLOCK,
     Entries,
     Entry,
     Names,
@@ -23,6 +23,7 @@ from crown_exp.storage.base import (
     checked,
     checked_folder,
     checked_prefix,
+    is_hidden,
     wrong_size,
 )
 from crown_exp.storage.calls import Calls, Refused, deadline_of
@@ -38,7 +39,6 @@ RANGES_AT_ONCE = 4
 READS = 5
 """How often the reading of a blob that is replaced meanwhile is begun again."""
 
-CLOCK = f"{HIDDEN}clock"
 
 _URL = re.compile(r"([a-z0-9]+)://([^/@:?#]+)(?:/(.*))?")
 
@@ -59,11 +59,11 @@ class ObjectStore:
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         """See BlobStore.put."""
-        await self._put(_allowed(path), data, create)
+        await self._put(checked(path), data, create)
 
     async def get(self, path: str) -> bytes:
         """See BlobStore.get."""
-        return await self._get(_allowed(path))
+        return await self._get(checked(path))
 
     async def prepare(self) -> None:
         """See BlobStore.prepare."""
@@ -71,7 +71,7 @@ class ObjectStore:
 
     async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
         """See BlobStore.get_into."""
-        _allowed(path)
+        checked(path)
         for _ in range(READS if buffer else 0):
             versions: set[str | None] = set()
             fetch = partial(self._fetch, path, buffer, start, versions)
@@ -90,7 +90,7 @@ class ObjectStore:
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy: the server does it."""
-        if _allowed(source) == _allowed(target):  # which S3 refuses
+        if checked(source) == checked(target):  # which S3 refuses
             await self._stat(source)
             return
         act = partial(self._transport.copy, self._root + source, self._root + target)
@@ -101,7 +101,9 @@ class ObjectStore:
         folder = checked_prefix(prefix).rpartition("/")[0]
         act = partial(self._transport.objects, self._root + folder if folder else self._root[:-1])
         found = map(self._entry, await (await self._calls()).again(act, Verb.LIST, folder))
-        ours = (entry for entry in found if entry.path.startswith(prefix) and _is_shown(entry.path))
+        ours = (
+            entry for entry in found if entry.path.startswith(prefix) and not is_hidden(entry.path)
+        )
         return sorted(ours, key=lambda entry: entry.path)
 
     async def folders(self, prefix: str) -> Names:
@@ -113,13 +115,13 @@ class ObjectStore:
 
     async def delete(self, path: str) -> None:
         """See BlobStore.delete."""
-        act = partial(self._transport.delete, self._root + _allowed(path))
+        act = partial(self._transport.delete, self._root + checked(path))
         with suppress(NotFound):
             await (await self._calls()).again(act, Verb.DELETE, path)
 
     async def stat(self, path: str) -> Entry:
         """See BlobStore.stat."""
-        return await self._stat(_allowed(path))
+        return await self._stat(checked(path))
 
     async def now(self) -> datetime:
         """See BlobStore.now: when the server says that it wrote a blob just now."""
@@ -128,7 +130,7 @@ class ObjectStore:
 
     def local_path(self, path: str) -> Path | None:
         """None: no blob is a file of this machine."""
-        _allowed(path)
+        checked(path)
         return None
 
     async def write_own(self, name: str, data: bytes) -> None:
@@ -224,13 +226,3 @@ def _parts_of(url: str) -> tuple[str, str, str]:
         return scheme, bucket, f"{checked(prefix)}/" if prefix else ""
     except StoreError:
         raise SettingsError(f"CROWN_STORAGE__ROOT: not a prefix for keys: {prefix!r}") from None
-
-
-def _allowed(path: str) -> str:
-    if not _is_shown(path):
-        raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
-    return checked(path)
-
-
-def _is_shown(path: str) -> bool:
-    return not any(name.startswith(HIDDEN) for name in path.split("/"))

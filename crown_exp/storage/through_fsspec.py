@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.aws import endpoint_of, region_of
 from crown_exp.storage.base import (
-    HIDDEN,
+    CLOCK,
     AlreadyExists,
     Entries,
     Entry,
@@ -27,6 +27,7 @@ from crown_exp.storage.base import (
     checked,
     checked_folder,
     checked_prefix,
+    is_hidden,
     wrong_size,
 )
 from crown_exp.storage.calls import Calls, Refused, deadline_of
@@ -53,7 +54,6 @@ READS = 5
 FIRST_FOLDERS = 20
 """So many folders are looked into for what a place holds, before it becomes a store."""
 
-CLOCK = f"{HIDDEN}clock"
 S3 = ("s3", "s3a")
 
 Infos = list[Info]
@@ -151,7 +151,7 @@ class FsspecStore:
         """See BlobStore.folders."""
         infos = await self._ls(checked_folder(prefix).rstrip("/"))
         names = {base_name(info) for info in infos if info["type"] == "directory"}
-        return sorted(name for name in names if not name.startswith(HIDDEN))
+        return sorted(name for name in names if not is_hidden(name))
 
     async def delete(self, path: str) -> None:
         """See BlobStore.delete."""
@@ -361,13 +361,10 @@ def _or_nothing(work: Work, nothing: object) -> Work:
 
 def _allowed(path: str) -> str:
     """`path` itself, if a blob of a user of the store may have it. Raises StoreError."""
-    checked(path)
-    if not _is_shown(path):
-        raise StoreError(f"names that begin with {HIDDEN} are the store's own: {path!r}")
-    if "?versionId=" in path:  # s3fs would write another blob
+    if "?versionId=" in checked(path):  # s3fs would write another blob
         raise StoreError(f"?versionId= cannot be part of a path here: {path!r}")
     return path
 
 
 def _is_shown(path: str) -> bool:
-    return not path.endswith("/") and not any(name.startswith(HIDDEN) for name in path.split("/"))
+    return not (path.endswith("/") or is_hidden(path))

@@ -137,7 +137,7 @@ class Batch:
             ending = run_attempt(
                 session.portal, session.blobs, record.id,
                 home=session.home, root=session.root, database=session.database,
-                changes=found.changes,
+                changes=found.changes, elsewhere=session.elsewhere,
             )  # fmt: skip
         typed = order.composition.overrides
         return Ended(record.id, record.name, ending.exit_code, ending.result, ending.error, typed)
