@@ -42,7 +42,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 """What befalls one request, by its name in a table."""
 
-ALWAYS_SURVIVED = frozenset(FAULTS) - {"hang", "hang answer"}
+ALWAYS_SURVIVED = frozenset(FAULTS) - {"hang", "hang answer", "corrupt"}
 """Once, within a deadline, each of these is got over: the operation succeeds."""
 
 
