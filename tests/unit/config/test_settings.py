@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from crown_exp.config.project import Project
 from crown_exp.config.settings import (
-    access_in,
     Ranks,
+    access_in,
     executor_job,
     git_environment,
     known_secrets,
