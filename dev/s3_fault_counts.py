@@ -19,7 +19,7 @@ from crown_exp.storage import Portal
 from tests.s3.buckets import fresh_bucket
 from tests.s3.operations import OPERATIONS
 from tests.s3.servers import Ceph, Moto, Proxy
-from tests.s3.sweeps import FAULTS, Counts, Worlds, quick, requests_of, sweep, world
+from tests.s3.sweeps import DEADLINES_S, FAULTS, Counts, Worlds, quick, requests_of, sweep, world
 
 BURSTS = {"500 for ever": "500", "cut off for ever": "refuse", "hangs for ever": "hang"}
 
@@ -40,7 +40,8 @@ def main() -> int:
         (Ceph() if wish.ceph else Moto()) as server, Proxy(server.url) as proxy,
         fresh_bucket(server) as bucket, Portal() as portal, quick(),
     ):  # fmt: skip
-        worlds = partial(world, portal, proxy, bucket, by=wish.by)
+        deadline_s = DEADLINES_S["ceph" if wish.ceph else "moto"]
+        worlds = partial(world, portal, proxy, bucket, by=wish.by, deadline_s=deadline_s)
         cells = counted(worlds, names, wish.every)
     where = f"{'Ceph RGW' if wish.ceph else 'moto'}, by {wish.by}"
     return report(cells, names, f"{where}, {time.monotonic() - start:.0f} s")

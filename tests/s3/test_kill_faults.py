@@ -18,10 +18,9 @@ from typing import Any
 import pytest
 
 from crown_exp.storage import Portal
-from tests.s3.buckets import Bucket
 from tests.s3.faults import Kind
 from tests.s3.operations import halves, what_is_wrong
-from tests.s3.servers import ROOT, Proxy
+from tests.s3.servers import ROOT
 from tests.s3.sweeps import World, world
 
 KINDS: list[Kind] = ["delay", "hang", "hang_answer"]
@@ -127,8 +126,12 @@ def zygote() -> Iterator[Zygote]:
     running.stop()
 
 
-@pytest.fixture
-def fresh(proxy: Proxy, bucket: Bucket) -> Iterator[World]:
+@pytest.fixture(params=["", pytest.param("ceph_", marks=pytest.mark.full)], ids=["moto", "ceph"])
+def fresh(request: pytest.FixtureRequest) -> Iterator[World]:
+    """On moto, and on Ceph."""
+    proxy, bucket = (
+        request.getfixturevalue(f"{request.param}{what}") for what in ("proxy", "bucket")
+    )
     with Portal() as portal, world(portal, proxy, bucket, deadline_s=60) as made:
         yield made
 
