@@ -30,6 +30,16 @@ def test_one_fault_after_the_other(worlds: Any, name: str) -> None:
     nothing_lost(counts)
 
 
+@pytest.mark.parametrize("name", ["fence", "write_run", "write_result", "write_end", "second save"])
+def test_an_answer_lost_after_the_commit_is_a_success(worlds: Any, name: str) -> None:
+    """Whoever is told so holds the run, and nobody is told that another does."""
+    given = FAULTS["drop answer"] | {"method": "PUT"}
+    writes = {"fence": 2, "write_run": 2, "second save": 2}.get(name, 1)
+    counts = sweep(worlds, OPERATIONS[name], given, range(1, writes + 1))
+    nothing_lost(counts)
+    assert counts.fired == counts.cases and counts.ended == {"done": counts.cases}
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", OPERATIONS)
