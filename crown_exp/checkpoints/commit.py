@@ -16,6 +16,9 @@ from crown_exp.storage.base import AlreadyExists, BlobStore, NotFound
 from crown_exp.storage.parallel import each, in_thread
 from crown_exp.storage.runs import is_superseded
 
+HASHED_AT_ONCE = 2
+"""Fewer than are written at once: so the first are on their way while the others are hashed."""
+
 
 @dataclass
 class Packs:
@@ -41,14 +44,18 @@ async def write_packs(
     Those that are known are not written again if they are still there and stay; those written now are known
     then. Any other that lies there is written over: who knows what it holds.
     """
+    from anyio import CapacityLimiter
+
     found: dict[int, Pack] = {}
     begun: set[str] = set()
     written = 0
+    hashing = CapacityLimiter(HASHED_AT_ONCE)
 
     async def write(part: tuple[int, memoryview]) -> None:
         nonlocal written
         number, data = part
-        pack = Pack(await digest(data), len(data))
+        async with hashing:
+            pack = Pack(await digest(data), len(data))
         found[number] = pack
         if pack.sha256 not in begun:
             begun.add(pack.sha256)
