@@ -40,6 +40,14 @@ def test_an_answer_lost_after_the_commit_is_a_success(worlds: Any, name: str) ->
     assert counts.fired == counts.cases and counts.ended == {"done": counts.cases}
 
 
+@pytest.mark.parametrize("name", ["first save", "second save", "restore"])
+def test_a_bit_that_turned_on_the_way_marks_and_removes_nothing(worlds: Any, name: str) -> None:
+    """In a manifest, in a listing, which has no checksum, or in a pack."""
+    counts = sweep(worlds, OPERATIONS[name], FAULTS["corrupt"] | {"method": "GET"}, range(1, 5))
+    nothing_lost(counts)
+    assert counts.ended == {"done": counts.cases}
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", OPERATIONS)
