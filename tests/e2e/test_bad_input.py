@@ -67,7 +67,7 @@ def refused(capfd: pytest.CaptureFixture[str], code: int, *arguments: str) -> tu
 @pytest.mark.parametrize(
     ("variables", "code", "words"),
     [
-        ({"CROWN_STORAGE__ROOT": "s3://bucket"}, 2, "CROWN_STORAGE__ROOT"),
+        ({"CROWN_STORAGE__ROOT": "s4://bucket"}, 2, "CROWN_STORAGE__ROOT"),
         ({"CROWN_STORAGE__ROOT": "s3://me:hunter2hunter2@bucket"}, 2, "CROWN_STORAGE__ROOT"),
         ({"CROWN_STORAGE__ROOT": "nfs4://server/x"}, 2, "CROWN_STORAGE__ROOT"),
         ({"CROWN_STORAGE__ROOT": "/proc/nope"}, 80, "cannot write runs/"),
@@ -198,8 +198,8 @@ def test_a_module_that_cannot_be_imported(
     [
         ("nothing", "has this id"),
         ("/nowhere/runs/r261122-k7f3q2", "no run in file:///nowhere has this id"),
-        ("s3://bucket/runs/r261122-k7f3q2", "no store speaks s3://"),
-        ("/nowhere/runs/..", "expected the folder of a run: <store>/runs/<id>"),
+        ("s4://bucket/runs/r261122-k7f3q2", "no store speaks s4://"),
+        ("/nowhere/runs/..", "expected an id, or the folder of a run: <store>/runs/<id>"),
     ],
 )
 def test_a_folder_that_is_no_run_s(

@@ -47,6 +47,10 @@ def words_for(run: str) -> list[list[str]]:
         ["note", run, "text"],
         ["delete", run, "--yes"],
         ["push", "--wandb", run],
+        ["checkpoints", "list", run],
+        ["checkpoints", "verify", run],
+        ["checkpoints", "export", run],
+        ["checkpoints", "prune", run],
     ]
 
 
