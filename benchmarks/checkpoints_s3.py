@@ -25,7 +25,8 @@ FLOORS = {
     "memcpy": "memcpy into a buffer used before",
     "put": "raw PUT by obstore",
     "put_packs": "raw PUT by obstore, in objects of 64 MiB",
-    "get": "raw ranged GET by obstore",
+    "get": "raw ranged GET by obstore into memory used before",
+    "get_fresh": "raw ranged GET by obstore into fresh memory",
 }
 RATIOS = {
     "stall": ("memcpy", 1.25, "what the training waits, over the memcpy"),
@@ -89,6 +90,8 @@ def of_size(told: Mapping[str, Any], ways: list[str]) -> list[Figure]:
     figures += [
         Figure(f"{title}, crown_exp: until durable, over the raw PUT of such objects", "×",
                over(of(ours, "durable"), of(floors, "put_packs"))),
+        Figure(f"{title}, crown_exp: restored, over the raw GET into fresh memory", "×",
+               over(of(ours, "restore"), of(floors, "get_fresh"))),
         *of_stall(title, samples),
         *of_cost(title, size, samples, ways),
         *of_frozen(told["frozen"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,19 +47,24 @@ class S3Floors:
 
     def get(self) -> None:
         """The object, by ranges of 16 MiB, four at once, into memory that was used before."""
-        self.by_ranges("raw/one", range(0, self.size, PART))
+        self.by_ranges(memoryview(self.again.numpy()))
 
-    def by_ranges(self, path: str, starts: range) -> None:
-        """Read an object."""
+    def get_fresh(self) -> None:
+        """Likewise into memory that the kernel gives only now, as a process that was just started has it."""
+        with mmap.mmap(-1, self.size) as fresh, memoryview(fresh) as into:
+            self.by_ranges(into)
+
+    def by_ranges(self, into: memoryview) -> None:
+        """Read the object."""
         import obstore
-
-        into = memoryview(self.again.numpy())
 
         async def one(start: int) -> None:
             end = min(start + PART, self.size)
-            into[start:end] = await obstore.get_range_async(self.store, path, start=start, end=end)
+            into[start:end] = await obstore.get_range_async(
+                self.store, "raw/one", start=start, end=end
+            )
 
-        asyncio.run(each(one, starts))
+        asyncio.run(each(one, range(0, self.size, PART)))
 
     def clean(self) -> None:
         """Remove what was put."""

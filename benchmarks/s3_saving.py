@@ -60,7 +60,7 @@ def floors_of(local: Floors, remote: S3Floors) -> dict[str, float]:
     """One sample of each floor, in seconds, and the processor's time of the raw PUT and GET."""
     local.warm()
     found = {"memcpy": timed(local.memcpy)}
-    for name in ("put", "put_packs", "get"):
+    for name in ("put", "put_packs", "get", "get_fresh"):
         local.warm()
         cpu = time.process_time()
         found[name] = timed(getattr(remote, name))
