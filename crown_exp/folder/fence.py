@@ -66,15 +66,22 @@ def judge(
     if end is not None or take_over or (job is not None and job == newest.job):
         return free
     age = now - last_sign(newest, last_beat)
-    if age >= BEAT_LIMIT or _is_dead(newest, here):
+    if age >= BEAT_LIMIT or is_dead(newest, here):
         return free
     return Held(newest, age.total_seconds())
 
 
-def _is_dead(holder: AttemptRecord, here: Here) -> bool:
+def is_dead(holder: AttemptRecord, here: Here) -> bool:
     """Whether it is certain that a holder is gone: it lived in our own table of processes."""
     ours = holder.host == here.host and holder.boot_id == here.boot_id is not None
     return ours and not here.alive(holder.pid, holder.process_started)
+
+
+def gone(facts: Facts, here: Here) -> set[int]:
+    """The attempts that are certainly over: they ended, or their process was one of this machine's."""
+    ended = {end.attempt for end in facts.ends}
+    dead = {it.attempt for it in facts.attempts if is_dead(it, here)}
+    return ended | dead
 
 
 def died_here(facts: Facts, here: Here) -> bool:
@@ -82,4 +89,4 @@ def died_here(facts: Facts, here: Here) -> bool:
     newest = facts.newest_attempt
     if newest is None or any(end.attempt == newest.attempt for end in facts.ends):
         return False
-    return _is_dead(newest, here)
+    return is_dead(newest, here)

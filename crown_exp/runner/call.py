@@ -14,6 +14,7 @@ from crown_exp.devices import Choice
 from crown_exp.devices.memory import peak_memory
 from crown_exp.errors import StoreError
 from crown_exp.folder import AttemptRecord
+from crown_exp.folder.fence import gone
 from crown_exp.folder.records import Damaged
 from crown_exp.folder.segment import RESUMED
 from crown_exp.outcome import FINAL, STATE_OF_EXIT, ExitCode
@@ -39,6 +40,7 @@ from crown_exp.runner.resuming import Resuming
 from crown_exp.runner.task import call_task
 from crown_exp.runner.tracebacks import last_line
 from crown_exp.runner.trackers import open_feed
+from crown_exp.storage.machine import here
 from crown_exp.tracking import Sink
 from crown_exp.tracking.feed import Feed
 from crown_exp.tracking.replay import earlier_points
@@ -74,7 +76,8 @@ class Call:
         segment = of.local(of.paths.segment(record.attempt, 1))
         self.heart = Heart(
             of.portal, of.blobs, record, of.stop,
-            spooled=None if of.has_files else segment.parent, seconds=of.beat_seconds,
+            spooled=None if of.has_files else segment.parent, gone=gone(of.facts, here()),
+            seconds=of.beat_seconds,
         )  # fmt: skip
         sinks: list[Sink] = [of.report.console, self.heart]
         self.log = RunLog(

@@ -79,7 +79,7 @@ def what_became(
     negative if it is not. at_once: it was told not to save any more.
     """
     lost = max(0, step - (saved or 0))
-    if step == 0 and not saved:
+    if step == 0:  # what was saved before was not put back yet
         return "nothing to save"
     if lost:
         return f"{'ended at once' if at_once else 'not saved'}, steps lost {lost}"

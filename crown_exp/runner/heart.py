@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -24,7 +24,8 @@ class Heart:
     """A sink, so that the log's thread tells it the time; it beats in a thread of its own.
 
     So neither the loop nor the log waits for a store. spooled: the folder of the run's segments, where the
-    store has no files of this machine: they are sent to it. A store that is away costs a line, not the run.
+    store has no files of this machine: they are sent to it. gone: attempts before this one that are certainly
+    over. A store that is away costs a line, not the run.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class Heart:
         stop: StopRequest,
         *,
         spooled: Path | None,
+        gone: Collection[int] = (),
         seconds: float = BEAT_SECONDS,
         warn: Callable[[str], None] = to_stderr,
     ) -> None:
         self.portal, self.blobs, self.attempt, self.stop = portal, blobs, attempt, stop
-        self.spooled, self.seconds, self.warn = spooled, seconds, warn
+        self.spooled, self.gone, self.seconds, self.warn = spooled, gone, seconds, warn
+        self.paths = RunPaths(attempt.run)
         self.last, self.failing = time.monotonic(), False
         self.sending = Lock()
         self.beating: Thread | None = None
@@ -74,22 +77,39 @@ class Heart:
     def send(self, closing: bool = False) -> None:
         """The segments as they are, to a store that does not hold them already; older ones first.
 
-        Those that nobody appends to any more are gone from this machine then; closing: the last one, too.
-        Raises StoreError.
+        Those that nobody appends to any more are gone from this machine then; closing: our last one, too.
+        Raises StoreError, also if what was logged is not on this machine any more.
         """
         if self.spooled is None:
             return
         with self.sending:
-            found = sorted(self.spooled.glob("*.seg"))
-            for path in found:
-                if not self.is_left(path) or self.is_longer(path):
-                    self.portal.call(self.blobs.put, self.place(path), path.read_bytes())
-                if closing or path != found[-1]:
+            self.send_left(self.spooled)
+            own = sorted(self.spooled.glob(f"{self.attempt.attempt:06}-*.seg"))
+            if not own:
+                raise StoreError(f"the log in {self.spooled} is gone")
+            for path in own:
+                self.put(path)
+                if closing or path != own[-1]:
+                    if self.is_longer(
+                        path
+                    ):  # an earlier try of a put came late, and took its place
+                        self.put(path)
                     path.unlink()
 
-    def is_left(self, path: Path) -> bool:
-        """Whether a segment is of an earlier attempt, which was killed on this machine."""
-        return not path.name.startswith(f"{self.attempt.attempt:06}-")
+    def send_left(self, folder: Path) -> None:
+        """What attempts before this one did not send any more; never anything of later ones."""
+        for path in sorted(folder.glob("*.seg")):
+            place = self.paths.segment_number(self.place(path))
+            if place is None or place[0] >= self.attempt.attempt:
+                continue
+            if self.is_longer(path):
+                self.put(path)
+            if place[0] in self.gone:  # one that lives appends to it
+                path.unlink()
+
+    def put(self, path: Path) -> None:
+        """A segment as it is."""
+        self.portal.call(self.blobs.put, self.place(path), path.read_bytes())
 
     def is_longer(self, path: Path) -> bool:
         """Whether the store has less of a segment."""
@@ -101,7 +121,7 @@ class Heart:
 
     def place(self, path: Path) -> str:
         """Where a segment lies in the store."""
-        return f"{RunPaths(self.attempt.run).log}{path.name}"
+        return f"{self.paths.log}{path.name}"
 
     def close(self) -> None:
         """Wait for the beat that is under way."""

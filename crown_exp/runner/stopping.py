@@ -26,6 +26,10 @@ NOTICES = frozenset({signal.SIGUSR1, signal.SIGUSR2})
 """What Slurm sends some time before the end (`--signal`), perhaps to many and more than once."""
 
 
+ENOUGH = 3
+"""Who has typed Ctrl-C so often does not want to wait for a store any more: the end is not written."""
+
+
 def reason(number: signal.Signals) -> str:
     """Why a run ends that was sent a signal."""
     asked = f"asked to stop ({number.name})"
@@ -117,6 +121,8 @@ class StopRequest:
         elif not untold:
             return
         if not self.at_work:
+            if self.times >= ENOUGH and sent is signal.SIGINT:
+                raise KeyboardInterrupt
             return
         if self.at_once or ((not self.in_turn or self.now()) and not exchanging()):
             self.raise_if_asked()

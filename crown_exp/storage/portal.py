@@ -71,11 +71,17 @@ class Portal:
     def call(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `await work(*args, **kwargs)` in the loop and wait for it; what it raises is raised.
 
+        If the wait is interrupted (Ctrl-C), the work is cancelled.
         Any thread may call but the loop's own. Raises RuntimeError outside the `with` block.
         """
         if self._portal is None:
             raise RuntimeError("a Portal works within its `with` block")
-        return self._portal.call(partial(work, *args, **kwargs))
+        future = self._portal.start_task_soon(partial(work, *args, **kwargs))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # nothing, if it is the work's own error
+            raise
 
     def start(
         self, work: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs

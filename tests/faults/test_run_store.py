@@ -20,7 +20,7 @@ from crown_exp.outcome import ExitCode
 from crown_exp.runner import run_attempt
 from crown_exp.storage import NotFound, Portal
 from crown_exp.storage.memory import MemoryStore
-from tests.running import Lab
+from tests.running import Ended, Lab
 
 
 class Moody(MemoryStore):
@@ -230,3 +230,41 @@ class Holding:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         self.tensor.copy_(state["tensor"])
+
+
+def test_two_attempts_of_one_home_leave_each_others_log_alone(lab: Lab) -> None:
+    """The second takes over while the first lives; the first notices, sends its own end, and no more."""
+
+    def task(run: Run) -> None:
+        for turn in run.steps(20):
+            run.log(turn=turn)
+            if turn == 8 and run.attempt == 1:
+                run._log.drain()
+                ended.append(lab.attempt(run.id, take_over=True, beat_seconds=0.0))
+            if turn == 12 and run.attempt == 2:
+                run._log.drain()
+                segments = sorted(lab.home.glob("spool/runs/*/log/*.seg"))
+                assert [path.name[:6] for path in segments] == ["000001", "000002"]
+
+    ended: list[Ended] = []
+    run = lab.make(task, {"checkpoint": {"every": "1 steps"}})
+    first = lab.attempt(run, beat_seconds=0.0)
+    (second,) = ended
+    assert (second.code, first.code) == (0, ExitCode.SUPERSEDED), first.said + second.said
+    steps = sorted({step for step, _ in lab.attempt(run).points})
+    assert steps == list(range(1, 21))
+    assert spooled(lab) == []
+
+
+def test_a_log_that_is_gone_from_this_machine_lets_nothing_be_saved(lab: Lab) -> None:
+    def task(run: Run) -> None:
+        for turn in run.steps(6):
+            run.log(turn=turn)
+            if turn == 3:
+                run._log.drain()
+                for path in spooled(lab):
+                    path.unlink()
+
+    ended = lab.attempt(lab.make(task, {"checkpoint": {"every": "5 steps"}}))
+    assert "the log in" in ended.said and "is gone" in ended.said
+    assert not lab.portal.call(lab.blobs.list, RunPaths(ended.id).checkpoints)
