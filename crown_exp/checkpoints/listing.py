@@ -7,7 +7,7 @@ from dataclasses import replace
 from crown_exp.checkpoints.base import PARALLEL, Listed
 from crown_exp.checkpoints.commit import put_manifest
 from crown_exp.checkpoints.format import Manifest, Pack, Parent, encode
-from crown_exp.checkpoints.restore import Number, is_gone, look, read_manifest
+from crown_exp.checkpoints.restore import Number, is_gone, look, read_listed, read_manifest
 from crown_exp.checkpoints.streaming import stream_packs
 from crown_exp.errors import ConfigError
 from crown_exp.folder.paths import RunPaths
@@ -64,7 +64,10 @@ async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int 
             break
         tried.add(number)
         try:
-            manifest, parent = await read_manifest(blobs, source, number)
+            found = await read_listed(blobs, source, number)
+            if found is None:
+                continue
+            manifest, parent = found
             await stream_packs(blobs, source, manifest.packs)
             return await _copied(blobs, source, target, manifest, parent)
         except (Damaged, NotFound) as error:

@@ -67,6 +67,24 @@ async def read_manifest(
     return manifest, Parent(manifest.name, sha256(data).hexdigest())
 
 
+async def read_listed(
+    blobs: BlobStore, paths: RunPaths, number: Number
+) -> tuple[Manifest, Parent] | None:
+    """As `read_manifest`, of one that a listing named; None if it has been removed since.
+
+    Raises StoreError if it is listed and not found, which says nothing of it; Damaged, NewerFormat.
+    """
+    for _ in range(2):
+        try:
+            return await read_manifest(blobs, paths, number)
+        except NotFound:
+            if number not in (await look(blobs, paths)).manifests:
+                return None
+    raise StoreError(
+        f"{blobs.url} lists {paths.checkpoint(*number)}, and does not find it; try again later"
+    )
+
+
 async def read_pack(blobs: BlobStore, paths: RunPaths, pack: Pack) -> bytes:
     """The bytes of a pack. Raises Damaged if they are not what was written, NotFound."""
     path = paths.pack(pack.sha256)
@@ -133,11 +151,12 @@ async def restore_newest(
             break
         tried.add(number)
         try:
-            manifest, parent = await read_manifest(blobs, paths, number)
+            found = await read_listed(blobs, paths, number)
+            if found is None:  # removed by the attempt before, which is not quite dead: look again
+                continue
+            manifest, parent = found
             stream = room(manifest.layout.bytes)
             await read_packs(blobs, paths, manifest, stream, mirror=mirror, progress=progress)
-        except NotFound:  # removed by the attempt before, which is not quite dead: look again
-            continue
         except Damaged as error:
             if await is_gone(blobs, paths.checkpoint(*number)):
                 continue

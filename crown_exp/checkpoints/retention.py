@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 
 from crown_exp.checkpoints.base import GRACE, PARALLEL, Best, Keep
 from crown_exp.checkpoints.commit import Packs
-from crown_exp.checkpoints.restore import Number, look, read_manifest
+from crown_exp.checkpoints.restore import Number, look, read_listed
 from crown_exp.clock import Clock
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged, NewerFormat
@@ -110,7 +110,7 @@ async def known_of(
 ) -> list[Known]:
     """All checkpoints that are there. seen: those known before, to which the others are added.
 
-    Raises NewerFormat: what such a one names cannot be told. StoreError.
+    Raises NewerFormat: what such a one names cannot be told. StoreError, too, if one is listed and not found.
     """
     seen = {} if seen is None else seen
     present = await look(blobs, paths)
@@ -125,12 +125,12 @@ async def known_of(
             del seen[number]
     for number in manifests - seen.keys():
         try:
-            manifest, _ = await read_manifest(blobs, paths, number)
+            found = await read_listed(blobs, paths, number)
         except Damaged:
             seen[number] = Known(number, damaged=True, readable=False)
-        except NotFound:
             continue
-        else:
+        if found is not None:
+            manifest, _ = found
             names = frozenset(pack.sha256 for pack in manifest.packs)
             damaged = number in present.damaged
             seen[number] = Known(

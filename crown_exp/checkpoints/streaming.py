@@ -1,7 +1,7 @@
 """Packs read piece by piece, hashed as the pieces arrive.
 
-A network error says nothing of a pack. What may be one, a hash or a size that is not right, is asked for again
-before the pack counts as damaged.
+A network error says nothing of a pack. What may be one, a hash or a size that is not right, or that it is not
+there, is asked for again before the pack counts as damaged.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def stream_pack(
         try:
             found = await streamed(blobs, path, pack.size, room, take, count, piece or PIECE)
         except NotFound:
-            raise Damaged(f"{path} is gone") from None
+            trouble = await what_is_missing(blobs, path)
         except WrongSize as error:
             trouble = await what_is_short(blobs, path, pack.size, error)
         else:
@@ -113,6 +113,15 @@ async def stream_pack(
             trouble = Damaged(f"{path} does not hold the bytes that were written")
     assert trouble is not None
     raise trouble
+
+
+async def what_is_missing(blobs: BlobStore, path: str) -> Damaged | StoreError:
+    """What it means that a blob was not found: it is gone, or the store's answer was not right."""
+    try:
+        await blobs.stat(path)
+    except NotFound:
+        return Damaged(f"{path} is gone")
+    return StoreError(f"{path} is in {blobs.url}, which did not find it; try again later")
 
 
 async def what_is_short(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def show(asked: Asked, as_json: bool) -> int:
     """Check, print, and return the exit code. Raises ConfigError if there is none to check, StoreError."""
-    verdicts = verdicts_of(asked, numbers(asked))
+    checked_all = verdicts_of(asked, numbers(asked))
+    verdicts = [it for it in checked_all if not it.removed]
+    removed = [it for it in checked_all if it.removed]
     damaged = [it for it in verdicts if not it.whole]
     if as_json:
         found = [
@@ -30,12 +32,22 @@ def show(asked: Asked, as_json: bool) -> int:
              "whole": it.whole, "why": it.why}
             for it in verdicts
         ]  # fmt: skip
-        write_json({"id": asked.paths.run_id, "checkpoints": found, "damaged": len(damaged)})
+        write_json(
+            {"id": asked.paths.run_id, "checkpoints": found, "damaged": len(damaged),
+             "removed": [it.name for it in removed]}
+        )  # fmt: skip
         return int(bool(damaged))
+    for it in removed:
+        where = f"removed  step {it.step}, attempt {it.attempt}  "
+        write_lines(labelled(where, "by the run, while it was read", screen().width))
     for it in damaged:
         where = f"damaged  step {it.step}, attempt {it.attempt}  "
         write_lines(labelled(where, it.why, screen().width))
     total = f"{plural(len(verdicts), 'checkpoint')}, {size(sum(it.bytes for it in verdicts))}"
+    if not verdicts:
+        click.echo(f"{asked.paths.run_id}: nothing was checked")
+        click.echo(f"next: crown-exp checkpoints list {asked.typed}")
+        return 0
     if not damaged:
         click.echo(f"{asked.paths.run_id}: {total}: every byte is what was written")
         click.echo(f"next: crown-exp checkpoints list {asked.typed}")

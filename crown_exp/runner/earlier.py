@@ -90,13 +90,29 @@ def newest_saved(facts: Facts) -> int | None:
 
 
 async def saved_up_to(blobs: BlobStore, facts: Facts) -> int | None:
-    """The step of the newest checkpoint that earlier attempts tell of; None if they tell of none."""
-    known = [end.saved for end in facts.ends if end.saved is not None]
+    """The step of the newest checkpoint that earlier attempts tell of; None if they tell of none.
+
+    Asked are the newest attempt, then those before it until one knows: its end, or else its log, from behind.
+    """
+    ends = {end.attempt: end.saved for end in facts.ends}
     paths = RunPaths(facts.run.id)
-    for entry in await blobs.list(paths.log):
+    for attempt in range(_newest(facts), 0, -1):
+        step = ends.get(attempt)
+        if step is None:
+            step = await _last_saved(blobs, paths, attempt)
+        if step is not None:
+            return step
+    return None
+
+
+async def _last_saved(blobs: BlobStore, paths: RunPaths, attempt: int) -> int | None:
+    """The step of the last save that an attempt's log tells of. Raises StoreError."""
+    for entry in reversed(await blobs.list(paths.log_of(attempt))):
         if place := paths.segment_number(entry.path):
-            known += _saves(await blobs.get(entry.path), encode_header(facts.run.id, *place))
-    return max(known, default=None)
+            steps = _saves(await blobs.get(entry.path), encode_header(paths.run_id, *place))
+            if steps:
+                return max(steps)
+    return None
 
 
 def _payloads(data: bytes, header: bytes) -> list[bytes]:

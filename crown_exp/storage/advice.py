@@ -26,7 +26,7 @@ _REASONS = (
 
 def trouble(answer: Answer, verb: Verb, place: Place) -> Trouble:
     """What `answer` means to who wanted to do `verb` in `place`: one line, without a secret."""
-    kind = kind_of(answer)
+    kind = kind_of(answer, verb)
     answer = replace(answer, code=_short(answer.code), region=_short(answer.region))
     return Trouble(kind, *_LINES.get(kind, _other)(answer, verb, place))
 
@@ -151,6 +151,13 @@ def _busy(answer: Answer, _: Verb, place: Place) -> tuple[str, str]:
     return f"{place.server} answers {_name(answer)}", "try again later"
 
 
+def _stray(_: Answer, __: Verb, place: Place) -> tuple[str, str]:
+    return (
+        f"{place.server} answers 404 without a word of S3's, as a proxy does whose server is away",
+        "try again later; if it stays so, check CROWN_STORAGE__ENDPOINT",
+    )
+
+
 def _damaged(answer: Answer, _: Verb, place: Place) -> tuple[str, str]:
     return (
         f"the bytes did not reach {place.server} as they were sent ({answer.code})",
@@ -197,6 +204,7 @@ _LINES = {
     Kind.FULL: _full,
     Kind.UNREACHABLE: _unreachable,
     Kind.BUSY: _busy,
+    Kind.STRAY: _stray,
     Kind.CONFLICT: _busy,
     Kind.DAMAGED: _damaged,
     Kind.UNABLE: _unable,

@@ -1,7 +1,12 @@
 """Calls to a remote store: each ends by its deadline, and is made again where that is safe.
 
-What is safe: to read, list, delete, copy, and to write a blob over whatever is there. A create-only
-write whose answer did not come may have happened; so what is there is read before it is made again.
+What is safe: to read, list, delete, copy. A create-only write whose answer did not come may have happened;
+so what is there is read before it is made again.
+
+To write a blob over whatever is there is made again as well, and is safe where its bytes are always the same,
+as those of a pack. Else a try that was given up may still be on its way, and land after a later write of newer
+bytes, over them. Of ours only segments of a log and records of jobs are written over by other bytes; who writes
+the last of them for good should look afterwards at what is there.
 """
 
 from __future__ import annotations
@@ -105,7 +110,7 @@ class Calls:
                 unsure = True
             await tries.wait()
             try:
-                if await tries.one(get) == data:
+                if await tries.one(get, Verb.READ) == data:
                     return
                 raise AlreadyExists(f"{path} exists in {self.place.url}")
             except (NotFound, _PassedOver):
@@ -130,7 +135,7 @@ class Calls:
 
     def refused(self, why: Trouble, verb: Verb, path: str, tail: str = "") -> StoreError:
         """The error for the user of a trouble with a blob."""
-        if why.kind is Kind.MISSING:
+        if why.kind is Kind.MISSING and verb not in (Verb.WRITE, Verb.LIST):
             return NotFound(f"{path} is not in {self.place.url}")
         if why.kind is Kind.EXISTS:
             return AlreadyExists(f"{path} exists in {self.place.url}")
@@ -154,8 +159,12 @@ class _Tries:
         self.made = 0
         self.last: StoreError | None = None
 
-    async def one(self, act: Callable[[], Awaitable[T]]) -> T:
-        """One try, ended when it takes too long. Raises _PassedOver if another may do better."""
+    async def one(self, act: Callable[[], Awaitable[T]], verb: Verb | None = None) -> T:
+        """One try, ended when it takes too long. Raises _PassedOver if another may do better.
+
+        verb: what it does, if that is not what the call does.
+        """
+        verb = verb or self.verb
         self.made += 1
         left = self.until - anyio.current_time()
         try:
@@ -163,9 +172,9 @@ class _Tries:
                 return await act()
         except TimeoutError as error:
             answer = Answer(said="timed out")
-            self._note(error, trouble(answer, self.verb, self.calls.place))
+            self._note(error, trouble(answer, verb, self.calls.place))
         except Exception as error:
-            found = self.calls.failed(error, self.verb, self.path)
+            found = self.calls.failed(error, verb, self.path)
             if found is None:
                 raise
             if not isinstance(found, Refused) or not self._may_pass(found.trouble.kind):

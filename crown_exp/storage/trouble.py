@@ -16,6 +16,7 @@ class Verb(Enum):
 
     WRITE = "write"
     READ = "read"
+    LOOK = "look at"
     LIST = "list"
     DELETE = "delete"
     COPY = "copy"
@@ -29,6 +30,7 @@ class Verb(Enum):
 _PERMISSIONS = {
     Verb.WRITE: "s3:PutObject",
     Verb.READ: "s3:GetObject",
+    Verb.LOOK: "s3:GetObject",
     Verb.LIST: "s3:ListBucket",
     Verb.DELETE: "s3:DeleteObject",
     Verb.COPY: "s3:GetObject and s3:PutObject",
@@ -42,6 +44,7 @@ class Kind(Enum):
     EXISTS = "there is one already"
     CONFLICT = "others write it right now, or wrote it"
     SHORT = "it has not the bytes that were asked for"
+    STRAY = "not found, and not in S3's words: a proxy's answer, or of a server that just begins"
     BUSY = "the server is not well, or asks to be spared for a while"
     UNREACHABLE = "no answer, or one that broke off"
     DAMAGED = "what was sent did not arrive as it was"
@@ -58,7 +61,7 @@ class Kind(Enum):
     OTHER = "anything else"
 
 
-PASSING = frozenset({Kind.CONFLICT, Kind.BUSY, Kind.UNREACHABLE, Kind.DAMAGED})
+PASSING = frozenset({Kind.CONFLICT, Kind.STRAY, Kind.BUSY, Kind.UNREACHABLE, Kind.DAMAGED})
 """The same request may succeed when it is sent again."""
 
 MIS_SET = frozenset(
@@ -212,8 +215,14 @@ def _inner(tag: str, body: str) -> str:
     return match[1] if match else ""
 
 
-def kind_of(answer: Answer) -> Kind:
-    """What kind of trouble an answer is."""
+def kind_of(answer: Answer, verb: Verb = Verb.READ) -> Kind:
+    """What kind of trouble an answer is to who wanted to do `verb`.
+
+    That a blob is not there counts only in S3's own words. To a look it cannot answer in words: whoever looks
+    has to ask again in another way, before anything hangs on it.
+    """
+    if answer.status == 404 and not answer.code:
+        return Kind.MISSING if verb is Verb.LOOK else Kind.STRAY
     if answer.status or answer.code:
         return _CODES.get(answer.code) or _STATUSES.get(answer.status, Kind.OTHER)
     if _NO_KEYS.search(answer.said):

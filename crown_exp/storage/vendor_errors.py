@@ -6,12 +6,13 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from crown_exp.storage.aws import NoCredentials
 from crown_exp.storage.trouble import Answer
 
-_STATUSES: tuple[tuple[type[OSError], int], ...] = (
-    (FileNotFoundError, 404),
-    (FileExistsError, 412),
-    (PermissionError, 403),
+_ANSWERS: tuple[tuple[type[OSError], int, str], ...] = (
+    (FileNotFoundError, 404, "NoSuchKey"),
+    (FileExistsError, 412, ""),
+    (PermissionError, 403, ""),
 )
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _OURS = frozenset({"builtins", "crown_exp", "fsspec"})
@@ -21,6 +22,8 @@ _OURS = frozenset({"builtins", "crown_exp", "fsspec"})
 def answer_of(error: Exception) -> Answer | None:
     """What came instead of success; None if the error is not of a server or the way to it."""
     chain = tuple(_chain(error))
+    if without := next((one for one in chain if isinstance(one, NoCredentials)), None):
+        return Answer(code="NoCredentials", said=str(without))
     for one in chain:  # s3fs makes an OSError of what S3 answered, with less in it
         response = getattr(one, "response", None)
         if isinstance(response, Mapping) and "Error" in response:
@@ -29,9 +32,9 @@ def answer_of(error: Exception) -> Answer | None:
     status = getattr(error, "status_code", None) or getattr(error, "code", None)
     if isinstance(status, int) and 300 <= status < 600:
         return Answer(status=status, said=str(error))
-    for kind, status in _STATUSES:
+    for kind, number, word in _ANSWERS:
         if isinstance(error, kind):
-            return Answer(status=status, said=str(error))
+            return Answer(number, word, str(error))
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return Answer(status=507, said=str(error))
     foreign = type(error).__module__.partition(".")[0] not in _OURS

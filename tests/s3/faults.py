@@ -33,6 +33,7 @@ MODIFIERS = frozenset({"delay", "throttle", "strip", "corrupt"})
 SLOW_DOWN: dict[str, Any] = {"kind": "answer", "status": 503, "code": "SlowDown"}
 UNAVAILABLE: dict[str, Any] = {"kind": "answer", "status": 503, "code": "ServiceUnavailable"}
 INTERNAL_ERROR: dict[str, Any] = {"kind": "answer", "status": 500, "code": "InternalError"}
+PLAIN_404: dict[str, Any] = {"kind": "answer", "status": 404, "code": ""}
 CONFLICT: dict[str, Any] = {
     "kind": "answer", "status": 409, "code": "ConditionalRequestConflict",
 }  # fmt: skip
@@ -118,12 +119,13 @@ def plan(armed: Iterable[Armed], method: str, path: str) -> Plan:
 
 
 def answer(fault: Fault, method: str, path: str, close: bool) -> bytes:
-    """The HTTP answer of an `answer` fault, as S3 would word it."""
-    body = (
+    """The HTTP answer of an `answer` fault, as S3 would word it; without a code, as a proxy before it would."""
+    said = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{escape(fault.code)}</Code>'
         f"<Message>A fault of the tests: {escape(fault.code)}</Message>"
         f"<Resource>{escape(path)}</Resource><RequestId>fault</RequestId></Error>"
-    ).encode()
+    )
+    body = (said if fault.code else f"<html>{fault.status}</html>").encode()
     lines = [
         f"HTTP/1.1 {fault.status} {fault.code}",
         "Content-Type: application/xml",

@@ -20,7 +20,7 @@ from crown_exp.errors import CrownError
 from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.storage.through_fsspec import FsspecStore
 from tests.s3.buckets import Bucket
-from tests.s3.faults import CONFLICT, INTERNAL_ERROR, SLOW_DOWN, UNAVAILABLE, Fault
+from tests.s3.faults import CONFLICT, INTERNAL_ERROR, PLAIN_404, SLOW_DOWN, UNAVAILABLE, Fault
 from tests.s3.servers import Proxy
 
 DEADLINES_S = {"moto": 1.5, "ceph": 6.0}
@@ -36,6 +36,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "500": INTERNAL_ERROR,
     "503": UNAVAILABLE,
     "SlowDown": SLOW_DOWN,
+    "plain 404": PLAIN_404,
     "409": CONFLICT,
     "drop answer": {"kind": "drop_answer"},
     "hang": {"kind": "hang"},

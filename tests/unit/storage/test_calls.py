@@ -244,3 +244,34 @@ async def test_the_tasks_random_numbers_are_left_alone() -> None:
     before = random.getstate()
     await test_a_call_is_made_again_until_it_succeeds()
     assert random.getstate() == before
+
+
+async def test_what_is_not_found_in_no_words_of_s3_is_asked_again() -> None:
+    """A proxy answers so whose server is away; but a look cannot be answered in words."""
+    plain = Answer(404)
+    for verb in set(Verb) - {Verb.LOOK}:
+        faults = [plain, plain]
+
+        async def act(left: list[Answer] = faults) -> int:
+            if left:
+                raise Answered(left.pop())
+            return 7
+
+        assert await calls().again(act, verb, "x") == 7
+
+    async def missing() -> None:
+        raise Answered(plain)
+
+    with pytest.raises(NotFound, match=r"^x is not in s3://b/p$"):
+        await calls().again(missing, Verb.LOOK, "x")
+    with pytest.raises(Refused, match=r"^cannot read x in .* answers 404 without a word of S3's"):
+        await calls(0.3).again(missing, Verb.READ, "x")
+
+
+@pytest.mark.parametrize("verb", [Verb.WRITE, Verb.LIST])
+async def test_what_needs_no_blob_does_not_say_that_there_is_none(verb: Verb) -> None:
+    async def act() -> None:
+        raise Answered(MISSING)
+
+    with pytest.raises(Refused, match=rf"^cannot {verb.value} s3://b/p: .* answers 404 NoSuchKey$"):
+        await calls().again(act, verb, "")

@@ -67,6 +67,7 @@ ANSWERS = {
         "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request time and the "
         "current time is too large.</Message></Error>",
     ),
+    "proxy": (404, "<html>default backend - 404</html>"),
     "slow": (
         503,
         "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
@@ -104,6 +105,7 @@ KINDS = {
     "key id": Kind.CREDENTIALS,
     "secret": Kind.CREDENTIALS,
     "skew": Kind.SKEWED,
+    "proxy": Kind.STRAY,
     "slow": Kind.BUSY,
     "conflict": Kind.CONFLICT,
     "exists": Kind.EXISTS,
@@ -135,6 +137,7 @@ def test_what_aws_answers(name: str) -> None:
         ("expired", ["have expired", "aws sso login"]),
         ("key id", ["AWS does not know the access key id", "CROWN_STORAGE__ACCESS_KEY_ID"]),
         ("secret", ["the secret key does not fit"]),
+        ("proxy", ["answers 404 without a word of S3's", "CROWN_STORAGE__ENDPOINT"]),
         ("skew", ["clock is wrong", "timedatectl"]),
         ("quota", ["no more room", "crown-exp checkpoints prune <run>"]),
     ],
