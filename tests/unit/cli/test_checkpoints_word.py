@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from crown_exp.checkpoints.base import Keep, Saved
+from crown_exp.checkpoints.checking import checked
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.config.schema import defaults
 from crown_exp.folder import AttemptRecord, RunPaths, encode
@@ -158,6 +159,27 @@ def test_damaged_ones_are_named(here: World, saver: Saver) -> None:
     assert (code, told["damaged"]) == (1, 2)
     assert [it["whole"] for it in told["checkpoints"]] == [False, True, False]
     assert files(saver.folder) == before
+
+
+def test_what_the_run_removes_meanwhile_is_no_damage(
+    here: World, saver: Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def removed_first(blobs: Any, paths: RunPaths, number: Any, told: Any) -> Any:
+        if number[1] == 2:  # as retention does: the manifest, then what only it names
+            pack = saver.pack(2, 1)
+            await blobs.delete(paths.checkpoint(*number))
+            pack.unlink()
+        return await checked(blobs, paths, number, told)
+
+    monkeypatch.setattr("crown_exp.cli.checkpoint_verify.checked", removed_first)
+    code, out, err = here.type("checkpoints", "verify", "k7f")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "removed  step 2, attempt 1  by the run, while it was read"
+    assert out.splitlines()[1].startswith(f"{ID}: 2 checkpoints, ")
+    saver.save(2, {2: 0.5})
+    told = here.json("checkpoints", "verify", "k7f")
+    assert (told["damaged"], told["removed"]) == (0, ["000002-000000000002"])
+    assert [it["step"] for it in told["checkpoints"]] == [6, 4]
 
 
 # --- export -----------------------------------------------------------------------------------------------

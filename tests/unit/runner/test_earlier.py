@@ -20,6 +20,7 @@ from crown_exp.runner.earlier import (
     applied,
     final_word,
     last_step,
+    saved_up_to,
     steps_lost,
     without_progress,
 )
@@ -257,6 +258,37 @@ def test_the_last_step_of_a_log(blobs: BlobStore) -> None:
     assert (found(2), found(1)) == (9, 7)
     asyncio.run(blobs.put(PATHS.segment(3, 1), b"of something else"))
     assert found(3) is None
+
+
+def test_the_newest_that_tells_of_a_save_is_asked_alone(blobs: BlobStore, monkeypatch: Any) -> None:
+    """Its end, or its log from behind; those before it only if it tells of none."""
+    read: list[str] = []
+    get = blobs.get
+
+    async def told(path: str) -> bytes:
+        read.append(path)
+        return await get(path)
+
+    monkeypatch.setattr(blobs, "get", told)
+
+    def found(*ends: Told) -> int | None:
+        read.clear()
+        return asyncio.run(saved_up_to(blobs, run_of(*ends)))
+
+    def saved(*steps: int) -> list[Any]:
+        return [event(0.0, "saved", {"step": step, "bytes": 1}) for step in steps]
+
+    assert found() is None
+    log(blobs, 1, saved(10))
+    log(blobs, 1, [*saved(20, 30), *points(31)], segment=2)
+    log(blobs, 1, points(32), segment=3)
+    assert found(None) == 30
+    assert read == [PATHS.segment(1, 3), PATHS.segment(1, 2)]
+    assert found((75, 30)) == 30 and read == []
+    log(blobs, 2, [event(0.0, "resumed", {"step": 30})], points(33))
+    assert found((75, 30), None) == 30 and read == [PATHS.segment(2, 1)]
+    assert found((75, 30), (75, 20)) == 20 and read == []
+    assert found((75, None), (75, None)) == 30 and len(read) == 3
 
 
 def test_an_end_tells_how_far_it_came(blobs: BlobStore) -> None:
