@@ -179,6 +179,11 @@ class Checkpoints:
         told = self.outcomes()
         return told[-1] if told else None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether `outcomes` has something to tell."""
+        return bool(self._ended)
+
     def outcomes(self) -> list[Outcome]:
         """How all saves ended that ended since this, or `outcome`, was asked; in their order."""
         told = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -138,6 +139,8 @@ class Removal:
 
         self.current = run.id
         self.index.call(delete_run, self.index.registry, self.index.blobs, run.id)
+        for place in ("mirror", "spool/runs"):  # what this machine keeps of it
+            rmtree(self.index.settings.home / place / run.id, ignore_errors=True)
         self.deleted.append(run)
         self.current = ""
 

@@ -20,6 +20,7 @@ TEXTS: Mapping[str, Callable[[str, str], object]] = {
     "checkpoint.keep_every": parse_steps,
     "checkpoint.keep_best": parse_best,
     "checkpoint.deadline": parse_duration,
+    "checkpoint.mtbf": parse_duration,
     "checkpoint.init_from": parse_source,
     "limits.attempt": parse_duration,
     "limits.run": parse_duration,

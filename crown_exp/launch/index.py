@@ -39,6 +39,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Found = TypeVar("Found", Refreshed, Ingested)
 
+PATIENCE_S = 15.0
+"""A word that tells what is known anyway waits no longer for the store: it looks for two seconds, if that answers."""
+
 MOST_PROBLEMS = 5
 """Problems that are said line by line."""
 
@@ -148,7 +151,7 @@ def _told(
     **kwargs: P.kwargs,
 ) -> Found | None:
     try:
-        told = index.call(work, *args, **kwargs)
+        told = index.call(in_time, partial(work, *args, **kwargs))
     except StoreError as error:  # of which DatabaseError is one
         say(f"{error}; what follows was known before")
         return None
@@ -159,3 +162,14 @@ def _told(
     if isinstance(told, Refreshed) and told.left:
         say(f"{told.left:,} more runs were not looked at yet; ask again, or: crown-exp reindex")
     return told
+
+
+async def in_time(work: Callable[[], Awaitable[Found]]) -> Found:
+    """What `work` finds. Raises StoreError if that takes so long that the store seems not to answer."""
+    from anyio import fail_after
+
+    try:
+        with fail_after(PATIENCE_S):
+            return await work()
+    except TimeoutError:
+        raise StoreError(f"the store did not answer for {PATIENCE_S:.0f} s") from None

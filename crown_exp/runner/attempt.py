@@ -52,6 +52,7 @@ from crown_exp.runner.task import load_task
 from crown_exp.storage import AlreadyExists, BlobStore, Portal
 from crown_exp.storage.machine import here, process_started
 from crown_exp.storage.runs import (
+    Over,
     claim_attempt,
     is_superseded,
     read_facts,
@@ -100,7 +101,10 @@ def run_attempt(
             ending = final_ending(facts)
             attempt.report.already(ending)
             return ending
-        ending = attempt.run(max(parts, used_before(facts.attempts)))
+        try:
+            ending = attempt.run(max(parts, used_before(facts.attempts)))
+        except Over:  # since it was looked at
+            continue
         if ending.parts is None:
             return ending
         parts = ending.parts

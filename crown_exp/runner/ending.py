@@ -62,6 +62,9 @@ def after_stop(ending: Ending, stop: StopRequest, saved: int | None) -> Ending:
     Called when nothing is being saved any more. saved: the step of the run's newest checkpoint. Any other
     ending stays as it is.
     """
+    lost = max(0, ending.step - (saved or 0))
+    if ending.exit_code == ExitCode.INTERRUPTED and lost:
+        return replace(ending, error=f"{ending.error}, not saved, steps lost {lost}")
     if stop.since is None or ending.exit_code != ExitCode.PREEMPTED or ending.error != stop.why:
         return ending
     now = time.monotonic()

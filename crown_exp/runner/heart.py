@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -95,6 +96,8 @@ class Heart:
                     ):  # an earlier try of a put came late, and took its place
                         self.put(path)
                     path.unlink()
+            if closing:
+                remove_empty(self.spooled)
 
     def send_left(self, folder: Path) -> None:
         """What attempts before this one did not send any more; never anything of later ones."""
@@ -132,3 +135,10 @@ class Heart:
 def superseded(attempt: AttemptRecord) -> str:
     """Why an attempt ends that another has taken over from."""
     return f"attempt {attempt.attempt + 1} has taken over this run"
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the folder of a run's log, and that of the run, if nothing lies there any more."""
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()

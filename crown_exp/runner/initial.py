@@ -227,9 +227,10 @@ def nothing_matched(source: str, report: Report, there: Mapping[str, str]) -> st
     if not there:
         return f"{said}: it has no tensor of a tracked module"
     if pair := nearest(here, list(there)):
-        old, new = suggested(*pair)
+        ours, theirs = pair[0], there[pair[1]]  # a map is of names as they are there
+        old, new = suggested(ours, theirs)
         rule = f"checkpoint.init_map='{{{old or '.'}: {new or '.'}}}'"
-        return f"{said}: {pair[0]} here, {pair[1]} there; perhaps {rule}"
+        return f"{said}: {ours} here, {theirs} there; perhaps {rule}"
     return f"{said}: {few(here)} here, {few(list(there))} there; name them alike by checkpoint.init_map"
 
 

@@ -68,6 +68,8 @@ class Keeping:
 
         A save in flight is not waited for, unless it is a step that is to be kept for good.
         """
+        if self.checkpoints.has_ended:
+            self.settle()
         turns = step - self.step
         if turns > 0 and self.keep.every and step % self.keep.every == 0:
             return True

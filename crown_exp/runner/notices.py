@@ -32,8 +32,10 @@ ADDRESS = "http://169.254.169.254"
 
 FIRMWARE_AT = Path("/sys/class/dmi/id")
 POLL_SECONDS = 1.0
-SILENT_SECONDS = 150.0
+SILENT_SECONDS = {"azure": 150.0}
 """After so long without a good answer it is told. Azure's first answer may take two minutes."""
+
+OTHERS_SILENT_SECONDS = 10.0
 
 
 @contextmanager
@@ -47,7 +49,9 @@ def watched(
         return
     from crown_exp.runner.metadata_server import MetadataServer  # HTTP takes 10 ms to import
 
-    watch = Watch(stop, CLOUDS[name](), MetadataServer(notices.endpoint or ADDRESS), say)
+    server = MetadataServer(notices.endpoint or ADDRESS)
+    silent = SILENT_SECONDS.get(name, OTHERS_SILENT_SECONDS)
+    watch = Watch(stop, CLOUDS[name](), server, say, silent_seconds=silent)
     watch.thread.start()
     try:
         yield
@@ -74,7 +78,7 @@ class Watch:
         server: MetadataServer,
         say: Callable[[str], None],
         *,
-        silent_seconds: float = SILENT_SECONDS,
+        silent_seconds: float = OTHERS_SILENT_SECONDS,
     ) -> None:
         self.stop, self.cloud, self.server, self.say = stop, cloud, server, say
         self.silent_seconds, self.said = silent_seconds, False

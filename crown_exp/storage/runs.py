@@ -26,6 +26,7 @@ from crown_exp.folder import (
 )
 from crown_exp.folder.paths import is_id
 from crown_exp.folder.records import AnyRecord, Record
+from crown_exp.outcome import FINAL, STATE_OF_EXIT, ExitCode
 from crown_exp.storage.base import AlreadyExists, BlobStore, NotFound
 from crown_exp.storage.parallel import each
 
@@ -185,6 +186,10 @@ def _ambiguous(prefix: str, found: Sequence[str]) -> CrownError:
     return ConfigError.of(prefix or "run", f"several runs fit: {named}; type more of the id")
 
 
+class Over(CrownError):
+    """A run that was to be gone on with has come to its end meanwhile."""
+
+
 async def claim_attempt(
     blobs: BlobStore,
     run_id: str,
@@ -197,7 +202,7 @@ async def claim_attempt(
     """Begin the next attempt of a run: of all who try, here or elsewhere, one at a time succeeds.
 
     build: makes the record of an attempt, given its number. job, take_over: as `folder.judge`.
-    Raises Superseded if a living attempt holds the run.
+    Raises Superseded if a living attempt holds the run, Over if it has ended for good.
     """
     paths, known = RunPaths(run_id), 0
     while True:
@@ -227,6 +232,8 @@ async def _judge(
     path = paths.attempt(number)
     newest = decode(AttemptRecord, await blobs.get(path), path)
     end = await _read_if_there(blobs, EndRecord, paths.end(number))
+    if end is not None and not end.again and STATE_OF_EXIT.get(ExitCode(end.exit_code)) in FINAL:
+        raise Over(f"run {paths.run_id} has ended")
     beat = await last_beat(blobs, paths.run_id, number)
     return judge(newest, end, beat, await blobs.now(), here, job=job, take_over=take_over)
 

@@ -296,3 +296,14 @@ def test_a_kill_half_way_is_finished_by_the_same_again(here: World) -> None:
     assert (here.runs / RUNS[1] / "config.yaml").exists()
     here.out("prune", "experiment:digits", "--yes")
     assert left(here) == RUNS[4:]
+
+
+def test_what_this_machine_keeps_of_a_run_elsewhere_goes_with_it(here: World) -> None:
+    home = here.database.parent
+    for place in ("mirror", "spool/runs"):
+        for run in RUNS[:2]:
+            (home / place / run).mkdir(parents=True)
+            (home / place / run / "pack").touch()
+    here.out("delete", RUNS[0], "--yes")
+    assert sorted(path.name for path in home.glob("mirror/*")) == [RUNS[1]]
+    assert sorted(path.name for path in home.glob("spool/runs/*")) == [RUNS[1]]

@@ -115,7 +115,7 @@ def test_nobody_there_is_told_once_after_a_while() -> None:
     said: list[str] = []
     watch = Watch(StopRequest(), CLOUDS["aws"](), Client(url), said.append)
     assert not watch.asked() and said == []
-    watch.heard -= notices.SILENT_SECONDS + 1
+    watch.heard -= notices.OTHERS_SILENT_SECONDS + 1
     assert not watch.asked() and not watch.asked()
     (line,) = said
     assert "AWS" in line and url in line

@@ -14,6 +14,7 @@ import pytest
 from crown_exp import Run
 from crown_exp.errors import Stopped
 from crown_exp.outcome import ExitCode
+from crown_exp.runner.ending import after_stop, stopped
 from crown_exp.runner.stopping import StopRequest
 from tests.running import Lab
 
@@ -358,3 +359,19 @@ def test_stderr_that_is_gone_does_not_hold_up_a_stop(
             send()
 
     assert lab.run(task, stream=Gone()).code == 130
+
+
+@pytest.mark.parametrize(
+    ("step", "saved", "told"),
+    [
+        (8, 5, "interrupted by the user, not saved, steps lost 3"),
+        (8, None, "interrupted by the user, not saved, steps lost 8"),
+        (8, 8, "interrupted by the user"),
+        (0, None, "interrupted by the user"),
+    ],
+)
+def test_who_does_not_wait_for_a_save_is_told_what_that_costs(
+    step: int, saved: int | None, told: str
+) -> None:
+    ending = stopped("interrupted by the user", ExitCode.INTERRUPTED, step)
+    assert after_stop(ending, StopRequest(), saved).error == told

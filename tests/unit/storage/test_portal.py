@@ -1,6 +1,7 @@
 """Storage from code without an event loop, and from within one."""
 
 import asyncio
+import signal
 import threading
 
 import pytest
@@ -95,3 +96,27 @@ def test_work_behind_the_caller() -> None:
     assert last.result(0) == "z"  # the end of the block waited for it
     with pytest.raises(RuntimeError, match="within its `with` block"):
         portal.start(later, gate, name="")
+
+
+def test_a_wait_that_is_interrupted_ends_its_work() -> None:
+    became = list[str]()
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            became.append("cancelled")
+            raise
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Portal() as portal:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                portal.call(long)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert became == ["cancelled"]

@@ -23,6 +23,7 @@ from crown_exp.storage import AlreadyExists, BlobStore
 from crown_exp.storage.file import FileStore
 from crown_exp.storage.memory import MemoryStore
 from crown_exp.storage.runs import (
+    Over,
     claim_attempt,
     find_run,
     is_superseded,
@@ -294,3 +295,20 @@ async def test_an_ambiguous_prefix_names_the_candidates(filled: BlobStore) -> No
         await find_run(filled, "")
     assert "r261124-aaaaa5" in str(caught.value) and "r261124-aaaaa0" not in str(caught.value)
     assert ", ...; type more" in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [0, 1, 78, 79])
+async def test_a_run_that_has_ended_for_good_meanwhile_gets_no_further_attempt(
+    store: BlobStore, code: int
+) -> None:
+    await claim_attempt(store, ID, attempt, FAR)
+    await write_end(store, end(1, code))
+    with pytest.raises(Over):
+        await claim_attempt(store, ID, attempt, FAR, take_over=True)
+    assert not await is_superseded(store, ID, 1)
+
+
+async def test_one_whose_memory_ran_out_goes_on(store: BlobStore) -> None:
+    await claim_attempt(store, ID, attempt, FAR)
+    await write_end(store, replace(end(1, 78), again=True))
+    assert (await claim_attempt(store, ID, attempt, FAR)).attempt == 2
