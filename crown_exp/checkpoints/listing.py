@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from crown_exp.checkpoints.base import PARALLEL, Listed
@@ -10,7 +11,7 @@ from crown_exp.checkpoints.format import Manifest, Pack, Parent, encode
 from crown_exp.checkpoints.restore import Number, is_gone, look, read_listed, read_manifest
 from crown_exp.checkpoints.streaming import stream_packs
 from crown_exp.errors import ConfigError
-from crown_exp.folder.paths import RunPaths
+from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged
 from crown_exp.storage.base import BlobStore, NotFound
 from crown_exp.storage.parallel import each
@@ -48,11 +49,17 @@ async def usable_steps(blobs: BlobStore, paths: RunPaths) -> list[int]:
     return list(dict.fromkeys(step for _, step in newest_first))[::-1]
 
 
-async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int | None) -> Manifest:
+async def adopt(
+    blobs: BlobStore,
+    source: RunPaths,
+    target: RunPaths,
+    step: int | None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Manifest:
     """Make a checkpoint of the run `source` what the run `target` begins with; its manifest there.
 
     step: of the checkpoint; None is the newest that verifies. Every byte is verified before it is copied,
-    which the store does on its side. Nothing of `source` changes. Doing it again is fine. Raises ConfigError
+    which the store does on its side; say: is given a line for each that does not. Nothing of `source` changes. Doing it again is fine. Raises ConfigError
     if there is no such checkpoint, Damaged if none of that step verifies, NewerFormat, StoreError.
     """
     why, tried = "", set[Number]()
@@ -73,6 +80,7 @@ async def adopt(blobs: BlobStore, source: RunPaths, target: RunPaths, step: int 
         except (Damaged, NotFound) as error:
             if not await is_gone(blobs, source.checkpoint(*number)):
                 why = why or str(error)
+                say(f"checkpoint {checkpoint_name(*number)} of {source.run_id} is damaged: {error}")
     if not why:
         raise no_such(blobs, source, step, numbers)
     named = f"{source.run_id}@{max(tried)[1] if step is None else step}"

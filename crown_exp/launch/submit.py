@@ -22,6 +22,7 @@ from crown_exp.folder.records import CodeState, SweepPlace
 from crown_exp.identity import new_run_id, short, signature
 from crown_exp.storage import AlreadyExists, BlobStore
 from crown_exp.storage.runs import write_run
+from crown_exp.tracking.run_log import to_stderr
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ async def adopted(blobs: BlobStore, paths: RunPaths, fork: Fork | None) -> dict[
         return None
     from crown_exp.checkpoints.listing import adopt
 
-    manifest = await adopt(blobs, RunPaths(fork.run), paths, fork.step)
+    manifest = await adopt(blobs, RunPaths(fork.run), paths, fork.step, to_stderr)
     assert manifest.parent is not None  # its name: <run>/<attempt>-<step>
     attempt = int(manifest.parent.name.rpartition("/")[2].partition("-")[0])
     return {"fork": {"run": fork.run, "step": manifest.step, "attempt": attempt}}

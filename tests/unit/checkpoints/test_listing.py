@@ -101,3 +101,13 @@ def test_what_cannot_be_adopted(portal: Portal, blobs: BlobStore) -> None:
     with pytest.raises(Damaged, match=rf"k7f3q2@{newest[0].step}: the checkpoint is damaged"):
         portal.call(adopt, blobs, PATHS, FORK, None)
     assert not [path for path in contents(portal, blobs) if path.startswith(FORK.root)]
+
+
+def test_a_fork_of_the_newest_says_what_it_passed_over(portal: Portal, blobs: BlobStore) -> None:
+    newest = portal.call(steps_of, blobs, PATHS)[0]
+    portal.call(blobs.put, PATHS.checkpoint(newest.attempt, newest.step), b"other bytes")
+    said: list[str] = []
+    made = portal.call(adopt, blobs, PATHS, FORK, None, said.append)
+    assert made.step == newest.step - 1
+    (line,) = said
+    assert line.startswith(f"checkpoint {newest.name} of {PATHS.run_id} is damaged: ")
