@@ -58,9 +58,10 @@ async def adopt(
 ) -> Manifest:
     """Make a checkpoint of the run `source` what the run `target` begins with; its manifest there.
 
-    step: of the checkpoint; None is the newest that verifies. Every byte is verified before it is copied,
-    which the store does on its side; say: is given a line for each that does not. Nothing of `source` changes. Doing it again is fine. Raises ConfigError
-    if there is no such checkpoint, Damaged if none of that step verifies, NewerFormat, StoreError.
+    step: of the checkpoint; None is the newest that verifies. say: is given a line for each that does not.
+    Every byte is verified before it is copied, which the store does on its side. Nothing of `source` changes.
+    Doing it again is fine. Raises ConfigError if there is no such checkpoint, Damaged if none of that step
+    verifies, NewerFormat, StoreError.
     """
     why, tried = "", set[Number]()
     while True:  # as the run may go on, and remove what is being read

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from crown_exp.errors import ConfigError, SettingsError
 from crown_exp.folder.paths import is_id
+from crown_exp.folder.urls import HOLDS_CREDENTIALS, holds_credentials
 from crown_exp.storage import open_blobs
 
 FOLDER = re.compile(r"(.+)/runs/([^/]+)/?")
@@ -31,6 +32,8 @@ def address(typed: str, *, steps: bool = False) -> Address:
 
     Raises ConfigError for any other path, and for a store that there cannot be.
     """
+    if holds_credentials(typed):
+        raise ConfigError.of("the run's URL", HOLDS_CREDENTIALS)
     run, step = parted(typed) if steps else (typed, None)
     if "/" not in run:
         return Address(None, run, step)
@@ -41,7 +44,7 @@ def address(typed: str, *, steps: bool = False) -> Address:
         raise ConfigError.of(typed, "what is in memory is gone with the process that held it")
     try:
         open_blobs(match[1])
-    except SettingsError as error:  # not the whole URL: it may hold a password
+    except SettingsError as error:
         why = str(error).removeprefix("CROWN_STORAGE__ROOT: ")
         raise ConfigError.of(f"…/runs/{match[2]}", why) from None
     return Address(match[1], match[2], step)

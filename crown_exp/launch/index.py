@@ -40,7 +40,7 @@ T = TypeVar("T")
 Found = TypeVar("Found", Refreshed, Ingested)
 
 PATIENCE_S = 15.0
-"""A word that tells what is known anyway waits no longer for the store: it looks for two seconds, if that answers."""
+"""A word that tells what is known anyway waits no longer for a store; one that answers takes two seconds."""
 
 MOST_PROBLEMS = 5
 """Problems that are said line by line."""
