@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from crown_exp.config.settings import access_in, metadata_url
+from crown_exp.folder.urls import HOLDS_CREDENTIALS, holds_credentials
 
 PREFIX = "CROWN_"
 DELIMITER = "__"
@@ -38,11 +39,9 @@ def _store_root(root: str) -> str:
     scheme, mark, rest = root.partition("://")
     if not mark:
         raise ValueError(f"expected a path or one of {', '.join(SCHEMES.values())}")
+    if holds_credentials(root):
+        raise ValueError(HOLDS_CREDENTIALS)
     authority = rest.partition("/")[0]
-    if "@" in authority:
-        raise ValueError(
-            "holds credentials; they belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
     if scheme == "file" and (authority or not rest):
         raise ValueError("expected an absolute path after file:// (three slashes)")
     if scheme == "s3" and not authority:
@@ -55,9 +54,7 @@ def _endpoint(url: str) -> str:
     if not mark or scheme not in ("http", "https") or not rest.strip("/"):
         raise ValueError("expected a URL as https://s3.example.org")
     if "@" in rest:
-        raise ValueError(
-            "holds credentials; they belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+        raise ValueError(HOLDS_CREDENTIALS)
     return url.rstrip("/")
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from crown_exp.errors import ConfigError
+from crown_exp.folder.urls import HOLDS_CREDENTIALS, holds_credentials
 
 KEY, MAP = "checkpoint.init_from", "checkpoint.init_map"
 
@@ -62,7 +63,7 @@ class FileSource:
     @property
     def is_remote(self) -> bool:
         """Whether a store has it, and not this machine's file system."""
-        return "://" in self.url and not self.url.startswith("file://")
+        return "://" in self.url and not self.url.lower().startswith("file://")
 
 
 def parse_source(text: str, where: str = KEY) -> RunSource | FileSource:
@@ -70,6 +71,8 @@ def parse_source(text: str, where: str = KEY) -> RunSource | FileSource:
     text = text.strip()
     match = _PINNED.fullmatch(text)
     bare, pin = (match[1], match[2]) if match else (text, "")
+    if holds_credentials(bare):
+        raise ConfigError.of(where, HOLDS_CREDENTIALS)
     if bare.lower().endswith(ENDS):
         return FileSource(bare, pin)
     run, at, step = text.rpartition("@")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from crown_exp.errors import StoreError
+from crown_exp.errors import SettingsError, StoreError
+from crown_exp.folder.urls import file_path
 from crown_exp.storage.base import BlobStore, NotFound
 from crown_exp.storage.parallel import in_thread
 from crown_exp.storage.urls import open_blobs
@@ -27,14 +29,24 @@ async def as_file(
     access: as `open_blobs` takes it. digest: how the sha256 begins, if that is known: what was fetched before
     is then used again. Raises NotFound, StoreError if it cannot be read, SettingsError for a URL that is none.
     """
-    path = Path(url.removeprefix("file://")).expanduser()
-    if "://" not in str(url).removeprefix("file://"):
+    path = _local(url)
+    if path is not None:
         try:
             return path, await in_thread(file_digest, path)
         except OSError as error:
             raise NotFound((error.strerror or str(error)).lower()) from None
     place, _, name = url.rpartition("/")
     return await fetched(open_blobs(place, access), name, folder, digest)
+
+
+def _local(url: str) -> Path | None:
+    """The file of this machine that a path or a URL names; None if a store has it."""
+    if not url.lower().startswith("file://"):
+        return None if "://" in url else Path(url).expanduser()
+    try:
+        return Path(file_path(url))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 async def fetched(blobs: BlobStore, path: str, folder: Path, digest: str = "") -> tuple[Path, str]:
@@ -59,15 +71,19 @@ async def download(blobs: BlobStore, path: str, folder: Path, ending: str) -> tu
     """As `fetched`, whatever is there."""
     size = (await blobs.stat(path)).size
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{os.getpid()}.part"
+    part = (
+        folder / f".{secrets.token_hex(8)}.part"
+    )  # of several containers, ids of processes are the same
     hashed, buffer = sha256(), memoryview(bytearray(min(PIECE, size)))
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             for start in range(0, size, PIECE):
                 piece = buffer[: min(PIECE, size - start)]
                 await blobs.get_into(path, piece, start=start)
                 await in_thread(hashed.update, piece)
                 await in_thread(file.write, piece)
+        if await in_thread(file_digest, part) != hashed.hexdigest():
+            raise StoreError(f"{folder}: this disk does not give back what was written to it")
         target = folder / f"{hashed.hexdigest()}{ending}"
         part.replace(target)
     finally:

@@ -10,6 +10,8 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from crown_exp.storage.parallel import left_behind
+
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
@@ -54,17 +56,11 @@ class FileSystem:
             begin = partial(getattr(system, f"_{method}"), *args, **kwargs)
             return partial(_in_loop, system, begin)
         act = partial(getattr(system, method), *args, **kwargs)
-        return partial(_in_thread, partial(_alone, act) if kwargs.get("mode") == "create" else act)
+        return partial(left_behind, partial(_alone, act) if kwargs.get("mode") == "create" else act)
 
 
 async def _in_loop(system: AbstractFileSystem, begin: Callable[[], Any]) -> Any:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), system.loop))
-
-
-async def _in_thread(act: Callable[[], Any]) -> Any:
-    from anyio import to_thread
-
-    return await to_thread.run_sync(act, abandon_on_cancel=True)
 
 
 def _alone(act: Callable[[], Any]) -> Any:

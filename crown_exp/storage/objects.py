@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import anyio
+
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.base import (
     CLOCK,
@@ -35,6 +37,9 @@ from crown_exp.storage.trouble import PASSING, Kind, Place, Verb
 RANGE = 8 * 2**20
 """Bytes of one GET of a blob that is read into memory."""
 
+FIRST = 2**18
+"""Bytes of the first GET of a blob whose size is not known: most are whole in it."""
+
 RANGES_AT_ONCE = 4
 READS = 5
 """How often the reading of a blob that is replaced meanwhile is begun again."""
@@ -52,7 +57,7 @@ class ObjectStore:
 
     def __init__(self, url: str, access: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        scheme, bucket, self._root = _parts_of(self.url)
+        scheme, bucket, self._root = bucket_parts(self.url)
         self._access = dict(access or {})
         self._deadline_s = deadline_of(self._access)
         self._transport = Transport(scheme, bucket, self._access)
@@ -73,10 +78,8 @@ class ObjectStore:
         """See BlobStore.get_into."""
         checked(path)
         for _ in range(READS if buffer else 0):
-            versions: set[str | None] = set()
-            fetch = partial(self._fetch, path, buffer, start, versions)
             try:
-                await each(fetch, range(0, len(buffer), RANGE), at_once=RANGES_AT_ONCE)
+                versions = await self._fill(path, buffer, start)
             except _OtherSize:
                 await self._refuse_size(path, buffer, start)
                 continue  # it had another size then
@@ -84,9 +87,7 @@ class ObjectStore:
                 return
         await self._refuse_size(path, buffer, start)
         if buffer:
-            raise StoreError(
-                f"cannot read {path} in {self.url}: it was replaced each time it was read; try again later"
-            )
+            raise self._changes(path)
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy: the server does it."""
@@ -157,8 +158,38 @@ class ObjectStore:
             await calls.again(act, Verb.WRITE, path, size=len(data))
 
     async def _get(self, path: str) -> bytes:
-        act = partial(self._transport.get, self._root + path)
-        return await (await self._calls()).again(act, Verb.READ, path)
+        calls, key = await self._calls(), self._root + path
+        for _ in range(READS):
+            act = partial(self._transport.begin, key, FIRST)
+            try:
+                data, found = await calls.again(act, Verb.READ, path, size=FIRST)
+            except Refused as error:
+                if error.trouble.kind is not Kind.SHORT:
+                    raise
+                # It is empty, which has no first byte.
+                return await calls.again(partial(self._transport.get, key), Verb.READ, path)
+            if found.size == len(data):
+                return data
+            whole = bytearray(found.size)
+            whole[: len(data)] = data
+            with suppress(_OtherSize):
+                if await self._fill(path, memoryview(whole), None, len(data)) == {found.version}:
+                    return bytes(whole)
+        raise self._changes(path)
+
+    async def _fill(
+        self, path: str, buffer: memoryview, start: int | None, done: int = 0
+    ) -> set[str | None]:
+        """Read the blob into the buffer behind `done`: which versions of it that was. Raises _OtherSize."""
+        versions: set[str | None] = set()
+        fetch = partial(self._fetch, path, buffer, start, versions)
+        await each(fetch, range(done, len(buffer), RANGE), at_once=RANGES_AT_ONCE)
+        return versions
+
+    def _changes(self, path: str) -> StoreError:
+        return StoreError(
+            f"cannot read {path} in {self.url}: it was replaced each time it was read; try again later"
+        )
 
     async def _fetch(
         self,
@@ -190,20 +221,26 @@ class ObjectStore:
         calls, key = await self._calls(), self._root + path
         try:
             return self._entry(
-                await calls.again(partial(self._transport.head, key), Verb.READ, path)
+                await calls.again(partial(self._transport.head, key), Verb.LOOK, path)
             )
-        except Refused as error:
-            if error.trouble.kind in PASSING:
+        except (NotFound, Refused) as error:
+            if isinstance(error, Refused) and error.trouble.kind in PASSING:
                 raise
-            # A HEAD is refused without a word why; what refuses a GET says it.
-            await calls.again(partial(self._transport.look, key), Verb.READ, path)
-            raise
+        # A HEAD is refused, or finds nothing, without a word why; what answers a GET says it.
+        return self._entry(await calls.again(partial(self._transport.look, key), Verb.READ, path))
 
     def _entry(self, found: Object) -> Entry:
         return Entry(found.key[len(self._root) :], found.size, found.modified)
 
     async def _calls(self) -> Calls:
-        await self._transport.connect()
+        try:
+            with anyio.fail_after(self._deadline_s):
+                await self._transport.connect()
+        except TimeoutError:
+            raise StoreError(
+                f"cannot reach {self.url}: to find the way to it took more than {self._deadline_s:g} s; "
+                "check the network, and whether the disk of ~/.aws answers"
+            ) from None
         way = self._transport.way
         place = Place(self.url, way.endpoint, way.region)
         return Calls(place, answer_of, self._deadline_s)
@@ -213,7 +250,7 @@ class _OtherSize(Exception):
     """A blob has not the size that was asked for."""
 
 
-def _parts_of(url: str) -> tuple[str, str, str]:
+def bucket_parts(url: str) -> tuple[str, str, str]:
     """Scheme, bucket and what all keys begin with: empty, or a prefix and a slash."""
     match = _URL.fullmatch(url)
     if match is None:  # not the URL itself: it may hold a password

@@ -34,3 +34,25 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     from anyio import to_thread
 
     return await to_thread.run_sync(partial(work, *args, **kwargs))
+
+
+async def left_behind(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work(*args, **kwargs)`, in a thread of its own, which is left to itself when this is cancelled.
+
+    For what may hang: neither a deadline nor the end of the process waits for it.
+    """
+    import asyncio
+    from concurrent.futures import Future
+    from threading import Thread
+
+    done: Future[T] = Future()
+
+    def act() -> None:
+        try:
+            done.set_result(work(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+
+    done.set_running_or_notify_cancel()
+    Thread(target=act, name="crown-exp: may hang", daemon=True).start()
+    return await asyncio.wrap_future(done)

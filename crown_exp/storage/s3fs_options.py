@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crown_exp.storage.aws import endpoint_of, region_of
+from crown_exp.storage.aws import Way, session_of
 
 CONNECT_S = 10.0
 CONNECTIONS = 32
 
 
-def s3fs_options(access: Mapping[str, str], deadline_s: float) -> dict[str, Any]:
-    """The arguments of S3FileSystem. Without keys or a profile in `access`, AWS's usual chain finds some.
+def s3fs_options(way: Way, access: Mapping[str, str], deadline_s: float) -> dict[str, Any]:
+    """The arguments of S3FileSystem. Where the way has no credentials, botocore asks the machine for them.
 
     deadline_s: after so long without a byte the server is given up.
     """
-    endpoint = endpoint_of(access)
-    client = {"region_name": region_of(access) or None, "verify": access.get("AWS_CA_BUNDLE")}
+    endpoint = way.endpoint
+    client = {"region_name": way.region or None, "verify": access.get("AWS_CA_BUNDLE")}
     options: dict[str, Any] = {
         "endpoint_url": endpoint or None,
         "client_kwargs": {name: value for name, value in client.items() if value},
@@ -34,12 +34,6 @@ def s3fs_options(access: Mapping[str, str], deadline_s: float) -> dict[str, Any]
         },
         "max_concurrency": 1,  # reads by ranges are ours: s3fs's may mix two versions of a blob
     }
-    if "AWS_ACCESS_KEY_ID" in access:
-        options |= {
-            "key": access["AWS_ACCESS_KEY_ID"],
-            "secret": access.get("AWS_SECRET_ACCESS_KEY"),
-            "token": access.get("AWS_SESSION_TOKEN"),
-        }
-    elif "AWS_PROFILE" in access:
-        options["profile"] = access["AWS_PROFILE"]
+    if way.credentials is not None:
+        options["session"] = session_of(way.credentials)
     return options

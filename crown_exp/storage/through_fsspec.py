@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from crown_exp.errors import SettingsError, StoreError
-from crown_exp.storage.aws import endpoint_of, region_of
+from crown_exp.storage.aws import endpoint_of, region_of, way_to_s3
 from crown_exp.storage.base import (
     CLOCK,
     AlreadyExists,
@@ -24,6 +25,7 @@ from crown_exp.storage.base import (
     Entry,
     Names,
     NotFound,
+    WrongSize,
     checked,
     checked_folder,
     checked_prefix,
@@ -35,7 +37,7 @@ from crown_exp.storage.filesystem import FileSystem, Info, Work, base_name, writ
 from crown_exp.storage.fitness import make_fit
 from crown_exp.storage.parallel import each
 from crown_exp.storage.s3fs_options import s3fs_options
-from crown_exp.storage.trouble import Kind, Place, Verb
+from crown_exp.storage.trouble import Kind, Place, Verb, kind_of
 from crown_exp.storage.vendor_errors import answer_of
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
 RANGE = 16 * 2**20
 """Bytes of one read of a big blob."""
+
+FIRST = 2**18
+"""Bytes of the first read of a blob whose size is not known."""
 
 RANGES_AT_ONCE = 4
 ONE_PUT = 2**29
@@ -226,8 +231,22 @@ class FsspecStore:
         return all(found.get(name) == value for name, value in mark.items())
 
     async def _get(self, path: str) -> bytes:
-        work = self._work("cat_file", self._key(path))
-        return bytes(await self._calls.again(work, Verb.READ, path))
+        first = self._work("cat_file", self._key(path), start=0, end=FIRST)
+        whole = self._work("cat_file", self._key(path))
+        try:
+            data = await self._calls.again(first, Verb.READ, path, size=FIRST)
+        except Refused as error:
+            if error.trouble.kind is not Kind.SHORT:
+                raise
+            data = await self._calls.again(whole, Verb.READ, path)  # empty: it has no first byte
+        if len(data) != FIRST:
+            return bytes(data)
+        for _ in range(READS):
+            buffer = bytearray((await self._info(path))["size"])
+            with suppress(WrongSize):
+                await self.get_into(path, memoryview(buffer))
+                return bytes(buffer)
+        raise StoreError(f"{path} in {self.url} changes while it is read")
 
     async def _fill(self, path: str, buffer: memoryview, start: int) -> bool:
         """Read what begins at `start`, in ranges. False if the blob has become shorter."""
@@ -253,10 +272,26 @@ class FsspecStore:
 
     async def _info(self, path: str) -> Info:
         """What the file system tells of a blob. Raises NotFound, of a folder too."""
-        info: Info = await self._calls.again(self._work("info", self._key(path)), Verb.READ, path)
+        look = self._work("info", self._key(path))
+        try:
+            info: Info = await self._calls.again(look, Verb.LOOK, path)
+        except NotFound:
+            if self._scheme not in S3:
+                raise
+            await self._ask_by_reading(path)  # which is answered with a word why, as a HEAD is not
+            info = await self._calls.again(look, Verb.LOOK, path)
         if info["type"] == "directory":
             raise NotFound(f"{path} is not in {self.url}")
         return info
+
+    async def _ask_by_reading(self, path: str) -> None:
+        """Raises NotFound if S3 says in its words that there is no such blob."""
+        work = self._work("cat_file", self._key(path), start=0, end=1)
+        try:
+            await self._calls.again(work, Verb.READ, path)
+        except Refused as error:
+            if error.trouble.kind is not Kind.SHORT:
+                raise
 
     async def _ls(self, folder: str) -> Infos:
         """What lies right below a folder."""
@@ -317,7 +352,7 @@ def _check_scheme(scheme: str) -> None:
 def _made(scheme: str, access: Mapping[str, str], deadline_s: float) -> AbstractFileSystem:
     import fsspec
 
-    options = s3fs_options(access, deadline_s) if scheme in S3 else {}
+    options = s3fs_options(way_to_s3(access), access, deadline_s) if scheme in S3 else {}
     try:
         # What it lists is to be true now, and it is to be nobody else's.
         system = fsspec.filesystem(
@@ -352,7 +387,7 @@ def _or_nothing(work: Work, nothing: object) -> Work:
             return await work()
         except FileNotFoundError as error:
             answer = answer_of(error)
-            if answer is not None and answer.code == "NoSuchBucket":
+            if answer is not None and kind_of(answer, Verb.LIST) is not Kind.MISSING:
                 raise
             return nothing
 

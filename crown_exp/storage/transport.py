@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 from crown_exp.errors import StoreError
 from crown_exp.storage.aws import Way, told_region, way_to_s3
-from crown_exp.storage.parallel import in_thread
+from crown_exp.storage.parallel import left_behind
 from crown_exp.storage.trouble import FOREIGN_KEY, Answer, answer_in
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Transport:
                 f"cannot reach {self._scheme}://{self._bucket} from a process that was forked "
                 'from one that had; start it anew (multiprocessing "spawn"), or leave it to the main process'
             )
-        return self._handle if self._handle is not None else await in_thread(self._connect)
+        return self._handle if self._handle is not None else await left_behind(self._connect)
 
     async def put(self, key: str, data: bytes | memoryview, *, create: bool) -> None:
         """Write an object, from where its bytes lie."""
@@ -110,14 +110,23 @@ class Transport:
         result = await _noted(obstore.get_async(await self.connect(), key))
         return bytes(await _noted(result.bytes_async()))
 
+    async def begin(self, key: str, length: int) -> tuple[bytes, Object]:
+        """The first bytes of an object, `length` of them or all; what is empty has none to give (416)."""
+        import obstore
+
+        options: Any = {"range": (0, length)}
+        result = await _noted(obstore.get_async(await self.connect(), key, options=options))
+        if result.range != (0, min(length, result.meta["size"])):
+            raise RangesIgnored
+        return bytes(await _noted(result.bytes_async())), _object(result.meta)
+
     async def fill(self, key: str, first: int, part: memoryview) -> Object:
         """Fill `part` with the bytes of an object from `first` on, or with as many as there are."""
         import obstore
 
         options: Any = {"range": (first, first + len(part))}
         result = await _noted(obstore.get_async(await self.connect(), key, options=options))
-        start, end = result.range
-        if start != first or end > first + len(part):
+        if result.range != (first, min(first + len(part), result.meta["size"])):
             raise RangesIgnored
         stream, at = result.stream(CHUNK), 0
         with suppress(StopAsyncIteration):
@@ -250,6 +259,8 @@ def answer_of(error: Exception) -> Answer | None:
     if not isinstance(error, BaseError | FileNotFoundError):
         return None
     text = str(error)
+    if "UnexpectedRange" in text:
+        return Answer(code="NotImplemented")
     if any(host in text for host in _METADATA):
         return Answer(code="NoCredentials")
     if provider := _PROVIDER.search(text):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from urllib.parse import unquote, urlsplit
 
 from crown_exp.errors import SettingsError
+from crown_exp.folder.urls import HOLDS_CREDENTIALS, file_path, holds_credentials
 from crown_exp.storage.base import BlobStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KNOWN = "known are s3://bucket/prefix, file:///path, a plain path and memory://name"
 _BUCKETS = ("s3", "gs", "az", "abfs")
 """What obstore speaks."""
-
-_PASSWORD = re.compile(r"[^/@]*:[^/@]*@")
 
 
 def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
@@ -40,11 +38,8 @@ def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
 
 
 def _open_remote(scheme: str, url: str, access: Mapping[str, str] | None) -> BlobStore:
-    if _PASSWORD.match(url.partition("://")[2]):  # and would be shown wherever the store is
-        raise SettingsError(
-            f"CROWN_STORAGE__ROOT: there is a password in the {scheme}:// URL; set it as "
-            "CROWN_STORAGE__ACCESS_KEY_ID and CROWN_STORAGE__SECRET_ACCESS_KEY, or as the vendor does"
-        )
+    if holds_credentials(url):  # and would be shown wherever the store is
+        raise SettingsError(f"CROWN_STORAGE__ROOT: {HOLDS_CREDENTIALS}")
     if scheme in _BUCKETS and "@" not in url and find_spec("obstore") is not None:
         from crown_exp.storage.objects import ObjectStore
 
@@ -63,10 +58,7 @@ def _open_path(path: str) -> BlobStore:
 
 
 def _path_of(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise SettingsError(
-            "CROWN_STORAGE__ROOT: a file:// URL has three slashes and an absolute path, "
-            f"as file:///data/store; got {url}"
-        )
-    return unquote(parts.path)
+    try:
+        return file_path(url)
+    except ValueError as error:
+        raise SettingsError(f"CROWN_STORAGE__ROOT: {error}") from None

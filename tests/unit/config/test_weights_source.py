@@ -6,6 +6,7 @@ import pytest
 
 from crown_exp.config.weights_source import FileSource, RunSource, parse_source
 from crown_exp.errors import ConfigError
+from tests.secret_urls import SECRET_URLS
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,8 @@ from crown_exp.errors import ConfigError
         ("latest", RunSource(None, "latest")),
         ("k7f@best", RunSource(None, "k7f", best=True)),
         ("s3://b/p/runs/r1-k7f@20", RunSource("s3://b/p", "r1-k7f", 20)),
-        ("s3://b@c/runs/r1-k7f", RunSource("s3://b@c", "r1-k7f")),
+        ("s3://b/a@c/runs/r1-k7f", RunSource("s3://b/a@c", "r1-k7f")),
+        ("s3://b/a:c/runs/r1-k7f@20", RunSource("s3://b/a:c", "r1-k7f", 20)),
         ("/data/store/runs/r1-k7f/@best", RunSource("/data/store", "r1-k7f", best=True)),
         ("net.safetensors", FileSource("net.safetensors")),
         ("./a@b/net.pt", FileSource("./a@b/net.pt")),
@@ -38,7 +40,16 @@ def test_what_is_neither_is_told(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("end", ["", "/net.pt", "/net.pt@0123456789abcdef", "/runs/r1-k7f@20"])
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_a_secret_is_refused_and_not_shown(url: str, end: str) -> None:
+    with pytest.raises(ConfigError, match="there are credentials in the URL") as error:
+        parse_source(url + end)
+    assert "wJalr" not in str(error.value)
+
+
 def test_only_urls_of_stores_are_fetched() -> None:
     assert FileSource("s3://b/net.pt").is_remote
     assert not FileSource("file:///net.pt").is_remote
+    assert not FileSource("FILE://localhost/net.pt").is_remote
     assert not FileSource("net.pt").is_remote

@@ -1,17 +1,23 @@
 """Whose credentials are used, and which server is asked: by variables and AWS's files."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from crown_exp.errors import SettingsError, StoreError
-from crown_exp.storage.aws import told_region, way_to_s3
+from crown_exp.storage.aws import NoCredentials, Profile, Way, told_region, way_to_s3
 from crown_exp.storage.objects import ObjectStore
+from crown_exp.storage.through_fsspec import FsspecStore
+from crown_exp.storage.unfinished import unfinished_uploads
 from tests.s3.buckets import Bucket
 
 KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
@@ -104,10 +110,7 @@ def test_a_profile_that_is_not_there(home: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", ["role", "process", "minio"])
-def test_a_profile_without_credentials_says_so(
-    home: Path, profile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # no machine's own
+def test_a_profile_without_credentials_says_so(home: Path, profile: str) -> None:
     store = ObjectStore(
         "s3://b/p", {"AWS_PROFILE": profile, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
     )
@@ -219,3 +222,122 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_endpoints_with_a_password_are_refused_and_not_shown(home: Path) -> None:
+    with pytest.raises(SettingsError, match="there are credentials in the URL") as caught:
+        way_to_s3(KEYS | {"AWS_ENDPOINT_URL": "http://ada:hunter2@minio:9000"}, home)
+    assert "hunter2" not in str(caught.value)
+
+
+SSO = "sso_start_url = https://x\nsso_region = us-east-1\nsso_account_id = 1\nsso_role_name = r"
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("credential_process = false", "its credential_process fails: without a word"),
+        ("credential_process = sh -c 'echo no >&2; exit 1'", "credential_process fails: no"),
+        ("credential_process = echo hi", "its credential_process does not print"),
+        ("credential_process = true", "its credential_process does not print"),
+        ("credential_process = /no/such", "its credential_process cannot be run"),
+        ("aws_access_key_id = x", "missing: aws_secret_access_key"),
+        ("role_arn = arn:aws:iam::1:role/x\nsource_profile = nobody", "nobody"),
+        (SSO, "aws sso login --profile default"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ObjectStore, FsspecStore])
+def test_a_profile_that_fails_is_one_line_at_the_start_and_later(
+    home: Path, kind: Any, profile: str, said: str
+) -> None:
+    (home / ".aws" / "credentials").unlink()
+    (home / ".aws" / "config").write_text(f"[default]\nregion = us-east-1\n{profile}\n")
+    access = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "DEADLINE": "5"}
+    for act, error in (
+        (kind("s3://b/p", access).prepare(), SettingsError),
+        (kind("s3://b/p", access).put("x", b"1"), StoreError),
+        (unfinished_uploads("s3://b/p", access, "", datetime.now(UTC)), StoreError),
+    ):
+        with pytest.raises(error, match="no credentials were found") as caught:
+            run(act)
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(home: Path) -> None:
+    (home / ".aws" / "config").write_text("]] nonsense")
+    with pytest.raises(SettingsError, match=r"AWS's files cannot be read: .*config; mend them"):
+        way_to_s3({}, home)
+
+
+def test_nothing_is_taken_from_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".aws" / "credentials").unlink()
+    (home / ".aws" / "config").write_text(
+        "[default]\noutput = json\n[profile lab]\noutput = json\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "of-the-environment")
+    assert way_to_s3({}, home) == Way()
+    way = way_to_s3({"AWS_PROFILE": "lab"}, home)
+    assert way.region == "" and way.credentials is not None
+    with pytest.raises(NoCredentials, match="profile lab has none"):  # the machine is not asked
+        way.credentials()
+
+
+class Throttled(Exception):
+    response: ClassVar = {"Error": {"Code": "ThrottlingException"}}
+
+
+def test_a_busy_server_of_credentials_is_asked_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = Profile("lab", {"config_file": home / ".aws" / "config"})
+
+    def busy() -> None:
+        raise Throttled
+
+    monkeypatch.setattr(profile, "_look", busy)
+    with pytest.raises(OSError, match="profile lab"):
+        profile()
+
+
+@pytest.mark.parametrize("kind", [ObjectStore, FsspecStore])
+def test_a_process_that_hangs_is_left_behind(home: Path, kind: Any) -> None:
+    """Neither a call's deadline nor the end of the process waits for it."""
+    (home / ".aws" / "config").write_text("[default]\ncredential_process = sleep 300\n")
+    (home / ".aws" / "credentials").unlink()
+    code = f"""
+import anyio
+from datetime import UTC, datetime
+from {kind.__module__} import {kind.__name__}
+from crown_exp.errors import StoreError
+from crown_exp.storage.unfinished import unfinished_uploads
+access = {{"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "DEADLINE": "0.5"}}
+for act in (
+    lambda: {kind.__name__}("s3://b/p", access).get("x"),
+    lambda: unfinished_uploads("s3://b/p", access, "", datetime.now(UTC)),
+):
+    try:
+        anyio.run(act)
+    except StoreError as error:
+        print("timed out" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\nTrue\n", done.stderr
+
+
+def test_s3fs_takes_the_credentials_of_the_files(bucket: Bucket, home: Path) -> None:
+    store = FsspecStore(bucket.url, {"AWS_ENDPOINT_URL": bucket.endpoint, "AWS_PROFILE": "lab"})
+    run(store.put("x", b"1"))
+    assert bucket.keys() == ["x"]
+    session = store.filesystem().system.session
+    keys = run(run(session.get_credentials()).get_frozen_credentials())
+    assert (keys.access_key, keys.token) == ("of-lab", "t2")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a pipe with a name")
+def test_a_disk_that_hangs_is_left_behind(home: Path) -> None:
+    """A file that nobody ever writes to the end."""
+    os.mkfifo(home / "authority")
+    access = KEYS | {"AWS_CA_BUNDLE": str(home / "authority"), "DEADLINE": "0.2"}
+    with pytest.raises(StoreError, match=r"to find the way to it took more than 0\.2 s"):
+        run(ObjectStore("s3://b/p", access).get("x"))

@@ -4,14 +4,16 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
 import pytest
 
 from crown_exp.errors import SettingsError, StoreError
-from crown_exp.storage import AlreadyExists, NotFound, WrongSize
-from crown_exp.storage.objects import RANGE, ObjectStore
+from crown_exp.storage import AlreadyExists, NotFound, WrongSize, transport
+from crown_exp.storage.objects import FIRST, RANGE, ObjectStore
 from crown_exp.storage.parallel import each
 from tests.s3.buckets import Bucket
 from tests.s3.faults import Fault
@@ -274,3 +276,93 @@ async def test_folders_that_some_tools_make(bucket: Bucket, store: ObjectStore) 
     assert [entry.path for entry in await store.list("runs/r1/")] == ["runs/r1/run.json"]
     assert await store.folders("runs/") == ["r1"]
     await store.prepare()
+
+
+@pytest.mark.parametrize("size", [0, 1, FIRST - 1, FIRST, FIRST + 1, FIRST + RANGE + 1])
+async def test_a_blob_of_any_size(watched: ObjectStore, proxy: Proxy, size: int) -> None:
+    data = os.urandom(size)
+    await watched.put("x", data)
+    proxy.clear()
+    assert await watched.get("x") == data
+    if 0 < size <= FIRST:
+        assert asked(proxy) == ["GET"]
+
+
+async def test_a_big_blob_has_the_time_that_its_bytes_take(bucket: Bucket, proxy: Proxy) -> None:
+    """One try of 60 % of a deadline that small ones have would never end."""
+    store = ObjectStore(bucket.url, bucket.behind(proxy).access | {"DEADLINE": "1"})
+    data = os.urandom(3 * MIB)
+    await store.put("x", data)
+    with proxy.armed(Fault("throttle", method="GET", rate=MIB)):
+        assert await store.get("x") == data
+
+
+async def test_a_get_is_never_of_two_versions(bucket: Bucket, store: ObjectStore) -> None:
+    versions = [bytes([number]) * (RANGE + FIRST + number) for number in range(6)]
+    await store.put("x", versions[0])
+
+    async def write() -> None:
+        for data in versions:
+            await store.put("x", data)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        for _ in range(6):
+            try:
+                found = await store.get("x")
+            except StoreError as error:
+                assert "was replaced each time" in str(error)
+            else:
+                assert found in versions
+
+
+async def test_above_a_size_a_blob_goes_in_parts(
+    bucket: Bucket, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a gigabyte; here of less."""
+    monkeypatch.setattr(transport, "ONE_PUT", 6 * MIB)
+    monkeypatch.setattr(transport, "PART", 5 * MIB)
+    data = os.urandom(12 * MIB)
+    for size, parts in ((6 * MIB, 0), (6 * MIB + 1, 2), (12 * MIB, 3)):
+        await store.put("x", data[:size])
+        tag = bucket.client.head_object(Bucket=bucket.name, Key="a/b/x")["ETag"].strip('"')
+        assert tag.partition("-")[2] == (str(parts) if parts else "")
+        assert bucket.read("a/b/x") == data[:size]
+        assert await store.get("x") == data[:size]
+    await store.put("y", data, create=True)  # which parts would not keep
+    with pytest.raises(AlreadyExists):
+        await store.put("y", data[:-1], create=True)
+
+
+async def test_a_server_that_gives_fewer_bytes_than_it_has(proxy: Proxy) -> None:
+    """With headers that say so: what it left out is not taken for read."""
+
+    class Short(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            body = b"A" * ((last - first + 1) // 2)
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/1000000")
+            self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
+            self.send_header("ETag", '"x"')
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Short)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    access = proxy.access() | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_address[1]}"}
+    store = ObjectStore("s3://b", access)
+    try:
+        with pytest.raises(StoreError, match="cannot do this"):
+            await store.get_into("x", memoryview(bytearray(1000000)))
+        with pytest.raises(StoreError, match="cannot do this"):
+            await store.get("x")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

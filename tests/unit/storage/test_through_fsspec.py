@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -17,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage import AlreadyExists, NotFound, WrongSize, open_blobs
 from crown_exp.storage.filesystem import written
-from crown_exp.storage.through_fsspec import RANGE, FsspecStore
+from crown_exp.storage.through_fsspec import FIRST, RANGE, FsspecStore
 from crown_exp.storage.vendor_errors import answer_of
 from tests.s3.buckets import Bucket
 from tests.s3.faults import ACCESS_DENIED, CONFLICT, EXPIRED_TOKEN, INTERNAL_ERROR, SLOW_DOWN, Fault
@@ -252,3 +254,31 @@ async def test_a_blob_that_is_cut_while_it_is_read(behind: FsspecStore, bucket: 
     bucket.write("a/x", b"12345")
     with pytest.raises(WrongSize, match="5 bytes"):
         await behind.get_into("x", memoryview(bytearray(6)))
+
+
+@pytest.mark.parametrize("size", [0, 1, FIRST - 1, FIRST, FIRST + 1, 2 * RANGE + 1])
+async def test_a_blob_of_any_size(bucket: Bucket, size: int) -> None:
+    for store in (FsspecStore(bucket.url, bucket.access), FsspecStore("memory://any")):
+        data = os.urandom(size)
+        await store.put("x", data)
+        assert await store.get("x") == data
+
+
+def test_a_call_that_hangs_does_not_keep_the_process() -> None:
+    code = """
+import time, anyio
+from fsspec.implementations.memory import MemoryFileSystem
+from crown_exp.errors import StoreError
+from crown_exp.storage.through_fsspec import FsspecStore
+
+class Hung(MemoryFileSystem):
+    def pipe_file(self, *_, **__):
+        time.sleep(300)
+
+try:
+    anyio.run(FsspecStore("hung://r", {"DEADLINE": "0.5"}, Hung()).put, "a", b"x")
+except StoreError as error:
+    print("timed out" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr

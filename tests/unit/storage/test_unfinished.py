@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import pytest
 
 from crown_exp.errors import StoreError
 from crown_exp.storage.unfinished import abort_uploads, unfinished_uploads
 from tests.s3.buckets import Bucket
+from tests.s3.faults import Fault
+from tests.s3.servers import Proxy
 
 pytestmark = pytest.mark.anyio
 LATER = datetime.now(UTC) + timedelta(days=2)
@@ -57,3 +60,15 @@ async def test_a_store_without_parts_has_none_left(tmp_path: object) -> None:
 async def test_no_bucket(bucket: Bucket) -> None:
     with pytest.raises(StoreError, match=r"cannot list s3://no-such-bucket/p: there is no bucket"):
         await abort_uploads("s3://no-such-bucket/p", bucket.access, "", LATER)
+
+
+async def test_a_server_that_hangs_does_not_outlive_the_deadline(
+    bucket: Bucket, proxy: Proxy
+) -> None:
+    access = bucket.behind(proxy).access | {"DEADLINE": "2"}
+    with proxy.armed(Fault("hang", path="uploads")):
+        with pytest.raises(StoreError, match="timed out"):
+            await unfinished_uploads(bucket.url, access, "", LATER)
+        with anyio.move_on_after(0.1) as scope:
+            await unfinished_uploads(bucket.url, access | {"DEADLINE": "600"}, "", LATER)
+        assert scope.cancelled_caught
