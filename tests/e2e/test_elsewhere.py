@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,17 +22,20 @@ import torch
 
 def train(run, turns: int = 12):
     net = torch.nn.Linear(4, 1)
-    run.track(net=net)
+    opt = torch.optim.AdamW(net.parameters(), lr=0.1)
+    run.track(net=net, opt=opt)
     for turn in run.steps(turns):
         if turn + 1 == int(os.environ.get("STOP_AT", "0")):
             how = os.environ.get("STOP_BY", "SIGTERM")
             for _ in range(3000):
-                if how == "SIGTERM" or list(run.folder.glob("checkpoints/*.json")):
+                if how == "SIGTERM" or run._boundary.keeping.checkpoints.saved:
                     break
                 time.sleep(0.01)
             os.kill(os.getpid(), getattr(signal, how))
         with torch.no_grad():
             net.weight += torch.rand_like(net.weight)
+        run.backward(net(torch.randn(8, 4)).square().mean())
+        run.update(opt)
         run.log(weight=float(net.weight.sum()))
     return {"weight": float(net.weight.sum())}
 """
@@ -105,17 +109,32 @@ def test_a_fork_of_it_lies_beside_it(there: Project, here: Project, store: Path)
     assert lineage["fork"]["step"] == 3 and lineage["fork"]["run"] == folder.name
 
 
+def everything(project: Project, word: str) -> tuple[dict[str, Any], bytes, Any]:
+    """The newest checkpoint of a run: where its tensors lie, all their bytes, and what else the state is."""
+    done = project.crown("checkpoints", "export", f"{word}@latest", "all.safetensors", "--force")
+    assert done.returncode == 0, done.stdout
+    file = project.root / "all.safetensors"
+    data = file.read_bytes()
+    file.unlink()
+    size = int.from_bytes(data[:8], "little")
+    places = json.loads(data[8 : 8 + size])
+    return places, data[8 + size :], json.loads(places.pop("__metadata__")["tree"])
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_a_bucket_and_the_id_are_enough(
-    there: Project, here: Project, bucket: Bucket, tmp_path: Path
+    there: Project, here: Project, bucket: Bucket, tmp_path: Path, how: str
 ) -> None:
     there.environment |= bucket.environment()
     here.environment |= bucket.access
     typed = ("task=train", "device=cpu", "checkpoint.every=3 steps")
-    there.crown(*typed, env={"STOP_AT": "9"})  # SIGTERM
+    killed = there.crown(*typed, env={"STOP_AT": "9", "STOP_BY": how})
+    assert killed.returncode == {"SIGTERM": 75, "SIGKILL": -9}[how], killed.stdout
     (run,) = {key.split("/")[2] for key in bucket.keys("store/runs/")}
     url = f"{bucket.url}/store/runs/{run}"
     shown = here.crown("show", url).stdout
-    assert "preempted" in shown and f"folder     {url} (" in shown
+    assert ("preempted" if how == "SIGTERM" else "train") in shown
+    assert f"folder     {url} (" in shown
     assert "attempt 1 began" in here.crown("logs", url).stdout
     listed = here.crown("checkpoints", "list", url).stdout
     assert f"next: crown-exp checkpoints verify {url}" in listed
@@ -125,12 +144,16 @@ def test_a_bucket_and_the_id_are_enough(
     assert made.returncode == 0, made.stdout
     assert not (here.root / ".crown").exists()
     done = here.crown("resume", url)
-    assert done.returncode == 0 and "goes on after step 9" in done.stdout, done.stdout
+    assert done.returncode == 0, done.stdout
+    assert ("goes on after step 9" if how == "SIGTERM" else "goes on after step ") in done.stdout
     straight = Project.write(tmp_path / "straight", TASKS)
-    straight.crown("task=train", "device=cpu")
+    straight.crown(*typed)
     ended = json.loads(bucket.read(f"store/runs/{run}/result.json"))["result"]["weight"]
     assert ended == weight(straight.runs[0])
-    forked = here.crown("fork", f"{url}@9", "task.turns=10")
+    ours = everything(here, url)
+    assert len(ours[0]) > 6 and len(ours[1]) > 100  # the optimizer's, too
+    assert ours == everything(straight, "latest")
+    forked = here.crown("fork", f"{url}@latest", "task.turns=14")
     assert forked.returncode == 0, forked.stdout
     assert len({key.split("/")[2] for key in bucket.keys("store/runs/")}) == 2
 
