@@ -87,3 +87,17 @@ def written(info: Info) -> datetime | None:
         told = told if told.tzinfo else told.replace(tzinfo=UTC)
         return told.astimezone(UTC).replace(microsecond=0)
     return datetime.fromtimestamp(int(told), UTC)
+
+
+def writes_through_open(system: AbstractFileSystem) -> bool:
+    """Whether writing a whole file is left to the base class of fsspec, which does it through `open`."""
+    from fsspec import AbstractFileSystem
+    from fsspec.asyn import AsyncFileSystem
+
+    inner = getattr(system, "fs", None)
+    if isinstance(inner, AbstractFileSystem) and inner is not system:  # a wrapper, as dir://
+        return writes_through_open(inner)
+    kind = type(system)
+    if system.async_impl:
+        return getattr(kind, "_pipe_file", None) is AsyncFileSystem._pipe_file
+    return kind.pipe_file is AbstractFileSystem.pipe_file

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +24,6 @@ from crown_exp.storage.base import (
     Entry,
     Names,
     NotFound,
-    WrongSize,
     checked,
     checked_folder,
     checked_prefix,
@@ -33,7 +31,14 @@ from crown_exp.storage.base import (
     wrong_size,
 )
 from crown_exp.storage.calls import Calls, Refused, deadline_of
-from crown_exp.storage.filesystem import FileSystem, Info, Work, base_name, written
+from crown_exp.storage.filesystem import (
+    FileSystem,
+    Info,
+    Work,
+    base_name,
+    writes_through_open,
+    written,
+)
 from crown_exp.storage.fitness import make_fit
 from crown_exp.storage.parallel import each
 from crown_exp.storage.s3fs_options import s3fs_options
@@ -100,7 +105,7 @@ class FsspecStore:
     async def prepare(self) -> None:
         """See BlobStore.prepare."""
         name = self.filesystem().name
-        if _writes_through_open(self.filesystem().system):
+        if writes_through_open(self.filesystem().system):
             raise SettingsError(
                 f"{self.url}: {name} writes through open(), which publishes the part that "
                 "was written when a writer dies; set CROWN_STORAGE__ROOT to another store: s3://, gs://, "
@@ -238,15 +243,11 @@ class FsspecStore:
         except Refused as error:
             if error.trouble.kind is not Kind.SHORT:
                 raise
-            data = await self._calls.again(whole, Verb.READ, path)  # empty: it has no first byte
+            return bytes(await self._calls.again(whole, Verb.READ, path))  # it is empty
         if len(data) != FIRST:
             return bytes(data)
-        for _ in range(READS):
-            buffer = bytearray((await self._info(path))["size"])
-            with suppress(WrongSize):
-                await self.get_into(path, memoryview(buffer))
-                return bytes(buffer)
-        raise StoreError(f"{path} in {self.url} changes while it is read")
+        size = (await self._info(path))["size"]
+        return bytes(await self._calls.again(whole, Verb.READ, path, size=size))
 
     async def _fill(self, path: str, buffer: memoryview, start: int) -> bool:
         """Read what begins at `start`, in ranges. False if the blob has become shorter."""
@@ -363,20 +364,6 @@ def _made(scheme: str, access: Mapping[str, str], deadline_s: float) -> Abstract
     if scheme in S3:
         system.retries = 1  # what may be tried again is decided here
     return system
-
-
-def _writes_through_open(system: AbstractFileSystem) -> bool:
-    """Whether writing a whole file is left to the base class."""
-    from fsspec import AbstractFileSystem
-    from fsspec.asyn import AsyncFileSystem
-
-    inner = getattr(system, "fs", None)
-    if isinstance(inner, AbstractFileSystem) and inner is not system:  # a wrapper, as dir://
-        return _writes_through_open(inner)
-    kind = type(system)
-    if system.async_impl:
-        return getattr(kind, "_pipe_file", None) is AsyncFileSystem._pipe_file
-    return kind.pipe_file is AbstractFileSystem.pipe_file
 
 
 def _or_nothing(work: Work, nothing: object) -> Work:
