@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,9 @@ FIRST = 2**18
 """Bytes of the first GET of a blob whose size is not known: most are whole in it."""
 
 RANGES_AT_ONCE = 4
+LEAST_S = 1.0
+"""Of a deadline that two calls share, what is left to the second at the least."""
+
 READS = 5
 """How often the reading of a blob that is replaced meanwhile is begun again."""
 
@@ -87,7 +91,9 @@ class ObjectStore:
                 return
         await self._refuse_size(path, buffer, start)
         if buffer:
-            raise self._changes(path)
+            raise StoreError(
+                f"cannot read {path} in {self.url}: it was replaced each time it was read; try again later"
+            )
 
     async def copy(self, source: str, target: str) -> None:
         """See BlobStore.copy: the server does it."""
@@ -159,23 +165,22 @@ class ObjectStore:
 
     async def _get(self, path: str) -> bytes:
         calls, key = await self._calls(), self._root + path
-        for _ in range(READS):
-            act = partial(self._transport.begin, key, FIRST)
-            try:
-                data, found = await calls.again(act, Verb.READ, path, size=FIRST)
-            except Refused as error:
-                if error.trouble.kind is not Kind.SHORT:
-                    raise
-                # It is empty, which has no first byte.
-                return await calls.again(partial(self._transport.get, key), Verb.READ, path)
-            if found.size == len(data):
-                return data
-            whole = bytearray(found.size)
-            whole[: len(data)] = data
-            with suppress(_OtherSize):
-                if await self._fill(path, memoryview(whole), None, len(data)) == {found.version}:
-                    return bytes(whole)
-        raise self._changes(path)
+        begin, whole = partial(self._transport.begin, key, FIRST), partial(self._transport.get, key)
+        try:
+            data, found = await calls.again(begin, Verb.READ, path, size=FIRST)
+        except Refused as error:
+            if error.trouble.kind is not Kind.SHORT:
+                raise
+            return await calls.again(whole, Verb.READ, path)  # it is empty, which has no first byte
+        if found.size == len(data):
+            return data
+        buffer = bytearray(found.size)
+        buffer[: len(data)] = data
+        with suppress(_OtherSize):
+            if await self._fill(path, memoryview(buffer), None, len(data)) == {found.version}:
+                return bytes(buffer)
+        # It was replaced meanwhile, which one answer does not mind.
+        return await calls.again(whole, Verb.READ, path, size=found.size)
 
     async def _fill(
         self, path: str, buffer: memoryview, start: int | None, done: int = 0
@@ -185,11 +190,6 @@ class ObjectStore:
         fetch = partial(self._fetch, path, buffer, start, versions)
         await each(fetch, range(done, len(buffer), RANGE), at_once=RANGES_AT_ONCE)
         return versions
-
-    def _changes(self, path: str) -> StoreError:
-        return StoreError(
-            f"cannot read {path} in {self.url}: it was replaced each time it was read; try again later"
-        )
 
     async def _fetch(
         self,
@@ -219,6 +219,7 @@ class ObjectStore:
 
     async def _stat(self, path: str) -> Entry:
         calls, key = await self._calls(), self._root + path
+        until = anyio.current_time() + self._deadline_s
         try:
             return self._entry(
                 await calls.again(partial(self._transport.head, key), Verb.LOOK, path)
@@ -227,7 +228,8 @@ class ObjectStore:
             if isinstance(error, Refused) and error.trouble.kind in PASSING:
                 raise
         # A HEAD is refused, or finds nothing, without a word why; what answers a GET says it.
-        return self._entry(await calls.again(partial(self._transport.look, key), Verb.READ, path))
+        rest = replace(calls, deadline_s=max(LEAST_S, until - anyio.current_time()))
+        return self._entry(await rest.again(partial(self._transport.look, key), Verb.READ, path))
 
     def _entry(self, found: Object) -> Entry:
         return Entry(found.key[len(self._root) :], found.size, found.modified)
