@@ -53,8 +53,9 @@ class Indexing:
                     over = self.ended.wait(self.seconds)
         except Exception as error:  # whatever it is, it is not the run's
             why = str(error) if isinstance(error, CrownError) else repr(error)
-            what = f"{self.run_id} is not in the index: {why}; the run needs none to go on, and crown-exp runs looks again"
-            self.warn(what)
+            self.warn(
+                f"{self.run_id} is not in the index: {why}; the run needs none, and crown-exp runs looks again"
+            )
 
     def finish(self) -> None:
         """Read what there is now, and wait for that, ten seconds at the most."""

@@ -171,7 +171,7 @@ def _fits(name: str, wanted: str) -> bool:
 
 async def _exists(blobs: BlobStore, path: str) -> bool:
     try:
-        await blobs.stat(path)
+        await blobs.get(path)  # S3's answer to a HEAD says too little to be believed alone
     except NotFound:
         return False
     return True

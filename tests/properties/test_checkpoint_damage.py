@@ -184,7 +184,9 @@ def test_a_store_that_cannot_be_read_says_nothing_of_a_checkpoint(
         def __getattr__(self, name: str) -> Any:
             return getattr(self.blobs, name)
 
-        async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
+        async def get_into(
+            self, path: str, buffer: memoryview, *, start: int | None = None
+        ) -> None:
             raise StoreError("the store is away")
 
     store = store_of(portal, whole)
@@ -205,7 +207,9 @@ def test_a_bad_sector_costs_one_checkpoint_and_marks_none(
         def __getattr__(self, name: str) -> Any:
             return getattr(self.blobs, name)
 
-        async def get_into(self, path: str, buffer: memoryview, *, start: int | None = None) -> None:
+        async def get_into(
+            self, path: str, buffer: memoryview, *, start: int | None = None
+        ) -> None:
             if self.bad:
                 self.bad -= 1
                 raise StoreError("cannot read it") from OSError(errno.EIO, "")
