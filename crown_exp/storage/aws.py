@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from crown_exp.errors import SettingsError
 from crown_exp.folder.urls import HOLDS_CREDENTIALS
@@ -139,6 +140,11 @@ def _shown(endpoint: str) -> str:
     """It is shown wherever the store is. Raises SettingsError if it should not be."""
     if "@" in endpoint:
         raise SettingsError(f"CROWN_STORAGE__ENDPOINT (or AWS_ENDPOINT_URL): {HOLDS_CREDENTIALS}")
+    if urlsplit(endpoint).path.strip("/"):  # of which every answer would be a 404
+        raise SettingsError(
+            "CROWN_STORAGE__ENDPOINT (or AWS_ENDPOINT_URL): expected no path; the bucket belongs "
+            "in CROWN_STORAGE__ROOT=s3://bucket/prefix"
+        )
     return endpoint
 
 

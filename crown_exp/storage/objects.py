@@ -49,7 +49,7 @@ READS = 5
 """How often the reading of a blob that is replaced meanwhile is begun again."""
 
 
-_URL = re.compile(r"([a-z0-9]+)://([^/@:?#]+)(?:/(.*))?")
+_URL = re.compile(r"s3://([^/@:?#]+)(?:/(.*))?")
 
 
 class ObjectStore:
@@ -61,10 +61,10 @@ class ObjectStore:
 
     def __init__(self, url: str, access: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        scheme, bucket, self._root = bucket_parts(self.url)
+        bucket, self._root = bucket_parts(self.url)
         self._access = dict(access or {})
         self._deadline_s = deadline_of(self._access)
-        self._transport = Transport(scheme, bucket, self._access)
+        self._transport = Transport(bucket, self._access)
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         """See BlobStore.put."""
@@ -252,16 +252,16 @@ class _OtherSize(Exception):
     """A blob has not the size that was asked for."""
 
 
-def bucket_parts(url: str) -> tuple[str, str, str]:
-    """Scheme, bucket and what all keys begin with: empty, or a prefix and a slash."""
+def bucket_parts(url: str) -> tuple[str, str]:
+    """The bucket, and what all keys begin with: empty, or a prefix and a slash."""
     match = _URL.fullmatch(url)
     if match is None:  # not the URL itself: it may hold a password
         raise SettingsError(
             "CROWN_STORAGE__ROOT: a bucket's URL is s3://bucket or s3://bucket/prefix; keys go to "
             "CROWN_STORAGE__ACCESS_KEY_ID and CROWN_STORAGE__SECRET_ACCESS_KEY"
         )
-    scheme, bucket, prefix = match[1], match[2], match[3] or ""
+    bucket, prefix = match[1], match[2] or ""
     try:
-        return scheme, bucket, f"{checked(prefix)}/" if prefix else ""
+        return bucket, f"{checked(prefix)}/" if prefix else ""
     except StoreError:
         raise SettingsError(f"CROWN_STORAGE__ROOT: not a prefix for keys: {prefix!r}") from None

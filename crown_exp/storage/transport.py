@@ -65,13 +65,13 @@ class Object:
 
 
 class Transport:
-    """A bucket, connected to at the first call.
+    """A bucket of S3, connected to at the first call.
 
-    scheme: s3, gs, az, abfs. access: as `open_blobs` takes it.
+    access: as `open_blobs` takes it.
     """
 
-    def __init__(self, scheme: str, bucket: str, access: Mapping[str, str]) -> None:
-        self._scheme, self._bucket, self._access = scheme, bucket, access
+    def __init__(self, bucket: str, access: Mapping[str, str]) -> None:
+        self._bucket, self._access = bucket, access
         self._handle: Handle | None = None
         self._lock = Lock()
         self.way = Way()
@@ -83,7 +83,7 @@ class Transport:
         """
         if _USERS.setdefault("first", os.getpid()) != os.getpid():
             raise StoreError(
-                f"cannot reach {self._scheme}://{self._bucket} from a process that was forked "
+                f"cannot reach s3://{self._bucket} from a process that was forked "
                 'from one that had; start it anew (multiprocessing "spawn"), or leave it to the main process'
             )
         return self._handle if self._handle is not None else await left_behind(self._connect)
@@ -184,7 +184,7 @@ class Transport:
         with self._lock:
             if self._handle is None:
                 atexit.register(_settle)
-                self._handle = self._to_s3() if self._scheme == "s3" else self._to_other()
+                self._handle = self._to_s3()
             return self._handle
 
     def _to_s3(self) -> Handle:
@@ -215,15 +215,6 @@ class Transport:
             retry_config=retry,
             credential_provider=provider,
         )
-
-    def _to_other(self) -> Handle:
-        from obstore.store import from_url
-
-        options, retry = _client(), {"max_retries": 0}
-        made: Handle = from_url(  # type: ignore[call-overload]
-            f"{self._scheme}://{self._bucket}", client_options=options, retry_config=retry
-        )
-        return made
 
 
 def _noted(work: Awaitable[T]) -> Awaitable[T]:

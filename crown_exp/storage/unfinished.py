@@ -81,7 +81,7 @@ class _Uploads:
         return cls(replace(calls, place=Place(url, way.endpoint, way.region)), way, access)
 
     def listed(self, prefix: str) -> list[Unfinished]:
-        _, bucket, root = bucket_parts(self.calls.place.url)
+        bucket, root = bucket_parts(self.calls.place.url)
         pages = self._client().get_paginator("list_multipart_uploads")
         return [
             Unfinished(
@@ -92,7 +92,7 @@ class _Uploads:
         ]
 
     def abort(self, upload: Unfinished) -> None:
-        _, bucket, root = bucket_parts(self.calls.place.url)
+        bucket, root = bucket_parts(self.calls.place.url)
         client = self._client()
         try:
             client.abort_multipart_upload(

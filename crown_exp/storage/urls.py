@@ -12,15 +12,13 @@ from crown_exp.storage.base import BlobStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KNOWN = "known are s3://bucket/prefix, file:///path, a plain path and memory://name"
-_BUCKETS = ("s3", "gs", "az", "abfs")
-"""What obstore speaks."""
 
 
 def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
     """The store at `url`: `s3://bucket/prefix`, `file:///path`, a plain path, `memory://name`.
 
-    A `~` in a path is the home folder. Buckets (s3, gs, az, abfs) are reached through obstore, where it is
-    installed, and all else that fsspec knows through fsspec. access: the variables that tell how a remote
+    A `~` in a path is the home folder. s3 is reached through obstore, where it is installed, and all else that
+    fsspec knows through fsspec. access: the variables that tell how a remote
     store is reached (`config.settings.store_access`); without them it has its vendor's defaults.
     Nothing is read or written. Raises SettingsError for what names no store.
     """
@@ -40,7 +38,7 @@ def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
 def _open_remote(scheme: str, url: str, access: Mapping[str, str] | None) -> BlobStore:
     if holds_credentials(url):  # and would be shown wherever the store is
         raise SettingsError(f"CROWN_STORAGE__ROOT: {HOLDS_CREDENTIALS}")
-    if scheme in _BUCKETS and "@" not in url and find_spec("obstore") is not None:
+    if scheme == "s3" and "@" not in url and find_spec("obstore") is not None:
         from crown_exp.storage.objects import ObjectStore
 
         return ObjectStore(url, access)

@@ -341,3 +341,11 @@ def test_a_disk_that_hangs_is_left_behind(home: Path) -> None:
     access = KEYS | {"AWS_CA_BUNDLE": str(home / "authority"), "DEADLINE": "0.2"}
     with pytest.raises(StoreError, match=r"to find the way to it took more than 0\.2 s"):
         run(ObjectStore("s3://b/p", access).get("x"))
+
+
+def test_an_endpoint_with_a_bucket_in_it_is_refused(home: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"expected no path; the bucket belongs in CROWN_STORAGE"
+    ):
+        way_to_s3({"AWS_ENDPOINT_URL": "http://minio:9000/bucket"}, home)
+    assert way_to_s3({"AWS_ENDPOINT_URL": "http://minio:9000/"}, home).endpoint

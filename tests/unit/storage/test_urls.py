@@ -37,13 +37,18 @@ def test_a_store_s_own_url_opens_it_again(tmp_path: Path) -> None:
     assert open_blobs(open_blobs("memory://x").url).url == "memory://x"
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "abfs"])
-def test_buckets(scheme: str) -> None:
-    store = open_blobs(f"{scheme.upper()}://bucket/a b/c%20d/")
+def test_buckets() -> None:
+    store = open_blobs("S3://bucket/a b/c%20d/")
     assert isinstance(store, ObjectStore)
-    assert store.url == f"{scheme}://bucket/a b/c%20d"
+    assert store.url == "s3://bucket/a b/c%20d"
     assert open_blobs(store.url).url == store.url
-    assert open_blobs(f"{scheme}://bucket").url == f"{scheme}://bucket"
+    assert open_blobs("s3://bucket").url == "s3://bucket"
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("gs", "gcsfs"), ("az", "adlfs")])
+def test_what_is_not_installed_is_named(scheme: str, package: str) -> None:
+    with pytest.raises(SettingsError, match=f"{scheme}:// needs {package}: pip install {package}$"):
+        open_blobs(f"{scheme}://bucket/x")
 
 
 def test_a_bucket_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
