@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 
 from crown_exp.checkpoints.base import GRACE, PARALLEL, Best, Keep
 from crown_exp.checkpoints.commit import Packs
-from crown_exp.checkpoints.restore import Number, look, read_listed
+from crown_exp.checkpoints.restore import Number, is_gone, look, read_listed
 from crown_exp.clock import Clock
 from crown_exp.folder.paths import RunPaths, checkpoint_name
 from crown_exp.folder.records import Damaged, NewerFormat
@@ -119,10 +119,10 @@ async def known_of(
     if not seen:
         manifests |= (await look(blobs, paths)).manifests
     for number in seen.keys() - manifests:
-        if await exists(blobs, paths.checkpoint(*number)):
-            manifests.add(number)
-        else:
+        if await is_gone(blobs, paths.checkpoint(*number)):
             del seen[number]
+        else:
+            manifests.add(number)
     for number in manifests - seen.keys():
         try:
             found = await read_listed(blobs, paths, number)
@@ -143,15 +143,6 @@ async def known_of(
                 manifest.created,
             )
     return [item for number, item in seen.items() if number in manifests]
-
-
-async def exists(blobs: BlobStore, path: str) -> bool:
-    """Whether there is a blob."""
-    try:
-        await blobs.stat(path)
-    except NotFound:
-        return False
-    return True
 
 
 async def left_over(

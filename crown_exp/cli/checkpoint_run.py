@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from crown_exp.checkpoints.base import Keep
 from crown_exp.checkpoints.checking import chosen
 from crown_exp.checkpoints.restore import Number
-from crown_exp.checkpoints.retention import best_of, known_of
+from crown_exp.checkpoints.weights_of import best_one
 from crown_exp.config.changes import changed, filled
 from crown_exp.config.project import find_project
 from crown_exp.config.schema import defaults
@@ -84,11 +84,7 @@ class Asked:
         if best is None:
             what = "this run keeps no best: its checkpoint.keep_best is not set; name a step"
             raise ConfigError.of(typed, f"{what}: crown-exp checkpoints list {self.typed}")
-        known = self.call(known_of, self.blobs, self.paths)
-        numbers = best_of([item for item in known if not item.damaged], best)
-        if not numbers:
-            raise ConfigError.of(typed, f"no checkpoint of it has a value of {best.metric}")
-        return max(numbers)
+        return self.call(best_one, self.blobs, self.paths, best)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from crown_exp.errors import ConfigError
-from crown_exp.folder.urls import HOLDS_CREDENTIALS, holds_credentials
+from crown_exp.folder.urls import HOLDS_CREDENTIALS, RUN_FOLDER, holds_credentials
 
 KEY, MAP = "checkpoint.init_from", "checkpoint.init_map"
 
@@ -23,7 +23,6 @@ PIN = 16
 """Letters of a file's sha256 that stand behind its name."""
 
 _PINNED = re.compile(rf"(.+)@([0-9a-f]{{{PIN}}})")
-_FOLDER = re.compile(r"(.+)/runs/([^/]+)/?")
 _EXPECTED = (
     "expected a run (k7f), its step (k7f@500, k7f@best), the folder of a run (<store>/runs/<id>@500), "
     "or a .safetensors or .pt file"
@@ -78,7 +77,7 @@ def parse_source(text: str, where: str = KEY) -> RunSource | FileSource:
     run, at, step = text.rpartition("@")
     if not at or "/" in step:
         run, step = text, LATEST
-    folder = _FOLDER.fullmatch(run)
+    folder = RUN_FOLDER.fullmatch(run)
     if folder is None and "/" in run:
         return FileSource(bare, pin)
     store, run = (folder[1], folder[2]) if folder else (None, run)

@@ -10,6 +10,9 @@ HOLDS_CREDENTIALS = (
     "CROWN_STORAGE__SECRET_ACCESS_KEY, or where the vendor keeps them"
 )
 
+RUN_FOLDER = re.compile(r"(.+)/runs/([^/]+)/?")
+"""The store, and the run, of the URL or path of a run's folder."""
+
 _REMOTE = re.compile(r"(?!file:|memory:)([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _STEP = re.compile(r"(/runs/[^/@:]+/?)@[^/@:]*\Z")
 _BUCKETS = ("s3", "s3a", "gs", "gcs", "az")

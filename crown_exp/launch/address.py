@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from crown_exp.errors import ConfigError, SettingsError
 from crown_exp.folder.paths import is_id
-from crown_exp.folder.urls import HOLDS_CREDENTIALS, holds_credentials
+from crown_exp.folder.urls import HOLDS_CREDENTIALS, RUN_FOLDER, holds_credentials
 from crown_exp.storage import open_blobs
 
-FOLDER = re.compile(r"(.+)/runs/([^/]+)/?")
 EXPECTED = "expected an id, or the folder of a run: <store>/runs/<id>"
 
 
@@ -37,7 +35,7 @@ def address(typed: str, *, steps: bool = False) -> Address:
     run, step = parted(typed) if steps else (typed, None)
     if "/" not in run:
         return Address(None, run, step)
-    match = FOLDER.fullmatch(run)
+    match = RUN_FOLDER.fullmatch(run)
     if match is None or not is_id(match[2]):
         raise ConfigError.of(typed, EXPECTED)
     if match[1].lower().startswith("memory:"):
