@@ -17,6 +17,7 @@ from crown_exp.cli.screen import screen, write_json, write_lines
 from crown_exp.cli.table import Column, table
 from crown_exp.config.places import display
 from crown_exp.errors import ConfigError
+from crown_exp.folder.records import Damaged
 
 if TYPE_CHECKING:
     from crown_exp.checkpoints.restore import Number
@@ -37,11 +38,15 @@ def write(
         tail = asked.paths.run_id.partition("-")[2] or asked.paths.run_id
         file = Path(f"{tail}-{number[1]}{ENDING}")
         refuse(file, force)
-    with on_its_way() as transfer:
-        done = asked.call(
-            exported, asked.blobs, asked.paths, number, file.absolute(), only=only,
-            progress=transfer.moved,
-        )  # fmt: skip
+    try:
+        with on_its_way() as transfer:
+            done = asked.call(
+                exported, asked.blobs, asked.paths, number, file.absolute(), only=only,
+                progress=transfer.moved,
+            )  # fmt: skip
+    except Damaged as error:
+        whole = f"crown-exp checkpoints verify {asked.typed} tells which are whole"
+        raise Damaged(f"{asked.typed}@{number[1]} is damaged: {error}; {whole}") from None
     if as_json:
         write_json(
             {"file": file.absolute(), "id": asked.paths.run_id, "attempt": number[0], "step": number[1],

@@ -154,8 +154,8 @@ class _Tries:
 
     def __init__(self, calls: Calls, verb: Verb, path: str, size: int) -> None:
         self.calls, self.verb, self.path = calls, verb, path
-        self.allowed_s = calls.deadline_s + size / BYTES_PER_S
-        self.until = anyio.current_time() + self.allowed_s
+        self.began = anyio.current_time()
+        self.until = self.began + calls.deadline_s + size / BYTES_PER_S
         self.made = 0
         self.last: StoreError | None = None
 
@@ -187,7 +187,8 @@ class _Tries:
         return kind in PASSING or (kind is Kind.NO_CREDENTIALS and self.made < NO_CREDENTIALS_TRIES)
 
     def _note(self, error: Exception, why: Trouble) -> None:
-        tail = f" (tried {self.made} times in {self.allowed_s:.0f} s)" if self.made > 1 else ""
+        took = anyio.current_time() - self.began
+        tail = f" (tried {self.made} times in {took:.0f} s)" if self.made > 1 else ""
         self.last = self.calls.refused(why, self.verb, self.path, tail)
         self.last.__cause__ = error
 

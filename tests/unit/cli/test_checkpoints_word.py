@@ -161,6 +161,14 @@ def test_damaged_ones_are_named(here: World, saver: Saver) -> None:
     assert files(saver.folder) == before
 
 
+def test_a_damaged_one_is_not_exported_and_named(here: World, saver: Saver) -> None:
+    saver.damage(6)
+    code, out, err = here.type("checkpoints", "export", "k7f@6", "out.safetensors")
+    assert (code, out) == (80, "")
+    assert "@6 is damaged: " in err and "tells which are whole" in err and err.count("\n") == 1
+    assert not (here.root / "out.safetensors").exists()
+
+
 def test_what_the_run_removes_meanwhile_is_no_damage(
     here: World, saver: Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

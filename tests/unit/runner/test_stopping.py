@@ -375,3 +375,17 @@ def test_who_does_not_wait_for_a_save_is_told_what_that_costs(
 ) -> None:
     ending = stopped("interrupted by the user", ExitCode.INTERRUPTED, step)
     assert after_stop(ending, StopRequest(), saved).error == told
+
+
+def test_who_types_ctrl_c_a_third_time_waits_for_no_store() -> None:
+    request = StopRequest()
+    for _ in range(2):
+        request.handle(signal.SIGINT, None)  # the end is being written
+    with pytest.raises(KeyboardInterrupt):
+        request.handle(signal.SIGINT, None)
+
+
+def test_an_executor_that_asks_often_is_not_taken_for_a_person() -> None:
+    request = StopRequest()
+    for _ in range(5):
+        request.handle(signal.SIGTERM, None)
