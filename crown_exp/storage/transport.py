@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 CONNECT = timedelta(seconds=10)
 PAGE = 1000
-CHUNK = 2**18
+CHUNK = 2**19
 """Bytes that are copied at once to where they are to lie: so long the interpreter is held up."""
 
 ONE_PUT = 2**30
