@@ -21,6 +21,7 @@ from crown_exp.clock import SystemClock
 from crown_exp.folder import RunPaths
 from crown_exp.runner import Run
 from crown_exp.storage import Portal, open_blobs
+from tests.counting import counting
 from tests.faults.test_run_disk import fill
 from tests.running import Ended, Lab
 
@@ -41,22 +42,6 @@ def portal() -> Iterator[Portal]:
 @pytest.fixture
 def lab(portal: Portal, tmp_path: Path) -> Lab:
     return Lab(portal, open_blobs(str(tmp_path / "store")), tmp_path / "home")
-
-
-def counting(at: Callable[[Run], None], turns: int = 6) -> Callable[[Run], float]:
-    """A task that adds up random numbers in a module's weight. at: called in each turn."""
-
-    def task(run: Run) -> float:
-        net = nn.Linear(1, 1, bias=False)
-        run.track(net=net)
-        for _ in run.steps(turns):
-            at(run)
-            with torch.no_grad():
-                net.weight += torch.rand(())
-            run.log(weight=net.weight)
-        return float(net.weight.detach())
-
-    return task
 
 
 def at_step(step: int, do: Callable[[], Any]) -> Callable[[Run], None]:

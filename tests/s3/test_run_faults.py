@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from crown_exp.runner import Run, run_attempt
 from crown_exp.storage import Portal, open_blobs
 from tests.checkpoint_states import memory_store
+from tests.counting import counting
 from tests.running import Ended, Lab
 from tests.s3.buckets import Bucket
 from tests.s3.faults import ACCESS_DENIED, EXPIRED_TOKEN, INTERNAL_ERROR, QUOTA_EXCEEDED, Fault
@@ -52,27 +51,11 @@ def lab(portal: Portal, bucket: Bucket, proxy: Proxy, tmp_path: Path) -> Lab:
     return Lab(portal, open_blobs(f"{bucket.url}/store", access), tmp_path / "home")
 
 
-def counting(at: Callable[[Run], None]) -> Callable[[Run], float]:
-    """Adds up random numbers in a weight, so that a turn that is missing shows."""
-
-    def task(run: Run) -> float:
-        net = nn.Linear(1, 1, bias=False)
-        run.track(net=net)
-        for _ in run.steps(TURNS):
-            at(run)
-            with torch.no_grad():
-                net.weight += torch.rand(())
-            run.log(weight=net.weight)
-        return float(net.weight.detach())
-
-    return task
-
-
 @pytest.fixture
 def expected(portal: Portal, tmp_path: Path) -> float:
     """What an undisturbed run returns."""
     plain = Lab(portal, memory_store(), tmp_path / "plain")
-    ended = plain.run(counting(lambda run: None))
+    ended = plain.run(counting(lambda run: None, TURNS))
     return float(ended.ending.result)
 
 
@@ -99,7 +82,7 @@ def test_training_goes_on_and_saves_again(
         if run.step == 6:
             proxy.clear()
 
-    code, result, there = attempt_and_read(lab, direct, lab.make(counting(at), EVERY))
+    code, result, there = attempt_and_read(lab, direct, lab.make(counting(at, TURNS), EVERY))
     lines = capsys.readouterr().err.splitlines()
     assert (code, result) == (0, expected), there.said
     (line,) = [line for line in lines if "not saved: " in line]
@@ -122,7 +105,7 @@ def test_for_ever_is_past_the_deadline_and_goes_on_elsewhere(
             proxy.arm(Fault(**fault))
 
     config = {"checkpoint": {"every": "1 steps", "deadline": "0.5 s"}}
-    run = lab.make(counting(at), config)
+    run = lab.make(counting(at, TURNS), config)
     code, _, there = attempt_and_read(lab, direct, run)
     err = capsys.readouterr().err
     assert code == 80, there.said
@@ -143,7 +126,7 @@ def test_the_result_cannot_be_written(
     fault, said = TROUBLES[name]
 
     def task(run: Run) -> float:
-        result = counting(lambda run: None)(run)
+        result = counting(lambda run: None, TURNS)(run)
         if run.attempt == 1:
             run._keeping.checkpoints.wait()
             proxy.arm(Fault(**fault))
