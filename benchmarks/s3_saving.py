@@ -18,11 +18,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.s3_floors import S3Floors
 from benchmarks.s3_ways import Ours, configure, make
-from benchmarks.saving import Floors, State, Way, make_state, memory, reset_peak, timed, touched
+from benchmarks.saving import Floors, State, Way, make_state, memory, of_restore, reset_peak, timed
 from crown_exp.storage import Portal
 
 SIZES = {"tiny": (12, 128), "large": (12, 444), "gigabyte": (12, 768)}
@@ -43,17 +41,7 @@ def one(way: Way, step: int, state: State, warm: Callable[[], None]) -> dict[str
     found["save_cpu"] = time.process_time() - cpu
     found["save_memory"] = memory("VmHWM") - before
     warm()
-    reset_peak()
-    before, cpu = memory("VmRSS"), time.process_time()
-    started = time.perf_counter()
-    restored = way.restore()
-    touched(restored)
-    found["restore"] = time.perf_counter() - started
-    found["restore_cpu"] = time.process_time() - cpu
-    found["restore_memory"] = memory("VmHWM") - before
-    assert restored.keys() == state.keys()
-    assert all(torch.equal(restored[name], value) for name, value in state.items())
-    return found
+    return found | of_restore(way, state)
 
 
 def floors_of(local: Floors, remote: S3Floors) -> dict[str, float]:

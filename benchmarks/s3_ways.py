@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.s3_server import BUCKET, obstore_of, s3fs_of
-from benchmarks.saving import State, Way
+from benchmarks.saving import Dcp, State, Way
 from crown_exp.storage import Portal
 
 WAYS = {
@@ -130,51 +130,24 @@ class SafetensorsObstore:
         return load(bytes(obstore.get(self.store, self.path).bytes()))
 
 
-class DcpS3:
+class DcpS3(Dcp):
     """torch.distributed.checkpoint through fsspec. staged: behind the caller, from a buffer."""
 
     def __init__(self, prefix: str, staged: bool) -> None:
-        from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+        super().__init__(Path(prefix), staged)
+        self.url = f"s3://{BUCKET}/{prefix}"
 
-        plain = StagingOptions(
-            use_pinned_memory=False, use_shared_memory=False, use_async_staging=False,
-            use_non_blocking_copy=False,
-        )  # fmt: skip
-        self.stager = DefaultStager(plain) if staged else None
-        self.url, self.like = f"s3://{BUCKET}/{prefix}", dict[str, torch.Tensor]()
-        self.flight: Any = None
-
-    def save(self, step: int, state: State) -> None:
-        """See Way."""
-        import torch.distributed.checkpoint as dcp
+    def writer(self) -> Any:
+        """See Dcp."""
         from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
-        writer = FsspecWriter(self.url)
-        self.like = state
-        if self.stager is None:
-            dcp.save(state, storage_writer=writer, no_dist=True)
-        else:
-            self.flight = dcp.async_save(
-                state, storage_writer=writer, async_stager=self.stager, no_dist=True
-            )
+        return FsspecWriter(self.url)
 
-    def busy(self) -> bool:
-        """Whether a save is being written."""
-        return self.flight is not None and not self.flight.done()
-
-    def finish(self) -> None:
-        """See Way."""
-        if self.flight is not None:
-            self.flight.result()
-
-    def restore(self) -> State:
-        """See Way: into fresh tensors, which it has to be given."""
-        import torch.distributed.checkpoint as dcp
+    def reader(self) -> Any:
+        """See Dcp."""
         from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
 
-        state = {name: torch.empty_like(value) for name, value in self.like.items()}
-        dcp.load(state, storage_reader=FsspecReader(self.url), no_dist=True)
-        return state
+        return FsspecReader(self.url)
 
 
 class Lightning:

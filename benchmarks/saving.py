@@ -146,11 +146,23 @@ class Dcp:
         self.folder, self.like = folder, dict[str, torch.Tensor]()
         self.flight: Any = None
 
+    def writer(self) -> Any:
+        """What puts a state where it is to be."""
+        import torch.distributed.checkpoint as dcp
+
+        return dcp.FileSystemWriter(self.folder)
+
+    def reader(self) -> Any:
+        """What gets it from there."""
+        import torch.distributed.checkpoint as dcp
+
+        return dcp.FileSystemReader(self.folder)
+
     def save(self, step: int, state: State) -> None:
         """See Way."""
         import torch.distributed.checkpoint as dcp
 
-        writer = dcp.FileSystemWriter(self.folder)
+        writer = self.writer()
         self.like = state
         if self.stager is None:
             dcp.save(state, storage_writer=writer, no_dist=True)
@@ -173,7 +185,7 @@ class Dcp:
         import torch.distributed.checkpoint as dcp
 
         state = {name: torch.empty_like(value) for name, value in self.like.items()}
-        dcp.load(state, storage_reader=dcp.FileSystemReader(self.folder), no_dist=True)
+        dcp.load(state, storage_reader=self.reader(), no_dist=True)
         return state
 
 
@@ -300,14 +312,21 @@ def one(way: Way, step: int, state: State, floors: Floors, held: float) -> dict[
     floors.warm()
     found["read"] = timed(floors.read)
     floors.warm()
+    return found | of_restore(way, state)
+
+
+def of_restore(way: Way, state: State) -> dict[str, float]:
+    """One sample of a restore, which must give the state."""
     reset_peak()
     before, cpu = memory("VmRSS"), time.process_time()
     started = time.perf_counter()
     restored = way.restore()
     touched(restored)
-    found["restore"] = time.perf_counter() - started
-    found["restore_cpu"] = time.process_time() - cpu
-    found["restore_memory"] = memory("VmHWM") - before
+    found = {
+        "restore": time.perf_counter() - started,
+        "restore_cpu": time.process_time() - cpu,
+        "restore_memory": memory("VmHWM") - before,
+    }
     assert restored.keys() == state.keys()
     assert all(torch.equal(restored[name], value) for name, value in state.items())
     return found

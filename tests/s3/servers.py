@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from tests.s3.faults import Fault, Kind
 from tests.s3.proxy import Operation
@@ -84,14 +84,13 @@ class Child:
         self.process.stdout.close()
 
 
-class Moto:
-    """moto's server: quick, and right in all that is conditional. It checks no signatures."""
+class Served:
+    """A server that is a child of this process: it ends with the `with` block."""
 
-    def __init__(self) -> None:
-        self._child = Child("tests.s3.moto_child")
-        self.url = f"http://127.0.0.1:{self._child.said['port']}"
+    _child: Child
+    url: str
 
-    def __enter__(self) -> Moto:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -107,7 +106,15 @@ class Moto:
         return access(self.url)
 
 
-class Proxy:
+class Moto(Served):
+    """moto's server: quick, and right in all that is conditional. It checks no signatures."""
+
+    def __init__(self) -> None:
+        self._child = Child("tests.s3.moto_child")
+        self.url = f"http://127.0.0.1:{self._child.said['port']}"
+
+
+class Proxy(Served):
     """The fault proxy (tests.s3.proxy) before a server, and what a test does with it.
 
     tls: the files of a certificate and its key, with which it speaks https.
@@ -118,21 +125,6 @@ class Proxy:
         scheme = "https" if tls else "http"
         self.url = f"{scheme}://127.0.0.1:{self._child.said['port']}"
         self._control = f"http://127.0.0.1:{self._child.said['control']}"
-
-    def __enter__(self) -> Proxy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._child.stop()
-
-    def access(self) -> dict[str, str]:
-        """See Server.access."""
-        return access(self.url)
 
     def arm(self, *faults: Fault) -> None:
         """Let faults befall what comes from now on, beside those that are armed."""
