@@ -105,12 +105,20 @@ def run_word(arguments: Sequence[str]) -> int:
     try:
         code = words.main(list(arguments), prog_name="crown-exp", standalone_mode=False)
     except click.UsageError as error:
-        said = sentence(error.format_message())
+        said = sentence(mistake(error))
         sys.stderr.write(f"{said} Try: {help_for(error.ctx)}\n")
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None
     return int(code or 0)
+
+
+def mistake(error: click.UsageError) -> str:
+    """What is wrong with the words; the nearest options are told in one way, whatever click's version."""
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message()
+    near = ", ".join(f"'{option}'" for option in error.possibilities or ())
+    return f"No such option '{error.option_name}'." + (f" Did you mean {near}?" if near else "")
 
 
 def help_for(ctx: click.Context | None) -> str:

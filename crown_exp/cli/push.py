@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,11 +173,10 @@ def send(tracker: WandB, run_id: str, points: Sequence[Point]) -> None:
         tracker.hold(max((point.step for point in points), default=0))
         take = tracker.catch_up
     pieces = [points[at : at + TOGETHER] for at in range(0, len(points), TOGETHER)]
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=len(points), label=run_id, file=sys.stderr, hidden=hidden) as bar:
-        for piece in pieces:
+    screen = sys.stderr if sys.stderr.isatty() else StringIO()  # click before 8.2 cannot hide it
+    with click.progressbar(pieces, label=run_id, file=screen) as bar:
+        for piece in bar:
             take(piece)
-            bar.update(len(piece))
 
 
 def send_file(

@@ -22,6 +22,8 @@ TEXTS: Mapping[str, Callable[[str, str], object]] = {
     "checkpoint.deadline": parse_duration,
     "checkpoint.mtbf": parse_duration,
     "checkpoint.init_from": parse_source,
+    "compute.start_deadline": parse_duration,
+    "compute.time": parse_duration,
     "limits.attempt": parse_duration,
     "limits.run": parse_duration,
 }

@@ -132,11 +132,69 @@ class Device:
 
 @dataclass
 class Compute:
-    """Where a run happens."""
+    """Where a run happens: a compute target. Plain data, one yaml each, ordinary sweepable keys."""
 
     name: str = option("local", "the target's name, shown in tables")
     executor: Literal["local", "skypilot", "slurm"] = option(
         "local", "who starts the run: this machine, SkyPilot or Slurm"
+    )
+    accelerators: list[str] = option(
+        [],
+        "GPUs of one machine, the first that is to be had; [] for none",
+        unit="name:count, e.g. A100:1",
+    )
+    spot: bool = option(
+        False, "take machines that the cloud may take back, for a third of the price"
+    )
+    infra: list[str] = option(
+        [],
+        "where it may run, in SkyPilot's words; [] for every cloud that is enabled",
+        unit="cloud, cloud/region or slurm/cluster/partition",
+    )
+    avoid: list[str] = option([], "where it may not run", unit="cloud or cloud/region")
+    cpus: Annotated[int, Gt(0)] | None = option(None, "at least so many", unit="virtual CPUs")
+    memory_gb: Annotated[int, Gt(0)] | None = option(None, "at least so much", unit="GB")
+    disk_gb: Annotated[int, Gt(0)] | None = option(None, "size of the machine's disk", unit="GB")
+    image: str | None = option(
+        None, "the machine's image", unit="docker:<image>, or an image of the cloud"
+    )
+    nodes: Annotated[int, Ge(1)] = option(1, "machines of one run", unit="machines")
+    partition: str | None = option(None, "Slurm's partition; null: the cluster's default")
+    time: str | None = option(
+        None, "how long Slurm lets a job run at a stretch; null: the partition's", unit="duration"
+    )
+    setup: list[str] = option([], "shell commands on every new machine, before the first run")
+    env: dict[str, str] = option({}, "environment variables of the run; no secrets")
+    secrets: list[str] = option(
+        [], "names of environment variables that travel as secrets, e.g. [HF_TOKEN]"
+    )
+    environment: Literal["lock", "image"] = option(
+        "lock",
+        "lock: the packages that are installed here, in their versions; image: those of the image",
+    )
+    shared: bool = option(
+        False,
+        "its machines see this machine's files and addresses (a cluster with a shared file system)",
+    )
+    managed: bool = option(
+        True,
+        "as SkyPilot's managed job, which goes on after a preemption; false: on a plain cluster",
+    )
+    recovery: Literal["anywhere", "same"] = option(
+        "anywhere", "where to look first after a preemption: another region, or the same one"
+    )
+    start_deadline: str = option(
+        "45 minutes", "a job that has not begun by then is cancelled", unit="duration"
+    )
+    autostop_minutes: Annotated[int, Gt(0)] = option(
+        10,
+        "a machine that does nothing for so long is ended; cannot be switched off",
+        unit="minutes",
+    )
+    max_usd_per_hour: Annotated[float, Gt(0)] | None = option(
+        None,
+        "machines that cost more are not taken",
+        unit="US dollars per hour, all nodes together",
     )
 
 
@@ -209,7 +267,9 @@ class Schema:
         "a few turns in a throw-away store, without workers, compiling or tracker; post-mortem on error",
     )
     reuse: Literal["code", "signature", "never"] = option(
-        "code", "when a sweep takes the result of an equal finished run", planned=True
+        "code",
+        "when a run sent elsewhere is not made again: an equal one of this code, any equal one, never",
+        planned=True,
     )
     resume: str | None = option(
         None, "the id of a run to continue, or latest: the newest with this signature"

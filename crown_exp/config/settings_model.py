@@ -110,6 +110,17 @@ class NoticeSettings(BaseModel):
     """The metadata server; None: the cloud's own."""
 
 
+class SkySettings(BaseModel):
+    """Where SkyPilot is, which runs in a process of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    python: Path | None = None
+    """A Python that has SkyPilot; None: this one."""
+    home: Path | None = None
+    """The home directory whose ~/.sky is SkyPilot's; None: the user's own."""
+
+
 class DatabaseSettings(BaseModel):
     """Where the registry is: an index of runs that can be made anew from them."""
 
@@ -138,6 +149,7 @@ class Settings(BaseSettings):
     storage: StorageSettings
     database: DatabaseSettings
     notices: NoticeSettings
+    sky: SkySettings
     user: Annotated[str, AfterValidator(_user)]
     """Whose runs these are."""
     conf: Annotated[tuple[Annotated[Path, AfterValidator(_conf)], ...], NoDecode]
@@ -194,6 +206,7 @@ def read(variables: Mapping[str, str], base: Path, store: str | None) -> Setting
                 "access": access_in(variables),
             },
             "notices": given.get("notices", {}),
+            "sky": {name: _anchored(path, base) for name, path in given.get("sky", {}).items()},
             "database": {
                 name: _sqlite_anchored(url, base) for name, url in given.get("database", {}).items()
             },

@@ -8,6 +8,7 @@ from crown_exp.folder.records import (
     JobRecord,
     ResultRecord,
     RunRecord,
+    SpendingRecord,
     decode,
     encode,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "RunRecord",
     "Segment",
     "SegmentHeader",
+    "SpendingRecord",
     "decode",
     "decode_segment",
     "died_here",

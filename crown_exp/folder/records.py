@@ -11,7 +11,7 @@ have. A format number above its own means that the record cannot be understood, 
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
@@ -102,9 +102,27 @@ class RunRecord:
     bound: list[str]
 
 
+class Rate(TypedDict):
+    """What one machine, or all of a run together, costs somewhere. accelerators: `A100:1`, "" for none."""
+
+    cloud: str
+    region: str
+    accelerators: str
+    spot: bool
+    usd_per_hour: float
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """jobs/NNNN.json: the intent to submit, and after submitting the executor's id in `job`."""
+    """jobs/NNNN.json: the intent to submit, then what the executor answered, then what became of it.
+
+    job: what the job is called, by us and by its executor; its attempts bear it. None: written by an older
+    version before it submitted. ticket: of the request to submit it. handle: the executor's own id.
+    cancelled: it was, or it was over before its first attempt; reason says why.
+    target: the compute target's name. changes: what this job is to change of the run's config, as in
+    AttemptRecord. bundle: sha256 of the code that travelled. rates: where it may run, dearest last, with all
+    nodes together. hours, usd: what was expected; None if it could not be.
+    """
 
     format: ClassVar[int] = 1
 
@@ -114,6 +132,15 @@ class JobRecord:
     created: datetime
     job: str | None
     cancelled: bool
+    ticket: str | None = None
+    handle: str | None = None
+    reason: str = ""
+    target: str = ""
+    changes: dict[str, Any] | None = None
+    bundle: str | None = None
+    rates: list[Rate] = field(default_factory=list)
+    hours: float | None = None
+    usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +151,7 @@ class AttemptRecord:
     boot_id: one boot of one machine and one table of processes: equal ids share their pids.
     job: the executor's id of the job that started it, as in JobRecord.
     changes: what this and earlier resumes changed against the run's config: values by dotted key or group.
+    place: the machine that is paid for, and its price; None if nothing is paid.
     """
 
     format: ClassVar[int] = 1
@@ -139,6 +167,7 @@ class AttemptRecord:
     numerics: dict[str, Any]
     versions: dict[str, Any]
     changes: dict[str, Any] | None = None
+    place: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +206,31 @@ class ResultRecord:
     pruned: bool = False
 
 
-Record = RunRecord | JobRecord | AttemptRecord | EndRecord | ResultRecord
-AnyRecord = TypeVar("AnyRecord", RunRecord, JobRecord, AttemptRecord, EndRecord, ResultRecord)
+@dataclass(frozen=True, slots=True)
+class SpendingRecord:
+    """budget/<yyyy-mm>/<run>-<attempt>.json: what an attempt has cost in a month; written again while it lives.
+
+    sweep: its id. target: the compute target's name. since, until: the paid time in that month so far.
+    """
+
+    format: ClassVar[int] = 1
+
+    run: str
+    attempt: int
+    user: str
+    experiment: str | None
+    sweep: str | None
+    target: str
+    place: Rate
+    since: datetime
+    until: datetime
+    usd: float
+
+
+Record = RunRecord | JobRecord | AttemptRecord | EndRecord | ResultRecord | SpendingRecord
+AnyRecord = TypeVar(
+    "AnyRecord", RunRecord, JobRecord, AttemptRecord, EndRecord, ResultRecord, SpendingRecord
+)
 
 _NAMES = {
     str: "a string",
@@ -193,7 +245,7 @@ _NAMES = {
 
 def encode(record: Record) -> bytes:
     """The record's bytes. Raises TypeError if it holds a value that JSON cannot."""
-    tree = {field.name: _plain(getattr(record, field.name)) for field in fields(record)}
+    tree = {item.name: _plain(getattr(record, item.name)) for item in fields(record)}
     tree = {"format": record.format, **tree}
     try:
         return (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode()
@@ -231,9 +283,9 @@ def _hints(cls: Any, tree: dict[str, Any]) -> list[tuple[str, Any]]:
     """(name, type) of every field to read: those in the tree and those without a default."""
     hints = _resolved(cls)
     return [
-        (field.name, hints[field.name])
-        for field in fields(cls)
-        if field.name in tree or field.default is MISSING
+        (item.name, hints[item.name])
+        for item in fields(cls)
+        if item.name in tree or (item.default is MISSING and item.default_factory is MISSING)
     ]
 
 

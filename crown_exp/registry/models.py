@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from crown_exp.storage.database.columns import Json, Moment, Name
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision in crown_exp/registry/migrations; a test keeps the two together."""
 
 metadata = MetaData(
@@ -124,6 +124,7 @@ attempts = Table(
     Column("changes", Json),
     Column("saved", BigInteger),
     Column("again", Boolean),  # NULL in rows of registries that did not have it
+    Column("place", Json),
 )
 
 jobs = Table(
@@ -135,6 +136,17 @@ jobs = Table(
     Column("created", Moment, nullable=False),
     Column("job", Text),
     Column("cancelled", Boolean, nullable=False),
+    Column("ticket", Text),
+    Column("handle", Text),
+    Column(
+        "reason", Text
+    ),  # NULL, as the next ones may be, in rows of registries that did not have it
+    Column("target", Text),
+    Column("bundle", Text),
+    Column("changes", Json),
+    Column("rates", Json),
+    Column("hours", Double),
+    Column("usd", Double),
 )
 
 tags = Table(

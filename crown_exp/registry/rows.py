@@ -117,6 +117,7 @@ def attempt_rows(facts: Facts) -> Iterator[Row]:
             "error": end and end.error,
             "code_hash": end and end.code and end.code["hash"],
             "changes": attempt and attempt.changes,
+            "place": attempt and attempt.place,
             "saved": end and end.saved,
             "again": end and end.again,
         }
@@ -132,6 +133,15 @@ def job_rows(facts: Facts) -> Iterator[Row]:
             "created": job.created,
             "job": job.job,
             "cancelled": job.cancelled,
+            "ticket": job.ticket,
+            "handle": job.handle,
+            "reason": job.reason,
+            "target": job.target,
+            "changes": job.changes,
+            "bundle": job.bundle,
+            "rates": job.rates,
+            "hours": job.hours,
+            "usd": job.usd,
         }
 
 

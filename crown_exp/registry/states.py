@@ -100,7 +100,10 @@ def facts_of(
     known = list(attempts)
     return Facts(
         run=run_of(row),
-        jobs=[_record(JobRecord, item, run=row["id"]) for item in jobs],
+        jobs=[
+            _record(JobRecord, item, run=row["id"], **_told(item, reason="", target="", rates=[]))
+            for item in jobs
+        ],
         attempts=[_record(AttemptRecord, item, run=row["id"]) for item in known if item["started"]],
         ends=[
             _record(EndRecord, item, run=row["id"], code=None, again=bool(item["again"]))
@@ -135,6 +138,11 @@ def _result_of(row: Mapping[str, Any]) -> ResultRecord | None:
         result=row["result"],
         pruned=row["pruned"],
     )
+
+
+def _told(row: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Columns that are NULL in rows of registries that did not have them."""
+    return {name: default if row[name] is None else row[name] for name, default in defaults.items()}
 
 
 def _record(cls: type[AnyRecord], row: Mapping[str, Any], **more: Any) -> AnyRecord:

@@ -164,7 +164,7 @@ def test_progress_on_a_terminal(project: Project) -> None:
     assert lines[1] == "a word of the task's own"
     assert re.fullmatch(r"\[={20}\] 30/30 steps  [\d.]+/s  loss 0\.03333", lines[2])
     assert re.fullmatch(r"\[={20}\] finetune 20/20 steps  [\d.]+/s  loss 0\.5", lines[3])
-    assert re.fullmatch(r"\S+ completed after 50 steps in 0:0\d, \d+ MB", lines[4])
+    assert re.fullmatch(r"\S+ completed after 50 steps in 0:0\d, [\d,]+ MB", lines[4])
     assert re.fullmatch(r"  loss +0\.5", lines[5])
     assert lines[6].startswith("folder  .crown/store/runs/r")
     assert lines[7] == "next    python -m crown_exp -m task=shown seed=1,2,3"

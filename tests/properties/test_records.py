@@ -1,7 +1,7 @@
 """Records come back as they went in, and a damaged one is one clear line."""
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_type_hints
 
@@ -16,13 +16,14 @@ from crown_exp.folder import (
     JobRecord,
     ResultRecord,
     RunRecord,
+    SpendingRecord,
     decode,
     encode,
 )
 from crown_exp.folder.records import Record
 
 calm = settings(deadline=None)
-CLASSES = (RunRecord, JobRecord, AttemptRecord, EndRecord, ResultRecord)
+CLASSES = (RunRecord, JobRecord, AttemptRecord, EndRecord, ResultRecord, SpendingRecord)
 
 words = st.text(max_size=8)
 json_values = st.recursive(
@@ -36,7 +37,7 @@ zones = st.sampled_from(
 )
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2199, 1, 1), timezones=zones)
 KNOWN = {
-    **dict.fromkeys(("created", "started", "ended"), moments),
+    **dict.fromkeys(("created", "started", "ended", "since", "until"), moments),
     **dict.fromkeys(("numerics", "versions"), json_objects),
     **dict.fromkeys(("lineage", "changes"), st.none() | json_objects),
     "result": json_values,
@@ -82,11 +83,15 @@ def test_unknown_keys_are_ignored(record: Record, more: dict[str, Any]) -> None:
     assert decode(type(record), json.dumps(tree).encode(), "x.json") == record
 
 
+def has_no_default(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
+
+
 @calm
 @given(records, st.data())
 def test_a_missing_field_is_named(record: Record, data: st.DataObject) -> None:
     tree = json.loads(encode(record))
-    required = [name for name in tree if name not in ("pruned", "changes", "saved", "again")]
+    required = ["format", *(item.name for item in fields(record) if has_no_default(item))]
     del tree[name := data.draw(st.sampled_from(required))]
     with pytest.raises(CrownError, match=rf"^runs/r1/x\.json: damaged, {name} is missing$"):
         decode(type(record), json.dumps(tree).encode(), "runs/r1/x.json")
