@@ -13,11 +13,17 @@
         def new_tracker(self) -> Callable[[], Tracker]:
             return MyTracker
 
+    class TestMyExecutor(ExecutorContract):
+        @pytest.fixture
+        def open_executor(self) -> Callable[[], Executor]:
+            return MyExecutor
+
 pytest runs the tests of a store with the plugin that comes with anyio.
 """
 
+from crown_exp.testing.executors import ExecutorContract
 from crown_exp.testing.stores import StoreContract
 from crown_exp.testing.tasks import TaskContract
 from crown_exp.testing.trackers import TrackerContract
 
-__all__ = ["StoreContract", "TaskContract", "TrackerContract"]
+__all__ = ["ExecutorContract", "StoreContract", "TaskContract", "TrackerContract"]
