@@ -1,0 +1,298 @@
+"""SkyPilot's only door: a script of its own that turns lines of JSON into calls of SkyPilot's SDK.
+
+Started by `child.py`, with any Python that has SkyPilot 0.14; it needs that and the standard library, and
+nothing of crown_exp. A request is one line, `{"id": 1, "do": "poll", "with": {…}}`; so is its answer,
+`{"id": 1, "answer": …}` or `{"id": 1, "error": {"kind": …, "type": …, "text": …}}`. The first line it writes
+is `{"id": 0, "answer": {"version": …}}`, or an error of kind `missing`. What SkyPilot prints goes to stderr.
+
+Kinds of errors, told by their class and never by their words:
+    missing      there is no SkyPilot here
+    refused      the request was understood and will not be done: quota, no such machine, a bad task
+    version      SkyPilot's API server is of another version
+    unreachable  SkyPilot's API server does not answer
+    unknown      anything else
+
+Calls of SkyPilot that are made (a stand-in needs these):
+    sky.__version__, sky.exceptions, sky.get, sky.Task(name, run, setup, envs, secrets, workdir, num_nodes),
+    task.set_resources, sky.Resources(**fields), sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=,
+    all_users=, skip_finished=, job_ids=, fields=), sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=,
+    follow=, tail=, output_stream=)
+  plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.status(all_users=),
+    sky.job_status(name, job_ids), sky.cancel(name, job_ids=), sky.down(name), sky.tail_logs(name, job_id=,
+    follow=, tail=, output_stream=)
+  without network: sky.catalog.list_accelerators, sky.global_user_state.get_cached_enabled_clouds,
+    sky.skypilot_config, sky.clouds, sky.utils.registry.CLOUD_REGISTRY, sky.utils.controller_utils,
+    Resources.copy, .get_cost, .get_valid_regions_for_launchable
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import sys
+from typing import Any
+
+FIELDS = ["job_id", "job_name", "status", "recovery_count", "failure_reason", "details"]
+
+REFUSED = (
+    "ClusterSetUpError", "CloudError", "CloudUserIdentityError", "ClusterOwnerIdentityMismatchError",
+    "InvalidCloudConfigs", "InvalidCloudCredentials", "InvalidClusterNameError", "InvalidSkyPilotConfigError",
+    "ManagedJobReachedMaxRetriesError", "NoCloudAccessError", "NotSupportedError", "PermissionDeniedError",
+    "ProvisionPrechecksError", "ProvisionUnsupportedError", "RequestCancelled", "ResourcesMismatchError",
+    "ResourcesUnavailableError", "StorageError", "StorageSpecError", "UserRequestRejectedByPolicy",
+)  # fmt: skip
+VERSION = ("APIVersionMismatchError", "APINotSupportedError")
+UNREACHABLE = (
+    "ApiServerConnectionError",
+    "ApiServerAuthenticationError",
+    "ServerTemporarilyUnavailableError",
+)
+
+PRICED = ("aws", "gcp", "azure", "lambda", "runpod")
+"""Clouds whose catalogues are read if no cloud is enabled here."""
+
+
+class Door:
+    """What can be asked. Each method takes plain data and gives plain data.
+
+    A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster; the ticket of a
+    request to submit is SkyPilot's id of it, or `<cluster>/<id>`.
+    """
+
+    def __init__(self, sky: Any) -> None:
+        self.sky = sky
+
+    def submit(
+        self,
+        task: dict[str, Any],
+        resources: list[dict[str, Any]],
+        managed: bool,
+        idle_minutes: int,
+    ) -> str:
+        """Ask for a job. task: arguments of sky.Task; resources: of sky.Resources, in fall-back order."""
+        wanted = self.sky.Task(**task)
+        choices = [self.sky.Resources(**fields) for fields in resources]
+        wanted.set_resources(choices if len(choices) > 1 else choices[0])
+        name = task["name"]
+        if managed:
+            return str(self.sky.jobs.launch(wanted, name=name))
+        request = self.sky.launch(
+            wanted, cluster_name=name, idle_minutes_to_autostop=idle_minutes, down=True
+        )
+        return f"{name}/{request}"
+
+    def handle(self, ticket: str) -> str:
+        """Wait for the answer to a request to submit."""
+        cluster, _, request = ticket.rpartition("/")
+        if not cluster:
+            job_ids, _ = self.sky.get(
+                request
+            )  # the second is a handle whose repr raises: never show it
+            return str(job_ids[0] if isinstance(job_ids, (list, tuple)) else job_ids)
+        try:
+            job_id, _ = self.sky.get(request)
+        except Exception as error:
+            if kind(self.sky, error) == "refused":
+                self.end_cluster(
+                    cluster
+                )  # a cluster whose setup failed would idle till its auto-stop
+            raise
+        return f"{cluster}/{job_id}"
+
+    def poll(self, handles: list[str]) -> dict[str, dict[str, Any]]:
+        """Records by handle; those that are not known are left out."""
+        managed = [int(handle) for handle in handles if "/" not in handle]
+        known = {str(r["job_id"]): r for r in self.queue(job_ids=managed)} if managed else {}
+        by_cluster: dict[str, list[int]] = {}
+        for handle in handles:
+            cluster, _, number = handle.rpartition("/")
+            if cluster:
+                by_cluster.setdefault(cluster, []).append(int(number))
+        for cluster, numbers in by_cluster.items():
+            known |= self.on_cluster(cluster, numbers)
+        return known
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Records of all jobs that are not over, with the names of their jobs and their handles."""
+        found = [{**r, "handle": str(r["job_id"])} for r in self.queue(skip_finished=True)]
+        for cluster in self.sky.get(self.sky.status(all_users=True)):
+            name = cluster["name"]
+            for handle, record in self.on_cluster(name, None).items():
+                found.append({**record, "job_name": name, "handle": handle})
+        return found
+
+    def queue(self, **which: Any) -> list[dict[str, Any]]:
+        """SkyPilot's records of managed jobs. A controller that was stopped is started to ask it."""
+        asked = {"all_users": True, "fields": FIELDS, **which}
+        not_up = self.sky.exceptions.ClusterNotUpError
+        try:
+            answer = self.sky.get(self.sky.jobs.queue_v2(refresh=False, **asked))
+        except not_up as error:
+            if getattr(error, "cluster_status", None) is None:
+                return []  # there is no controller, so there was never a job
+            answer = self.sky.get(self.sky.jobs.queue_v2(refresh=True, **asked))
+        return [{name: plain(getattr(r, name, None)) for name in FIELDS} for r in answer[0]]
+
+    def on_cluster(self, cluster: str, numbers: list[int] | None) -> dict[str, dict[str, Any]]:
+        """Records of a plain cluster's jobs, by handle: of its newest if no numbers are given."""
+        exceptions = self.sky.exceptions
+        try:
+            states = self.sky.get(self.sky.job_status(cluster, numbers))
+        except exceptions.ClusterDoesNotExist:
+            return {}
+        except exceptions.ClusterNotUpError:
+            return {f"{cluster}/{n}": {"status": "CLUSTER_NOT_UP"} for n in numbers or []}
+        return {
+            f"{cluster}/{number}": {"status": plain(state)}
+            for number, state in states.items()
+            if state is not None
+        }
+
+    def cancel(self, handles: list[str]) -> None:
+        """Ask for the end of jobs, and of the plain clusters that carry them."""
+        managed = [int(handle) for handle in handles if "/" not in handle]
+        if managed:
+            self.sky.get(self.sky.jobs.cancel(job_ids=managed))
+        for cluster in {handle.rpartition("/")[0] for handle in handles} - {""}:
+            self.end_cluster(cluster)
+
+    def end_cluster(self, cluster: str) -> None:
+        """Take a plain cluster down; it is no error if there is none."""
+        try:
+            self.sky.get(self.sky.down(cluster))
+        except (self.sky.exceptions.ClusterDoesNotExist, ValueError):
+            pass
+
+    def log(self, handle: str, lines: int) -> str:
+        """The last lines of a job's output; "" if it has none yet."""
+        cluster, _, number = handle.rpartition("/")
+        text = io.StringIO()
+        how: dict[str, Any] = {"follow": False, "tail": lines, "output_stream": text}
+        exceptions = self.sky.exceptions
+        try:
+            if cluster:
+                self.sky.tail_logs(cluster, job_id=int(number), **how)
+            else:
+                self.sky.jobs.tail_logs(job_id=int(number), **how)
+        except (exceptions.ClusterNotUpError, exceptions.ClusterDoesNotExist):
+            pass
+        return text.getvalue()
+
+    def enabled(self) -> list[str]:
+        """Clouds that the last `sky check` found usable, from SkyPilot's own notes: nothing is asked."""
+        workspace = _part("skypilot_config").get_active_workspace()
+        compute = _part("clouds").CloudCapability.COMPUTE
+        noted = _part("global_user_state").get_cached_enabled_clouds(compute, workspace)
+        return sorted(str(cloud).lower() for cloud in noted)
+
+    def accelerators(self) -> list[str]:
+        """All names of accelerators in the catalogues of the enabled clouds, or of those that are priced."""
+        clouds = [cloud for cloud in self.enabled() if cloud in PRICED] or list(PRICED)
+        names: set[str] = set()
+        for cloud in clouds:
+            try:
+                names |= set(_part("catalog").list_accelerators(clouds=cloud, require_price=False))
+            except Exception as error:
+                # its catalogue is not here, and there is no network to fetch it
+                sys.stderr.write(f"{cloud}: {error}\n")
+        return sorted(names)
+
+    def offers(
+        self, resources: dict[str, Any], clouds: list[str], nodes: int
+    ) -> list[dict[str, Any]]:
+        """What clouds sell for one set of fields of sky.Resources, with $/h of one machine."""
+        found = []
+        for name in clouds:
+            try:
+                found += self._sold(name, resources, nodes)
+            except Exception as error:
+                sys.stderr.write(f"{name}: {error}\n")
+        return found
+
+    def _sold(self, name: str, fields: dict[str, Any], nodes: int) -> list[dict[str, Any]]:
+        cloud = _part("utils.registry").CLOUD_REGISTRY.from_str(name)
+        wanted = self.sky.Resources(**fields).copy(cloud=cloud)
+        machines = cloud.get_feasible_launchable_resources(wanted, num_nodes=nodes).resources_list
+        return [
+            {
+                "cloud": name,
+                "region": region.name,
+                "machine": machine.instance_type,
+                "usd_per_hour": machine.copy(region=region.name).get_cost(3600),
+            }
+            for machine in machines
+            for region in machine.get_valid_regions_for_launchable()
+        ]
+
+    def controller(self) -> dict[str, Any] | None:
+        """The fields of sky.Resources of the machine that managed jobs would start; None if they start none."""
+        control = _part("utils.controller_utils")
+        if control.is_jobs_consolidation_mode():
+            return None
+        chosen = control.get_controller_resources(control.Controllers.JOBS_CONTROLLER, [])
+        return {"cpus": str(next(iter(chosen)).cpus), "memory": str(next(iter(chosen)).memory)}
+
+
+def _part(name: str) -> Any:
+    return importlib.import_module(f"sky.{name}")
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON knows: the word of an enum, the text of anything odd."""
+    value = getattr(value, "value", value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def kind(sky: Any, error: BaseException) -> str:
+    """Which kind of error it is, by its class."""
+    for name, classes in (("version", VERSION), ("unreachable", UNREACHABLE), ("refused", REFUSED)):
+        types = tuple(
+            t for t in (getattr(sky.exceptions, c, None) for c in classes) if t is not None
+        )
+        if isinstance(error, types):
+            return name
+    if isinstance(error, ConnectionError) or type(error).__module__.startswith("requests."):
+        return "unreachable"
+    return "refused" if isinstance(error, ValueError) else "unknown"
+
+
+def answer(door: Door, line: str) -> dict[str, Any]:
+    """The answer to one line."""
+    asked = json.loads(line)
+    try:
+        return {"id": asked["id"], "answer": getattr(door, asked["do"])(**asked["with"])}
+    except Exception as error:
+        told = {"kind": kind(door.sky, error), "type": type(error).__name__, "text": str(error)}
+        return {"id": asked["id"], "error": told}
+
+
+def main() -> None:
+    """Answer lines until there are no more."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what SkyPilot prints, or what it starts, must not come between the answers
+
+    def say(told: dict[str, Any]) -> None:
+        out.write(json.dumps(told) + "\n")
+        out.flush()
+
+    os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
+    try:
+        import sky
+    except ImportError as error:
+        say(
+            {
+                "id": 0,
+                "error": {"kind": "missing", "type": type(error).__name__, "text": str(error)},
+            }
+        )
+        return
+    door = Door(sky)
+    say({"id": 0, "answer": {"version": getattr(sky, "__version__", "")}})
+    for line in sys.stdin:
+        say(answer(door, line))
+
+
+if __name__ == "__main__":
+    main()

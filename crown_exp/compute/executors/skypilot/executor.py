@@ -1,0 +1,203 @@
+"""Jobs on SkyPilot: managed jobs, which go on after a preemption, or plain clusters on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crown_exp.compute.base import (
+    Candidate,
+    Executor,
+    Job,
+    JobState,
+    JobStatus,
+    Listed,
+    NotSubmitted,
+    Target,
+)
+from crown_exp.compute.executors.skypilot import resources, states
+from crown_exp.compute.executors.skypilot.child import Child, DoorError
+from crown_exp.errors import Problem
+
+_SUBMIT_SECONDS = 900.0  # the bundle is uploaded while SkyPilot takes the request
+_HANDLE_SECONDS = (
+    3600.0  # seen: 10 s to 500 s for a managed job, more where a controller is to be started
+)
+
+
+class SkyPilotExecutor(Executor):
+    """Submits, polls and cancels jobs through SkyPilot, which lives in a process of its own.
+
+    A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster, which bears the
+    job's name. A name is not checked to be free: look for it in `jobs()` before a job is submitted again.
+    """
+
+    name = "skypilot"
+
+    def __init__(self, child: Child | None = None) -> None:
+        self._child = child or Child()
+
+    def problems(self, target: Target) -> Sequence[Problem]:
+        """No SkyPilot, no cloud, no such accelerator, nothing at that price. Asks nothing of the network."""
+        try:
+            enabled = self._enabled()
+        except DoorError as error:
+            return [Problem("compute", str(error))]
+        found = list(_impossible(target)) + list(_not_enabled(target, enabled))
+        if resources.clouds(target, enabled) and not found:
+            found = resources.unknown_accelerators(target, self._child.ask("accelerators"))
+        return found or list(self._nothing_to_be_had(target))
+
+    def _nothing_to_be_had(self, target: Target) -> Sequence[Problem]:
+        found = self.candidates(target)
+        if found:
+            return []
+        limit = target.max_usd_per_hour
+        dearer = self.candidates(_without_limit(target)) if limit is not None else ()
+        prices = [c.usd_per_hour for c in dearer if c.usd_per_hour is not None]
+        if prices:
+            what = f"no machine is sold for ${limit:.2f}/h or less; the cheapest is ${min(prices):.2f}/h"
+            return [Problem("compute.max_usd_per_hour", what)]
+        where = ", ".join(target.infra) or "the clouds that are enabled"
+        kind = "spot machine" if target.spot else "machine"
+        wish = " or ".join(target.accelerators) or "these cpus and this memory"
+        return [
+            Problem(
+                "compute",
+                f"no {kind} with {wish} is sold in {where}; ask for less, or allow more in compute.infra",
+            )
+        ]
+
+    def candidates(self, target: Target) -> Sequence[Candidate]:
+        """The machines that the target may be given, with SkyPilot's catalogue's prices."""
+        enabled = self._enabled()
+        clouds = resources.clouds(target, enabled)
+        offers: dict[str, Any] = {}
+        for accelerators in target.accelerators or ("",):
+            if clouds:
+                fields = resources.offer_fields(target, accelerators)
+                offers[accelerators] = self._offers(fields, clouds, target.nodes)
+        return resources.candidates(target, offers, enabled)
+
+    def _offers(self, fields: Mapping[str, Any], clouds: Sequence[str], nodes: int) -> Any:
+        return self._child.ask("offers", resources=fields, clouds=clouds, nodes=nodes)
+
+    def controller(self) -> Candidate | None:
+        """The cheapest machine that SkyPilot would start to watch over managed jobs; None if it needs none."""
+        fields = self._child.ask("controller")
+        if fields is None:
+            return None
+        watcher = Target(name="controller")
+        enabled = self._enabled()
+        clouds = resources.clouds(watcher, enabled)
+        offers = {"": self._offers(fields, clouds, 1)}
+        return next(iter(resources.candidates(watcher, offers, enabled)), None)
+
+    def submit(self, job: Job) -> str:
+        """Ask for the job; SkyPilot's id of that request, at once."""
+        target = job.target
+        if target.avoid:
+            target = resources.narrowed(target, self.candidates(target))
+            if not target.infra:
+                raise NotSubmitted("compute.avoid leaves no place that is enabled; allow one")
+        try:
+            ticket = self._child.ask(
+                "submit", _SUBMIT_SECONDS, task=task(job), resources=resources.resources(target),
+                managed=target.managed, idle_minutes=target.autostop_minutes,
+            )  # fmt: skip
+        except DoorError as error:
+            raise _refused(error) from None
+        return str(ticket)
+
+    def handle(self, ticket: str) -> str:
+        """Wait for the answer to a request, an hour at most: the job's handle."""
+        try:
+            return str(self._child.ask("handle", _HANDLE_SECONDS, ticket=ticket))
+        except DoorError as error:
+            raise _refused(error) from None
+
+    def poll(self, handles: Collection[str]) -> Mapping[str, JobStatus]:
+        """What became of jobs: one request for all managed ones, and one for each plain cluster."""
+        if not handles:
+            return {}
+        known = self._child.ask("poll", handles=sorted(handles))
+        return {
+            handle: states.status(known[handle]) if handle in known else JobStatus(JobState.GONE)
+            for handle in handles
+        }
+
+    def jobs(self) -> Sequence[Listed]:
+        """All jobs that are not over, of all users of this SkyPilot server."""
+        return [
+            Listed(record["job_name"], record["handle"], states.status(record))
+            for record in self._child.ask("jobs")
+        ]
+
+    def cancel(self, handles: Collection[str]) -> None:
+        """Ask for the end of jobs; a plain cluster is taken down with its job."""
+        if handles:
+            self._child.ask("cancel", handles=sorted(handles))
+
+    def log(self, handle: str, lines: int = 40) -> str:
+        """The last lines that the job has printed."""
+        text = str(self._child.ask("log", handle=handle, lines=lines))
+        return "\n".join(text.splitlines()[-lines:])
+
+    def close(self) -> None:
+        """End the process with SkyPilot in it. The jobs go on."""
+        self._child.close()
+
+    def _enabled(self) -> list[str]:
+        return [str(cloud) for cloud in self._child.ask("enabled")]
+
+
+def make_executor(python: str, home: Path | None) -> SkyPilotExecutor:
+    """An executor whose SkyPilot is that of `python`, with its state in `home` ($HOME if None)."""
+    return SkyPilotExecutor(Child(python, home))
+
+
+def task(job: Job) -> dict[str, Any]:
+    """Arguments of sky.Task for a job. SkyPilot wants shell texts: an argv is quoted, word by word."""
+    argv = list(job.argv)
+    if job.bundle is None and job.directory is not None:
+        argv = ["env", "-C", str(job.directory), *argv]
+    setup = [*job.target.setup, *([shlex.join(job.setup)] if job.setup else [])]
+    return {
+        "name": job.name,
+        "run": shlex.join(argv),
+        # the user's commands are shell lines by their meaning; the first that fails ends the setup
+        "setup": "\n".join(["set -e", *setup]) if setup else None,
+        "envs": {**job.target.env, **job.env, "CROWN_JOB": job.name},
+        "secrets": dict(job.secrets),
+        "workdir": str(job.bundle) if job.bundle is not None else None,
+        "num_nodes": job.target.nodes,
+    }
+
+
+def _refused(error: DoorError) -> NotSubmitted | DoorError:
+    return NotSubmitted(str(error)) if error.kind == "refused" else error
+
+
+def _without_limit(target: Target) -> Target:
+    return dataclasses.replace(target, max_usd_per_hour=None)
+
+
+def _impossible(target: Target) -> Sequence[Problem]:
+    own = [infra for infra in target.infra if resources.cloud_of(infra) == "slurm"]
+    if own and not target.managed:
+        what = f"a plain cluster on {own[0]} cannot stop itself; leave compute.managed=true"
+        return [Problem("compute.managed", what)]
+    return []
+
+
+def _not_enabled(target: Target, enabled: Collection[str]) -> Sequence[Problem]:
+    if not enabled:
+        return [Problem("compute", "no cloud is enabled for SkyPilot here; type: sky check")]
+    named = dict.fromkeys(resources.cloud_of(infra) for infra in target.infra)
+    if not named or any(cloud in enabled for cloud in named):
+        return []
+    what = f"{', '.join(named)} not enabled for SkyPilot here (enabled: {', '.join(enabled)})"
+    return [Problem("compute.infra", f"{what}; type: sky check {' '.join(named)}")]

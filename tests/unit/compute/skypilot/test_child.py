@@ -1,0 +1,114 @@
+"""The process with SkyPilot in it, spoken to through doors of our own."""
+
+import pickle
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from crown_exp.compute.base import ExecutorError
+from crown_exp.compute.executors.skypilot.child import Child, DoorError
+
+DOOR = """
+    import json, os, sys, time
+    def say(told):
+        print(json.dumps(told), flush=True)
+    say({"id": 0, "answer": {}})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if asked["do"] == "die":
+            sys.stderr.write("the last word\\n")
+            sys.exit(3)
+        if asked["do"] == "sleep":
+            time.sleep(60)
+        if asked["do"] == "odd":
+            print("Hello from a library", flush=True)
+        if asked["do"] == "fail":
+            error = {"kind": asked["with"]["kind"], "type": "Oops", "text": "two\\nlines"}
+            say({"id": asked["id"], "error": error})
+        if asked["do"] == "echo":
+            say({"id": asked["id"], "answer": [asked["with"], os.getpid(), os.environ["HOME"]]})
+"""
+Made = Callable[[str], Child]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Made]:
+    children = []
+
+    def made(script: str) -> Child:
+        door = tmp_path / "door.py"
+        door.write_text(textwrap.dedent(script))
+        children.append(Child(home=tmp_path, door=door))
+        return children[-1]
+
+    yield made
+    for child in children:
+        child.close()
+
+
+def test_one_process_answers_with_its_own_home(make: Made, tmp_path: Path) -> None:
+    child = make(DOOR)
+    text = "é\n'\"$HOME"
+    told, pid, home = child.ask("echo", text=text)
+    assert told == {"text": text}
+    assert home == str(tmp_path)
+    assert child.ask("echo")[1] == pid
+
+
+def test_a_process_that_dies_is_one_line_and_the_next_call_starts_another(make: Made) -> None:
+    child = make(DOOR)
+    first = child.ask("echo")[1]
+    with pytest.raises(ExecutorError, match=r"^SkyPilot's process ended with code 3") as caught:
+        child.ask("die")
+    assert "\n" not in str(caught.value)
+    assert child.ask("echo")[1] != first
+
+
+def test_a_call_has_a_deadline(make: Made) -> None:
+    child = make(DOOR)
+    first = child.ask("echo")[1]
+    with pytest.raises(ExecutorError, match="did not answer within"):
+        child.ask("sleep", 0.1)
+    assert child.ask("echo")[1] != first
+
+
+def test_anything_else_on_its_stdout_is_refused(make: Made) -> None:
+    child = make(DOOR)
+    with pytest.raises(ExecutorError, match="something odd: Hello from a library"):
+        child.ask("odd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "way_out"),
+    [
+        ("missing", r"pip install 'crown-exp\[sky\]'"),
+        ("version", "sky api stop && sky api start"),
+        ("unreachable", "sky api status"),
+        ("refused", "Oops: two lines"),
+        ("unknown", "Oops: two lines"),
+    ],
+)
+def test_errors_have_kinds_and_one_line(make: Made, kind: str, way_out: str) -> None:
+    child = make(DOOR)
+    with pytest.raises(DoorError, match=way_out) as caught:
+        child.ask("fail", kind=kind)
+    assert (caught.value.kind, caught.value.type) == (kind, "Oops")
+    assert "\n" not in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.kind) == (str(caught.value), kind)
+    child.ask("echo")
+
+
+def test_a_python_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ExecutorError, match="CROWN_SKY__PYTHON"):
+        Child(str(tmp_path / "python")).ask("enabled")
+
+
+def test_a_real_door_without_skypilot_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "sky.py").write_text("raise ImportError('no sky here')")
+    child = Child(home=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    with pytest.raises(DoorError, match="pip install") as caught:
+        child.ask("enabled")
+    assert caught.value.kind == "missing"
