@@ -1,0 +1,183 @@
+"""The door's calls of SkyPilot: which are made, and what becomes of what they give or raise.
+
+SkyPilot here is the least that answers as 0.14.1 does; it is checked against the real one elsewhere.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from crown_exp.compute.executors.skypilot import door as doors
+
+NAMES = (
+    *doors.REFUSED,
+    *doors.VERSION,
+    *doors.UNREACHABLE,
+    "ClusterNotUpError",
+    "ClusterDoesNotExist",
+)
+EXCEPTIONS = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in NAMES})
+
+
+class Sky:
+    """Answers of SkyPilot by the name of the call: a value, or an exception that `get` raises."""
+
+    exceptions = EXCEPTIONS
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.jobs = SimpleNamespace(
+            launch=self._call("launch"),
+            queue_v2=self._call("queue_v2"),
+            cancel=self._call("cancel"),
+            tail_logs=self._tail,
+        )
+        for name in ("status", "job_status", "down"):
+            setattr(self, name, self._call(name))
+
+    def _call(self, name: str) -> Callable[..., str]:
+        def call(*args: Any, **kwargs: Any) -> str:
+            self.calls.append((name, args, kwargs))
+            return name
+
+        return call
+
+    def _tail(self, job_id: int, follow: bool, tail: int, output_stream: Any) -> None:
+        assert (job_id, follow, tail) == (7, False, 3)
+        if isinstance(self.answers["tail_logs"], Exception):
+            raise self.answers["tail_logs"]
+        output_stream.write(self.answers["tail_logs"])
+
+    def get(self, request: str) -> Any:
+        answer = self.answers[request]
+        if isinstance(answer, list) and answer and isinstance(answer[0], Exception):
+            answer = answer.pop(0)
+        elif isinstance(answer, list) and answer and isinstance(answer[0], tuple):
+            answer = answer[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def record(number: int, status: str, **more: Any) -> SimpleNamespace:
+    word = SimpleNamespace(value=status)  # an enum
+    return SimpleNamespace(job_id=number, job_name=f"run-{number}", status=word, **more)
+
+
+def ask(sky: Sky, do: str, **arguments: Any) -> dict[str, Any]:
+    line = json.dumps({"id": 4, "do": do, "with": arguments})
+    told: dict[str, Any] = json.loads(json.dumps(doors.answer(doors.Door(sky), line)))
+    assert told["id"] == 4
+    return told
+
+
+def test_one_request_serves_all_managed_jobs_and_names_its_fields() -> None:
+    sky = Sky(queue_v2=([record(1, "RUNNING", recovery_count=2), record(3, "FAILED")], 2, {}, 2))
+    answer = ask(sky, "poll", handles=["1", "2", "3"])["answer"]
+    assert sorted(answer) == ["1", "3"]
+    assert answer["1"]["status"] == "RUNNING"
+    assert answer["1"]["recovery_count"] == 2
+    ((name, _, asked),) = sky.calls
+    assert name == "queue_v2"
+    assert asked["job_ids"] == [1, 2, 3]
+    assert "failure_reason" in asked["fields"]
+
+
+def test_a_stopped_controller_is_started_to_ask_it() -> None:
+    stopped = EXCEPTIONS.ClusterNotUpError("stopped")
+    stopped.cluster_status = "STOPPED"
+    sky = Sky(queue_v2=[stopped, ([record(1, "SUCCEEDED")], 1, {}, 1)])
+    assert ask(sky, "poll", handles=["1"])["answer"]["1"]["status"] == "SUCCEEDED"
+    assert [asked["refresh"] for _, _, asked in sky.calls] == [False, True]
+
+
+def test_without_a_controller_there_are_no_jobs() -> None:
+    sky = Sky(queue_v2=EXCEPTIONS.ClusterNotUpError("no controller"), status=[])
+    assert ask(sky, "jobs")["answer"] == []
+
+
+def test_jobs_are_those_of_plain_clusters_too() -> None:
+    sky = Sky(
+        queue_v2=([record(5, "PENDING")], 1, {}, 1),
+        status=[{"name": "r1"}],
+        job_status={1: SimpleNamespace(value="RUNNING")},
+    )
+    found = ask(sky, "jobs")["answer"]
+    assert [(job["job_name"], job["handle"]) for job in found] == [("run-5", "5"), ("r1", "r1/1")]
+
+
+def test_a_plain_cluster_that_is_gone_knows_no_jobs() -> None:
+    sky = Sky(job_status=EXCEPTIONS.ClusterDoesNotExist("gone"))
+    assert ask(sky, "poll", handles=["r1/1"])["answer"] == {}
+
+
+def test_a_managed_jobs_number_is_its_handle_and_what_comes_with_it_is_never_shown() -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            raise NotImplementedError
+
+    assert ask(Sky(request=([12], Odd())), "handle", ticket="request")["answer"] == "12"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (EXCEPTIONS.ResourcesUnavailableError("no quota"), "refused"),
+        (EXCEPTIONS.RequestCancelled("by somebody"), "refused"),
+        (ValueError("bad name"), "refused"),
+        (EXCEPTIONS.APIVersionMismatchError("other"), "version"),
+        (EXCEPTIONS.ApiServerConnectionError("away"), "unreachable"),
+        (ConnectionResetError("away"), "unreachable"),
+        (RuntimeError("quota exceeded: unavailable resources"), "unknown"),
+    ],
+)
+def test_an_error_is_told_by_its_class_and_not_by_its_words(error: Exception, kind: str) -> None:
+    told = ask(Sky(request=error), "handle", ticket="request")["error"]
+    assert (told["kind"], told["type"]) == (kind, type(error).__name__)
+
+
+def test_a_cluster_whose_launch_was_refused_is_taken_down() -> None:
+    sky = Sky(request=EXCEPTIONS.ClusterSetUpError("pip"), down=None)
+    assert ask(sky, "handle", ticket="r1/request")["error"]["kind"] == "refused"
+    assert sky.calls == [("down", ("r1",), {})]
+
+
+def test_cancel_takes_a_plain_cluster_down_and_one_that_is_gone_is_no_error() -> None:
+    sky = Sky(cancel=None, down=EXCEPTIONS.ClusterDoesNotExist("gone"))
+    assert ask(sky, "cancel", handles=["3", "4", "r1/1"])["answer"] is None
+    assert sky.calls == [("cancel", (), {"job_ids": [3, 4]}), ("down", ("r1",), {})]
+
+
+def test_the_log_is_what_was_printed_or_nothing() -> None:
+    assert ask(Sky(tail_logs="a\nb\n"), "log", handle="7", lines=3)["answer"] == "a\nb\n"
+    away = EXCEPTIONS.ClusterNotUpError("not yet")
+    assert ask(Sky(tail_logs=away), "log", handle="7", lines=3)["answer"] == ""
+
+
+def test_what_skypilot_prints_does_not_come_between_the_answers(tmp_path: Path) -> None:
+    (tmp_path / "sky.py").write_text(
+        "import os\nprint('a greeting')\nos.system('echo from a child')\n__version__ = '0.14.1'\n"
+        "class exceptions: pass\n"
+        "def get(request):\n    print('waiting')\n    return [5], None\n"
+    )
+    done = subprocess.run(
+        [sys.executable, doors.__file__],
+        input=json.dumps({"id": 1, "do": "handle", "with": {"ticket": "r"}}) + "\n",
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"id": 0, "answer": {"version": "0.14.1"}},
+        {"id": 1, "answer": "5"},
+    ]
+    assert "a greeting" in done.stderr
+    assert "from a child" in done.stderr
