@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,27 @@ import pytest
 
 from crown_exp.compute.base import Executor, Job, JobState, NotSubmitted, Target
 from crown_exp.compute.executors.local import LocalExecutor
+from crown_exp.compute.executors.skypilot.child import Child
+from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.testing import ExecutorContract
 from crown_exp.testing.executors import LIVES
+from tests.stand_in.sky import edge
+from tests.stand_in.sky.preempt import preempt
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     "print('up', flush=True); time.sleep(600)"
 )
+STAND_IN = Path(__file__).parents[1] / "stand_in"
+BEATS = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    with open(sys.argv[1], "a") as notes:
+        notes.write(f"{os.getpid()}\\n")
+    time.sleep(0.05)
+"""
+"""A process that does not end when it is told to, and says so in a file."""
 
 
 class TestLocalExecutor(ExecutorContract):
@@ -100,3 +114,110 @@ class TestLocalExecutor(ExecutorContract):
         assert not executor.problems(Target())
         (problem,) = executor.problems(Target(name="a100", executor="skypilot"))
         assert "compute=local" in str(problem)
+
+
+class TestSkyPilotExecutor(ExecutorContract):
+    """On a stand-in for SkyPilot that replays what the real one was seen to do, a hundred times as fast."""
+
+    @pytest.fixture(autouse=True)
+    def state(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """The folder of the stand-in's server, which is ended with all that it has started."""
+        folder = tmp_path / "stand-in"
+        monkeypatch.setenv("SKY_STAND_IN", str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+        yield folder
+        edge.stop(folder)
+
+    @pytest.fixture
+    def open_executor(self) -> Callable[[], Executor]:
+        return lambda: SkyPilotExecutor(Child(sys.executable))
+
+    @pytest.fixture
+    def target(self) -> Target:
+        return Target(name="a100_spot", executor="skypilot", accelerators=("A100:1",), spot=True)
+
+    @pytest.fixture
+    def notes(self, tmp_path: Path) -> Path:
+        """A file of lines that an attempt writes to: no machine's home, so it outlives them."""
+        return tmp_path / "notes"
+
+    def test_a_preempted_job_begins_again_beside_its_old_process(
+        self, executor: Executor, job: Job, notes: Path, state: Path
+    ) -> None:
+        """Seen: the old one lives for 30 s after it was told."""
+        edge.delay(state, killed=1e6)
+        job = replace(job, argv=(sys.executable, "-c", BEATS, str(notes)))
+        handle = self.start(executor, job)
+        self.wait(executor, handle, {JobState.RUNNING})
+        assert preempt(job.name) == 1
+        self.wait(executor, handle, {JobState.RECOVERING})
+        status = self.wait(executor, handle, {JobState.RUNNING})
+        assert status.recoveries == 1
+        pids = notes.read_text().split()
+        assert len(set(pids)) == 2
+        count = {pid: pids.count(pid) for pid in set(pids)}
+        until = time.monotonic() + self.patience_seconds
+        while any(notes.read_text().split().count(pid) <= count[pid] for pid in count):
+            assert time.monotonic() < until  # both go on
+            time.sleep(0.05)
+
+    @pytest.mark.parametrize("code", [75, 80])
+    def test_an_exit_code_asks_to_begin_again(
+        self, executor: Executor, job: Job, notes: Path, code: int
+    ) -> None:
+        once = f"import pathlib, sys; n = pathlib.Path({str(notes)!r}); was = n.exists(); n.touch()"
+        argv = (sys.executable, "-c", f"{once}; sys.exit(0 if was else {code})")
+        handle = self.start(executor, replace(job, argv=argv))
+        status = self.wait(executor, handle)
+        assert (status.state, status.recoveries) == (JobState.SUCCEEDED, 1)
+
+    def test_no_machine_is_to_be_had(self, executor: Executor, job: Job, state: Path) -> None:
+        edge.sold_out(state, ["A100:1"])
+        status = self.wait(executor, self.start(executor, job))
+        assert (status.state, status.began_nothing) == (JobState.FAILED, True)
+        assert "no such machine was to be had" in status.reason
+
+    def test_a_refused_job_is_not_submitted(
+        self, executor: Executor, job: Job, state: Path
+    ) -> None:
+        edge.refuse(state, "ResourcesUnavailableError", "quota: 0 of A100 in all regions")
+        with pytest.raises(NotSubmitted, match="quota: 0 of A100"):
+            self.start(executor, job)
+        assert not executor.jobs()
+
+    def test_a_server_that_died_goes_on_where_it_was(
+        self, executor: Executor, job: Job, state: Path
+    ) -> None:
+        """Its jobs do not even notice."""
+        handle = self.start(executor, replace(job, argv=(sys.executable, "-c", LIVES)))
+        self.wait(executor, handle, {JobState.RUNNING})
+        edge.stop(state, jobs=False)
+        status = executor.poll([handle])[handle]
+        assert (status.state, status.recoveries) == (JobState.RUNNING, 0)
+
+    def test_a_client_that_dies_cancels_nothing(
+        self, executor: Executor, open_executor: Callable[[], Executor], job: Job
+    ) -> None:
+        """Its request goes on, and is found by its name."""
+        first = open_executor()
+        first.submit(job)
+        first.close()
+        until = time.monotonic() + self.patience_seconds
+        while [one.name for one in executor.jobs()] != [job.name]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    def test_a_cancelled_job_may_live_on(
+        self, executor: Executor, job: Job, notes: Path, state: Path
+    ) -> None:
+        """Seen: 6 s after CANCELLED. So a final state does not say that nobody writes."""
+        edge.delay(state, killed=1e6)
+        handle = self.start(executor, replace(job, argv=(sys.executable, "-c", BEATS, str(notes))))
+        self.wait(executor, handle, {JobState.RUNNING})
+        executor.cancel([handle])
+        assert self.wait(executor, handle).state is JobState.CANCELLED
+        size = notes.stat().st_size
+        until = time.monotonic() + self.patience_seconds
+        while notes.stat().st_size == size:
+            assert time.monotonic() < until
+            time.sleep(0.02)

@@ -1,0 +1,131 @@
+"""A stand-in for SkyPilot at the edge of its SDK: managed jobs as processes of this machine.
+
+It replays what SkyPilot 0.14.1 was seen to do: a request's id at once, states, delays (times
+$SKY_STAND_IN_SCALE, 0.01 if not set), an old process that lives on beside its replacement. Its server is a
+process of its own with its state in the folder $SKY_STAND_IN. Put `tests/stand_in` on a child's PYTHONPATH.
+No clouds, no prices, no plain clusters: `status` lists none.
+"""
+
+import enum
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from . import exceptions, jobs
+from .edge import answered, folder, send
+
+__version__ = "0.14.1"
+__all__ = [
+    "ManagedJobStatus",
+    "Resources",
+    "Task",
+    "api_status",
+    "exceptions",
+    "get",
+    "jobs",
+    "launch",
+    "status",
+]
+
+
+class ManagedJobStatus(enum.Enum):
+    """As SkyPilot names them."""
+
+    PENDING = "PENDING"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    WINDING_DOWN = "WINDING_DOWN"
+    RECOVERING = "RECOVERING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+    FAILED_SETUP = "FAILED_SETUP"
+    FAILED_PRECHECKS = "FAILED_PRECHECKS"
+    FAILED_NO_RESOURCE = "FAILED_NO_RESOURCE"
+    FAILED_CONTROLLER = "FAILED_CONTROLLER"
+
+
+class Resources:
+    """Fields only: `Resources(infra=…, accelerators=…, job_recovery=…)`."""
+
+    KNOWN = (
+        "cloud", "instance_type", "cpus", "memory", "accelerators", "infra", "use_spot", "job_recovery",
+        "region", "zone", "image_id", "disk_size", "disk_tier", "ports", "labels", "any_of", "autostop",
+        "max_hourly_cost", "network_tier", "accelerator_args", "local_disk", "priority",
+    )  # fmt: skip
+
+    def __init__(self, **fields: Any) -> None:
+        for name in fields:
+            if name not in self.KNOWN:
+                raise TypeError(f"Resources.__init__() got an unexpected keyword argument {name!r}")
+        if fields.get("use_spot") and str(fields.get("infra", "")).startswith("slurm"):
+            raise exceptions.ResourcesUnavailableError("Spot instances are not supported in Slurm")
+        self.fields = fields
+
+
+class Task:
+    """What to run: texts for a shell."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        run: str | None = None,
+        setup: str | None = None,
+        envs: dict[str, str] | None = None,
+        secrets: dict[str, str] | None = None,
+        workdir: str | None = None,
+        num_nodes: int | None = None,
+    ) -> None:
+        self.name, self.run, self.setup = name, run, setup
+        self.envs, self.secrets = dict(envs or {}), dict(secrets or {})
+        self.workdir, self.num_nodes = workdir, num_nodes or 1
+        self.resources: list[Resources] = []
+        if workdir is not None and not Path(workdir).is_dir():
+            raise ValueError(f"Workdir must be a valid directory: {workdir}")
+
+    def set_resources(self, resources: Any) -> "Task":
+        many = isinstance(resources, (list, tuple, set))
+        self.resources = list(resources) if many else [resources]
+        return self
+
+
+def get(request_id: str) -> Any:
+    """Wait for a request; its result, or its exception."""
+    while (answer := answered(request_id)) is None:
+        time.sleep(0.01)
+    if "error" in answer:
+        raise getattr(exceptions, answer["error"]["type"])(answer["error"]["text"])
+    result = answer["result"]
+    if answer["do"] == "launch":
+        return result, _Handle()
+    if answer["do"] == "queue":
+        return [_record(fields) for fields in result], len(result), {}, len(result)
+    return result
+
+
+class _Handle:
+    def __repr__(self) -> str:
+        raise NotImplementedError  # as seen in consolidation mode
+
+
+def _record(fields: dict[str, Any]) -> SimpleNamespace:
+    status = fields.get("status")
+    return SimpleNamespace(**{**fields, "status": status and ManagedJobStatus(status)})
+
+
+def status(*_: Any, **__: Any) -> str:
+    """Plain clusters: there are none."""
+    return send("status", {})
+
+
+def launch(*_: Any, **__: Any) -> str:
+    raise exceptions.NotSupportedError("the stand-in has no plain clusters")
+
+
+def api_status(*_: Any, **__: Any) -> list[SimpleNamespace]:
+    """Requests that are not answered yet."""
+    waiting = sorted((folder() / "requests").glob("*.json"))
+    return [SimpleNamespace(request_id=path.stem, status="PENDING") for path in waiting]

@@ -1,0 +1,60 @@
+"""Managed jobs: each call but `tail_logs` gives a request's id at once."""
+
+import shutil
+import sys
+import uuid
+from typing import Any
+
+from .edge import folder, send
+
+
+def launch(task: Any, name: str | None = None, **_: Any) -> str:
+    request = str(uuid.uuid4())
+    if task.workdir is not None:
+        shutil.copytree(task.workdir, folder() / "uploads" / request, symlinks=True)
+    resources = [one.fields for one in task.resources]
+    value = {
+        "name": name or task.name or "sky-job",
+        "run": task.run,
+        "setup": task.setup,
+        "env": {**task.envs, **task.secrets},
+        "nodes": task.num_nodes,
+        "resources": resources,
+        "upload": request if task.workdir is not None else None,
+    }
+    return send("launch", value, request)
+
+
+def queue_v2(
+    refresh: bool,
+    skip_finished: bool = False,
+    all_users: bool = False,
+    job_ids: list[int] | None = None,
+    fields: list[str] | None = None,
+    name_match: str | None = None,
+    **_: Any,
+) -> str:
+    default = ["job_id", "job_name", "status", "recovery_count"]
+    value = {"fields": fields or default, "job_ids": job_ids, "skip_finished": skip_finished}
+    return send("queue", {**value, "name_match": name_match})
+
+
+def cancel(name: str | None = None, job_ids: list[int] | None = None, **_: Any) -> str:
+    return send("cancel", {"name": name, "job_ids": job_ids})
+
+
+def tail_logs(
+    name: str | None = None,
+    job_id: int | None = None,
+    follow: bool = False,
+    tail: int | None = None,
+    output_stream: Any = None,
+    **_: Any,
+) -> None:
+    """What the job has printed so far, each line with the job's name before it."""
+    assert not follow, "the stand-in follows nothing"
+    path = folder() / "logs" / f"{job_id}.log"
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    out = output_stream or sys.stdout
+    for line in lines[-tail:] if tail else lines:
+        out.write(f"({name or 'task'}, pid={job_id}) {line}\n")

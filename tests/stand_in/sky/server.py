@@ -1,0 +1,247 @@
+"""The stand-in's server: `python -m sky.server` leaves one behind, with all it knows in $SKY_STAND_IN.
+
+It can be killed at any time: what it knew is in `jobs.json`, a job's exit code in its node's folder, and
+the next client starts another. Without a job or a request it ends after $SKY_STAND_IN_IDLE seconds (60).
+"""
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from .edge import folder, write
+from .machines import Machine
+
+DELAYS = {
+    "launch": 12.0,  # jobs.launch -> job id: 10-16 s on an idle machine
+    "starting": 2.0,  # the job's id -> STARTING
+    "begins": 81.0,  # STARTING -> process started
+    "running": 12.0,  # process started -> RUNNING
+    "noticed": 12.0,  # preemption or exit -> RECOVERING, or the final state
+    "recovers": 6.0,  # RECOVERING -> process started again: sooner than seen, so that two overlap
+    "killed": 30.0,  # SIGTERM -> SIGKILL, of a machine that is taken or given back
+    "cancelling": 50.0,  # cancel -> CANCELLING
+    "told": 17.0,  # CANCELLING -> SIGTERM
+    "cancelled": 24.0,  # SIGTERM -> CANCELLED, 6 s before the process is gone
+}
+"""Seconds as seen; times $SKY_STAND_IN_SCALE. `edge.delay` puts others in their place."""
+
+FINAL = {"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_NO_RESOURCE"}
+FAILED = (
+    "Job exited with exit code {} (user program failure). "
+    "To see the details, run: sky jobs logs --controller {}"
+)
+
+
+class Server:
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self.scale = float(os.environ.get("SKY_STAND_IN_SCALE", "0.01"))
+        path = where / "jobs.json"
+        self.jobs: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        self.later: dict[str, float] = {}  # launches that are on their way
+        self.busy = time.time()
+
+    def serve(self) -> None:
+        idle = float(os.environ.get("SKY_STAND_IN_IDLE", "60"))
+        while time.time() - self.busy < idle:
+            self.tick()
+            time.sleep(0.01)
+
+    def tick(self) -> None:
+        for path in sorted((self.where / "requests").glob("*.json")):
+            self.busy = time.time()
+            asked = json.loads(path.read_text())
+            if asked["do"] == "launch" and not self.arrived(path.stem):
+                continue
+            try:
+                answer = {"result": getattr(self, f"do_{asked['do']}")(asked)}
+            except Refused as error:
+                answer = {"error": {"type": error.type, "text": str(error)}}
+            self.save()
+            write(self.where / "answers" / path.name, {"do": asked["do"], **answer})
+            path.unlink()
+        before = json.dumps(self.jobs)
+        for job in self.jobs:
+            if job["status"] not in FINAL or job["doomed"]:
+                self.busy = time.time()
+                self.step(job)
+        if json.dumps(self.jobs) != before:
+            self.save()
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            pass
+
+    def save(self) -> None:
+        write(self.where / "jobs.json", self.jobs)
+
+    def after(self, what: str) -> float:
+        path = self.where / "delays.json"
+        others = json.loads(path.read_text()) if path.exists() else {}
+        return time.time() + float({**DELAYS, **others}[what]) * self.scale
+
+    def arrived(self, request: str) -> bool:
+        return time.time() >= self.later.setdefault(request, self.after("launch"))
+
+    def do_launch(self, asked: dict[str, Any]) -> list[int]:
+        refusal = self.where / "refuse.json"
+        if refusal.exists() and (told := json.loads(refusal.read_text()))["type"]:
+            raise Refused(told["type"], told["text"])
+        number = len(self.jobs) + 1
+        job = {
+            "job_id": number,
+            "job_name": asked["name"],
+            "status": "PENDING",
+            "recovery_count": 0,
+            "failure_reason": None,
+            "details": None,
+            "asked": asked,
+            "attempt": 0,
+            "at": self.after("starting"),  # when the next thing happens
+            "next": "starting",
+            "doomed": [],  # machines that will be killed: [folder, when]
+        }
+        self.jobs.append(job)
+        return [number]
+
+    def do_queue(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        found = [
+            job
+            for job in self.jobs
+            if (asked["job_ids"] is None or job["job_id"] in asked["job_ids"])
+            and not (asked["skip_finished"] and job["status"] in FINAL)
+            and (asked["name_match"] or "") in job["job_name"]
+        ]
+        known = ("job_id", "job_name", "status", "recovery_count", "failure_reason", "details")
+        return [
+            {name: job[name] if name in asked["fields"] else None for name in known}
+            for job in found
+        ]
+
+    def do_cancel(self, asked: dict[str, Any]) -> None:
+        for job in self.named(asked):
+            if job["next"] not in ("cancelling", "told", "cancelled"):
+                job["next"], job["at"] = "cancelling", self.after("cancelling")
+
+    def do_preempt(self, asked: dict[str, Any]) -> int:
+        """Its home is gone at once; its processes are told, and live on for a while."""
+        taken = [job for job in self.named(asked) if job["next"] in ("running", "ends")]
+        for job in taken:
+            self.release(job)
+            job["next"], job["at"] = "noticed", self.after("noticed")
+        return len(taken)
+
+    def do_status(self, _: dict[str, Any]) -> list[Any]:
+        return []
+
+    def named(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            job
+            for job in self.jobs
+            if job["status"] not in FINAL
+            and (job["job_id"] in (asked.get("job_ids") or ()) or job["job_name"] == asked["name"])
+        ]
+
+    def machine(self, job: dict[str, Any]) -> Machine:
+        return Machine(self.where, job["job_id"], job["attempt"])
+
+    def release(self, job: dict[str, Any]) -> None:
+        machine = self.machine(job)
+        machine.tell()
+        job["doomed"].append([job["attempt"], self.after("killed")])
+
+    def step(self, job: dict[str, Any]) -> None:
+        """What time brings."""
+        for attempt, when in list(job["doomed"]):
+            if time.time() >= when:
+                Machine(self.where, job["job_id"], attempt).kill()
+                job["doomed"].remove([attempt, when])
+        if job["next"] in ("running", "ends") and self.machine(job).code() is not None:
+            job["next"], job["at"] = "noticed", max(job["at"], self.after("noticed"))
+        elif job["next"] in ("running", "ends") and self.machine(job).is_gone():
+            self.release(job)
+            job["next"], job["at"] = "noticed", self.after("noticed")
+        if job["next"] and job["next"] != "ends" and time.time() >= job["at"]:
+            getattr(self, f"on_{job['next']}")(job)
+
+    def then(self, job: dict[str, Any], what: str, status: str = "") -> None:
+        job["status"] = status or job["status"]
+        job["next"], job["at"] = what, self.after(what) if what in DELAYS else 0.0
+
+    def end(self, job: dict[str, Any], status: str, reason: str | None = None) -> None:
+        job["status"], job["next"], job["failure_reason"] = status, "", reason
+        job["asked"]["env"] = {}
+
+    def on_starting(self, job: dict[str, Any]) -> None:
+        self.then(job, "begins", "STARTING")
+
+    def on_begins(self, job: dict[str, Any]) -> None:
+        path = self.where / "sold_out.json"
+        gone = json.loads(path.read_text()) if path.exists() else []
+        wanted = [fields.get("accelerators") for fields in job["asked"]["resources"]]
+        if wanted and all(one in gone for one in wanted):
+            self.end(job, "FAILED_NO_RESOURCE", f"No resource is available: {wanted}")
+            return
+        job["attempt"] += 1
+        self.machine(job).start(job["asked"], job["job_name"])
+        self.then(job, "running")
+
+    on_recovers = on_begins
+
+    def on_running(self, job: dict[str, Any]) -> None:
+        self.then(job, "ends", "RUNNING")
+
+    def on_noticed(self, job: dict[str, Any]) -> None:
+        """That the machine was taken, or the process has ended: what its exit code says is done."""
+        machine = self.machine(job)
+        code, taken = machine.code(), machine.is_told()
+        recovery = next(iter(job["asked"]["resources"] or [{}])).get("job_recovery") or {}
+        codes = recovery.get("recover_on_exit_codes") if isinstance(recovery, dict) else None
+        if taken or code in (codes if isinstance(codes, list) else [codes]):
+            job["recovery_count"] += 1
+            self.then(job, "recovers", "RECOVERING")
+        elif machine.setup_failed():
+            self.end(job, "FAILED_SETUP", f"Job setup failed with exit code {code}")
+        elif code == 0:
+            self.end(job, "SUCCEEDED")
+        else:
+            self.end(job, "FAILED", FAILED.format(code, job["job_id"]))
+
+    def on_cancelling(self, job: dict[str, Any]) -> None:
+        self.then(job, "told", "CANCELLING")
+
+    def on_told(self, job: dict[str, Any]) -> None:
+        if job["attempt"] and not self.machine(job).is_told():
+            self.release(job)
+        self.then(job, "cancelled")
+
+    def on_cancelled(self, job: dict[str, Any]) -> None:
+        self.end(job, "CANCELLED")
+
+
+class Refused(Exception):
+    def __init__(self, type_: str, text: str) -> None:
+        super().__init__(text)
+        self.type = type_
+
+
+def main() -> None:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    where = folder()
+    lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another was quicker
+    (where / "server.pid").write_text(str(os.getpid()))
+    Server(where).serve()
+    (where / "server.pid").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
