@@ -13,13 +13,13 @@ Kinds of errors, told by their class and never by their words:
     unknown      anything else
 
 Calls of SkyPilot that are made (a stand-in needs these):
-    sky.__version__, sky.exceptions, sky.get, sky.Task(name, run, setup, envs, secrets, workdir, num_nodes),
-    task.set_resources, sky.Resources(**fields), sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=,
-    all_users=, skip_finished=, job_ids=, fields=), sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=,
-    follow=, tail=, output_stream=)
-  plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.status(all_users=),
-    sky.job_status(name, job_ids), sky.cancel(name, job_ids=), sky.down(name), sky.tail_logs(name, job_id=,
-    follow=, tail=, output_stream=)
+    sky.__version__, sky.exceptions, sky.get, sky.api_status([request], all_status=), sky.Task(name, run,
+    setup, envs, secrets, workdir, num_nodes), task.set_resources, sky.Resources(**fields),
+    sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=, all_users=, skip_finished=, job_ids=, fields=),
+    sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=, follow=, tail=, output_stream=),
+    sky.status(all_users=)
+  plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.job_status(name,
+    job_ids), sky.down(name), sky.tail_logs(name, job_id=, follow=, tail=, output_stream=)
   without network: sky.catalog.list_accelerators, sky.global_user_state.get_cached_enabled_clouds,
     sky.skypilot_config, sky.clouds, sky.utils.registry.CLOUD_REGISTRY, sky.utils.controller_utils,
     Resources.copy, .get_cost, .get_valid_regions_for_launchable
@@ -52,6 +52,13 @@ UNREACHABLE = (
 
 PRICED = ("aws", "gcp", "azure", "lambda", "runpod")
 """Clouds whose catalogues are read if no cloud is enabled here."""
+
+OWN = ("slurm", "kubernetes", "ssh")
+"""Infrastructure of one's own, without a catalogue. To list its accelerators is to ask it."""
+
+
+class Forgotten(ValueError):
+    """SkyPilot's server does not know a request: it never came, or it was long ago, or `sky api stop` was."""
 
 
 class Door:
@@ -87,19 +94,27 @@ class Door:
         """Wait for the answer to a request to submit."""
         cluster, _, request = ticket.rpartition("/")
         if not cluster:
-            job_ids, _ = self.sky.get(
-                request
-            )  # the second is a handle whose repr raises: never show it
+            # The second is SkyPilot's own handle: its repr raises, so it is never shown.
+            job_ids, _ = self.got(request)
             return str(job_ids[0] if isinstance(job_ids, (list, tuple)) else job_ids)
         try:
-            job_id, _ = self.sky.get(request)
+            job_id, _ = self.got(request)
+        except Forgotten:
+            raise  # the cluster may be at work
         except Exception as error:
             if kind(self.sky, error) == "refused":
-                self.end_cluster(
-                    cluster
-                )  # a cluster whose setup failed would idle till its auto-stop
+                self.end_cluster(cluster)  # one whose setup failed would idle till its auto-stop
             raise
         return f"{cluster}/{job_id}"
+
+    def got(self, request: str) -> Any:
+        """The answer to a request. Raises Forgotten if the server does not know it, or not any more."""
+        try:
+            return self.sky.get(request)
+        except RuntimeError:  # what `get` raises then is not of a class of its own
+            if self.sky.api_status([request], all_status=True):
+                raise
+            raise Forgotten(f"the server knows no request {request}") from None
 
     def poll(self, handles: list[str]) -> dict[str, dict[str, Any]]:
         """Records by handle; those that are not known are left out."""
@@ -188,8 +203,8 @@ class Door:
         return sorted(str(cloud).lower() for cloud in noted)
 
     def accelerators(self) -> list[str]:
-        """All names of accelerators in the catalogues of the enabled clouds, or of those that are priced."""
-        clouds = [cloud for cloud in self.enabled() if cloud in PRICED] or list(PRICED)
+        """All names of accelerators in the catalogues of the enabled clouds, or of PRICED if there are none."""
+        clouds = [cloud for cloud in self.enabled() if cloud not in OWN] or list(PRICED)
         names: set[str] = set()
         for cloud in clouds:
             try:

@@ -113,7 +113,11 @@ class SkyPilotExecutor(Executor):
         return str(ticket)
 
     def handle(self, ticket: str) -> str:
-        """Wait for the answer to a request, an hour at most: the job's handle."""
+        """Wait for the answer to a request, an hour at most: the job's handle.
+
+        NotSubmitted is also raised for a request that SkyPilot has forgotten, as it does when its server is
+        stopped: its job may live, so look for its name in `jobs()`.
+        """
         try:
             return str(self._child.ask("handle", _HANDLE_SECONDS, ticket=ticket))
         except DoorError as error:

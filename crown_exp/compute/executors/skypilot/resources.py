@@ -90,6 +90,8 @@ def candidates(
             if infra and cloud_of(infra) in OWN:
                 found.append(_own(target, accelerators, infra, known))
                 continue
+            own = () if infra else sorted(known & OWN)  # SkyPilot takes what costs nothing first
+            found += [_own(target, accelerators, cloud, known) for cloud in own]
             found += [_sold(target, accelerators, row, known) for row in rows if _at(infra, row)]
     return [c for c in dict.fromkeys(found) if _allowed(target, c)]
 

@@ -55,7 +55,13 @@ class Sky:
             raise self.answers["tail_logs"]
         output_stream.write(self.answers["tail_logs"])
 
+    def api_status(self, requests: list[str], *, all_status: bool) -> list[str]:
+        assert all_status
+        return [request for request in requests if request in self.answers]
+
     def get(self, request: str) -> Any:
+        if request not in self.answers:
+            raise RuntimeError(f"Failed to get request {request}: 404")
         answer = self.answers[request]
         if isinstance(answer, list) and answer and isinstance(answer[0], Exception):
             answer = answer.pop(0)
@@ -141,6 +147,14 @@ def test_a_managed_jobs_number_is_its_handle_and_what_comes_with_it_is_never_sho
 def test_an_error_is_told_by_its_class_and_not_by_its_words(error: Exception, kind: str) -> None:
     told = ask(Sky(request=error), "handle", ticket="request")["error"]
     assert (told["kind"], told["type"]) == (kind, type(error).__name__)
+
+
+@pytest.mark.parametrize("ticket", ["request", "r1/request"])
+def test_a_request_that_is_forgotten_is_refused_and_nothing_is_taken_down(ticket: str) -> None:
+    sky = Sky()
+    told = ask(sky, "handle", ticket=ticket)["error"]
+    assert (told["kind"], told["type"]) == ("refused", "Forgotten")
+    assert sky.calls == []
 
 
 def test_a_cluster_whose_launch_was_refused_is_taken_down() -> None:

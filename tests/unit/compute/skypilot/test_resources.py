@@ -82,6 +82,12 @@ def test_without_infra_the_cheapest_is_first() -> None:
     assert [c.usd_per_hour for c in found] == [1.0, 2.0, 3.0]
 
 
+def test_without_infra_a_cluster_of_ones_own_is_tried_first_unless_it_is_avoided() -> None:
+    found = r.candidates(Target(), {}, ["aws", "slurm"])
+    assert [(c.cloud, c.usd_per_hour, c.enabled) for c in found] == [("slurm", 0.0, True)]
+    assert r.candidates(Target(avoid=("slurm",)), {}, ["aws", "slurm"]) == []
+
+
 def test_what_is_avoided_becomes_the_places_that_are_left() -> None:
     target = Target(avoid=("gcp", "aws/us-west-2"))
     found = r.candidates(target, {"": ROWS}, ["aws", "gcp"])

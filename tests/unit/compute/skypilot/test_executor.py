@@ -1,0 +1,150 @@
+"""The executor, with the door's answers written down: what it asks, and what it makes of them."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crown_exp.compute.base import ExecutorError, Job, JobState, NotSubmitted, Target
+from crown_exp.compute.executors.skypilot import SkyPilotExecutor
+from crown_exp.compute.executors.skypilot.child import Child
+from crown_exp.compute.executors.skypilot.executor import task
+
+DOOR = """
+import json, sys
+answers = json.load(open({path!r}))
+print(json.dumps({{"id": 0, "answer": {{}}}}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    open({asked!r}, "a").write(line)
+    print(json.dumps({{"id": asked["id"], **answers[asked["do"]]}}), flush=True)
+"""
+OFFERS = [
+    {"cloud": "aws", "region": "us-east-1", "machine": "p4", "usd_per_hour": 3.0},
+    {"cloud": "gcp", "region": "us-central1", "machine": "a2", "usd_per_hour": 1.0},
+]
+CATALOGUE = {"enabled": ["aws", "gcp"], "accelerators": ["A100", "H100"], "offers": OFFERS}
+Opened = Callable[..., SkyPilotExecutor]
+
+
+@pytest.fixture
+def open_executor(tmp_path: Path) -> Iterator[Opened]:
+    opened = []
+
+    def open_one(errors: dict[str, Any] | None = None, **answers: Any) -> SkyPilotExecutor:
+        told = {do: {"answer": answer} for do, answer in answers.items()}
+        told |= {do: {"error": error} for do, error in (errors or {}).items()}
+        (tmp_path / "answers.json").write_text(json.dumps(told))
+        door = tmp_path / "door.py"
+        paths = {"path": str(tmp_path / "answers.json"), "asked": str(tmp_path / "asked")}
+        door.write_text(DOOR.format(**paths))
+        opened.append(SkyPilotExecutor(Child(sys.executable, door=door)))
+        return opened[-1]
+
+    yield open_one
+    for executor in opened:
+        executor.close()
+
+
+def error(kind: str, type_: str = "Oops") -> dict[str, str]:
+    return {"kind": kind, "type": type_, "text": "as told"}
+
+
+def job(target: Target) -> Job:
+    return Job("r261130-abc123", ["python", "-m", "crown_exp"], target, bundle=Path("/bundle"))
+
+
+@pytest.mark.parametrize(
+    ("target", "where", "what"),
+    [
+        (Target(accelerators=("A1000:1",)), "compute.accelerators", "did you mean A100"),
+        (Target(max_usd_per_hour=0.5), "compute.max_usd_per_hour", "the cheapest is $1.00/h"),
+        (Target(infra=("azure",)), "compute.infra", "type: sky check azure"),
+        (Target(infra=("slurm/a/b",), managed=False), "compute.managed", "cannot stop itself"),
+    ],
+)
+def test_problems_name_the_way_out(
+    open_executor: Opened, target: Target, where: str, what: str
+) -> None:
+    problem = open_executor(**CATALOGUE).problems(target)[0]
+    assert problem.where == where
+    assert what in problem.what
+
+
+def test_no_cloud_and_no_skypilot_are_problems(open_executor: Opened) -> None:
+    (problem,) = open_executor(**{**CATALOGUE, "enabled": []}).problems(Target())
+    assert problem.what.endswith("type: sky check")
+    (problem,) = open_executor({"enabled": error("missing")}).problems(Target())
+    assert "pip install 'crown-exp[sky]'" in problem.what
+
+
+def test_a_good_target_has_no_problems(open_executor: Opened) -> None:
+    executor = open_executor(**CATALOGUE)
+    target = Target(accelerators=("A100:1",), spot=True)
+    assert executor.problems(target) == []
+    assert [c.cloud for c in executor.candidates(target)] == ["gcp", "aws"]
+
+
+def test_nothing_that_is_sold_is_a_problem(open_executor: Opened) -> None:
+    (problem,) = open_executor(**{**CATALOGUE, "offers": []}).problems(Target(spot=True))
+    assert "no spot machine" in problem.what
+
+
+def test_the_controller_has_a_price_unless_there_is_none(open_executor: Opened) -> None:
+    found = open_executor(**CATALOGUE, controller={"cpus": "4+"}).controller()
+    assert found is not None
+    assert found.usd_per_hour == 1.0
+    assert open_executor(controller=None).controller() is None
+
+
+def test_what_is_avoided_is_not_asked_for(open_executor: Opened, tmp_path: Path) -> None:
+    executor = open_executor(**CATALOGUE, submit="ticket")
+    assert executor.submit(job(Target(avoid=("gcp",)))) == "ticket"
+    asked = json.loads((tmp_path / "asked").read_text().splitlines()[-1])["with"]
+    assert [choice["infra"] for choice in asked["resources"]] == ["aws/us-east-1"]
+    with pytest.raises(NotSubmitted, match=r"compute\.avoid"):
+        executor.submit(job(Target(avoid=("gcp", "aws"))))
+
+
+@pytest.mark.parametrize("do", ["submit", "handle"])
+def test_only_a_refusal_is_a_refusal(open_executor: Opened, do: str) -> None:
+    def call(executor: SkyPilotExecutor) -> str:
+        return executor.submit(job(Target())) if do == "submit" else executor.handle("ticket")
+
+    with pytest.raises(NotSubmitted, match="Oops: as told"):
+        call(open_executor({do: error("refused")}))
+    for kind in ("unreachable", "version", "unknown", "missing"):
+        with pytest.raises(ExecutorError):
+            call(open_executor({do: error(kind)}))
+
+
+def test_a_poll_asks_once_and_what_is_not_known_is_gone(
+    open_executor: Opened, tmp_path: Path
+) -> None:
+    executor = open_executor(poll={"1": {"status": "RECOVERING", "recovery_count": 2}})
+    found = executor.poll(["1", "2"])
+    assert (found["1"].state, found["1"].recoveries) == (JobState.RECOVERING, 2)
+    assert found["2"].state is JobState.GONE
+    assert executor.poll([]) == {}
+    executor.cancel([])
+    assert len((tmp_path / "asked").read_text().splitlines()) == 1
+
+
+def test_the_log_has_no_more_lines_than_asked_for(open_executor: Opened) -> None:
+    assert open_executor(log="a\nb\nc\n").log("1", 2) == "b\nc"
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
+)
+def test_a_shell_reads_the_words_as_they_were(argv: list[str]) -> None:
+    made = task(Job("r1", argv, Target(setup=("apt list",)), setup=argv, env={"CROWN_JOB": "no"}))
+    assert shlex.split(made["run"]) == argv
+    assert made["setup"] == f"set -e\napt list\n{shlex.join(argv)}"
+    assert made["envs"] == {"CROWN_JOB": "r1"}
