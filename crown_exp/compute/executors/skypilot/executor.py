@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,9 +159,9 @@ class SkyPilotExecutor(Executor):
         return [str(cloud) for cloud in self._child.ask("enabled")]
 
 
-def make_executor(python: str, home: Path | None) -> SkyPilotExecutor:
-    """An executor whose SkyPilot is that of `python`, with its state in `home` ($HOME if None)."""
-    return SkyPilotExecutor(Child(python, home))
+def make_executor(python: Path | None = None, home: Path | None = None) -> SkyPilotExecutor:
+    """An executor whose SkyPilot is that of `python` (None: ours), with its state in `home` (None: $HOME)."""
+    return SkyPilotExecutor(Child(str(python or sys.executable), home))
 
 
 def task(job: Job) -> dict[str, Any]:
