@@ -7,10 +7,12 @@ which do not import pydantic.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,6 +62,17 @@ class Ranks(NamedTuple):
     rank: int = 0
     local_rank: int = 0
     world: int = 1
+
+
+class Machine(NamedTuple):
+    """The machine that a job was given, as SkyPilot and our launcher say it; "" and None if they say nothing.
+
+    cloud, region: in lower case. since: when it began to be paid.
+    """
+
+    cloud: str = ""
+    region: str = ""
+    since: datetime | None = None
 
 
 def load_settings(project: Project | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -223,6 +236,27 @@ def compiler(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def executor_job(environ: Mapping[str, str] = os.environ) -> str | None:
     """The id of the job that holds this process, stable over its recoveries; None if none does."""
     return next((environ[name] for name in _JOBS if environ.get(name)), None)
+
+
+def machine(environ: Mapping[str, str] = os.environ) -> Machine:
+    """Where this is (SKYPILOT_CLUSTER_INFO), and since when it is paid (CROWN_MACHINE_SINCE, unix seconds).
+
+    What SkyPilot writes otherwise than expected says nothing. Raises SettingsError for what is no time.
+    """
+    try:
+        told = json.loads(environ.get("SKYPILOT_CLUSTER_INFO") or "{}")
+    except (ValueError, RecursionError):
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    cloud, region = (str(told.get(name) or "").lower() for name in ("cloud", "region"))
+    given = environ.get("CROWN_MACHINE_SINCE", "").strip()
+    try:
+        since = datetime.fromtimestamp(float(given), UTC) if given else None
+    except (ValueError, OverflowError, OSError):
+        raise SettingsError(
+            f"CROWN_MACHINE_SINCE: expected seconds since 1970, got {given!r}"
+        ) from None
+    return Machine(cloud, region, since)
 
 
 def wants_tracebacks(environ: Mapping[str, str] = os.environ) -> bool:

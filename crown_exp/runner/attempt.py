@@ -17,6 +17,7 @@ from crown_exp import __version__
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.code import code_hash, imported_files
 from crown_exp.config.changes import merged
+from crown_exp.config.settings import machine as paid_machine
 from crown_exp.config.settings import notices_of
 from crown_exp.devices.memory import free_memory
 from crown_exp.errors import StoreError, TaskError
@@ -47,6 +48,7 @@ from crown_exp.runner.notices import watched
 from crown_exp.runner.parts import Found, Parts, used_before
 from crown_exp.runner.process import imported_at_rest, process_globals
 from crown_exp.runner.report import Report
+from crown_exp.runner.spending import job_of, place_of
 from crown_exp.runner.stopping import StopRequest, stop_signals
 from crown_exp.runner.task import load_task
 from crown_exp.storage import AlreadyExists, BlobStore, Portal
@@ -243,13 +245,14 @@ class Attempt:
         """Begin the next attempt. Raises Superseded if a living one holds the run."""
         machine, pid = here(), os.getpid()
         ours = {"crown_exp": __version__, "python": platform.python_version()}
+        place = place_of(job_of(self.facts.jobs, self.job), paid_machine())
 
         def build(number: int) -> AttemptRecord:
             return AttemptRecord(
                 run=self.record.id, attempt=number, started=self.clock.now(), host=machine.host,
                 pid=pid, process_started=process_started(pid), boot_id=machine.boot_id,
                 job=self.job, numerics=numerics, versions=ours | versions,
-                changes=dict(self.changes) or None,
+                changes=dict(self.changes) or None, place=place,
             )  # fmt: skip
 
         return self.portal.call(

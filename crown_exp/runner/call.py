@@ -37,6 +37,7 @@ from crown_exp.runner.limits import Limits, spent_before
 from crown_exp.runner.numerics import not_bit_comparable, numerics_changed
 from crown_exp.runner.process import seed_again
 from crown_exp.runner.resuming import Resuming
+from crown_exp.runner.spending import spending_of
 from crown_exp.runner.task import call_task
 from crown_exp.runner.tracebacks import last_line
 from crown_exp.runner.trackers import open_feed
@@ -112,7 +113,8 @@ class Call:
         memory = peak_memory(choice.device if choice else "cpu")
         self.log.event("memory", **memory)
         self.log.close()
-        unwritten = (*self.unwritten(), *self.artifacts.finish(), *self.unsaved())
+        cost = self.heart.spending.close() if self.heart.spending else ()
+        unwritten = (*self.unwritten(), *self.artifacts.finish(), *self.unsaved(), *cost)
         ending = replace(ending, unwritten=unwritten)
         return Carried(ending, saved, memory, self.release)
 
@@ -137,6 +139,7 @@ class Call:
         """From the restore to the task's end, in whatever way."""
         try:
             with self.stop.heeded():
+                self.heart.spending = spending_of(self.of, self.record)
                 if isinstance(task, Exception):
                     raise task
                 self.run = self.prepared(self.restored())
@@ -202,13 +205,14 @@ class Call:
         resuming = Resuming(
             restored.state, step, forked=restored.attempt == 0, say=to_stderr
         ) if restored else None  # fmt: skip
-        limits, spent = of.config["limits"], self.portal.call(spent_before, self.blobs, of.facts)
+        given, spent = of.config["limits"], self.portal.call(spent_before, self.blobs, of.facts)
+        limits = Limits(given["attempt"], given["run"], spent, of.clock, self.heart.spending)
         return Run(
             id=of.record.id, name=of.record.name, config=of.config, attempt=number,
             folder=of.local(of.paths.root), precision=self.device.ask, log=self.log,
             console=of.report.console, stop=self.stop, artifacts=self.artifacts, parts=of.parts,
-            keeping=self.keeping, limits=Limits(limits["attempt"], limits["run"], spent, of.clock),
-            resuming=resuming, visit=of.visit, initial=initial_of(self, restored),
+            keeping=self.keeping, limits=limits, resuming=resuming, visit=of.visit,
+            initial=initial_of(self, restored),
         )  # fmt: skip
 
     def tell_of_resuming(self, restored: Restored | None, step: int) -> None:

@@ -11,6 +11,7 @@ from threading import Lock, Thread
 from crown_exp.errors import StoreError
 from crown_exp.folder import AttemptRecord, RunPaths
 from crown_exp.outcome import ExitCode
+from crown_exp.runner.spending import Spending
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.runs import is_superseded
@@ -26,7 +27,7 @@ class Heart:
 
     So neither the loop nor the log waits for a store. spooled: the folder of the run's segments, where the
     store has no files of this machine: they are sent to it. gone: attempts before this one that are certainly
-    over. A store that is away costs a line, not the run.
+    over. spending: of an attempt that is paid for. A store that is away costs a line, not the run.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Heart:
         self.spooled, self.gone, self.seconds, self.warn = spooled, gone, seconds, warn
         self.paths = RunPaths(attempt.run)
         self.last, self.failing = time.monotonic(), False
+        self.spending: Spending | None = None
         self.sending = Lock()
         self.beating: Thread | None = None
 
@@ -69,11 +71,13 @@ class Heart:
             self.failing = True
 
     def beat(self) -> None:
-        """Send what is logged; ask the run to end if a later attempt has begun."""
+        """Send what is logged; ask the run to end if a later attempt has begun, and write what it costs."""
         run, number = self.attempt.run, self.attempt.attempt
         self.send()
         if self.portal.call(is_superseded, self.blobs, run, number):
             self.stop.ask(ExitCode.SUPERSEDED, superseded(self.attempt))
+        if self.spending is not None:
+            self.spending.beat()
 
     def send(self, closing: bool = False) -> None:
         """The segments as they are, to a store that does not hold them already; older ones first.

@@ -1,9 +1,10 @@
-"""How long an attempt, and a run over all its attempts, may last: `limits.attempt`, `limits.run`."""
+"""How long an attempt, and a run over all its attempts, may last: `limits.attempt`, `limits.run`; and money."""
 
 from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from crown_exp.clock import Clock
 from crown_exp.config.units import parse_duration
@@ -13,18 +14,29 @@ from crown_exp.storage import BlobStore
 from crown_exp.storage.base import NotFound
 from crown_exp.storage.runs import last_beat
 
+if TYPE_CHECKING:
+    from crown_exp.runner.spending import Spending
+
 ATTEMPT = "limits.attempt={} reached; resume goes on from here"
 RUN = "limits.run={} reached (all attempts together); raise it and resume"
 
 
 class Limits:
-    """Tells when time is up. An attempt's time begins when this is made.
+    """Tells when time, or money, is up. An attempt's time begins when this is made.
 
     attempt, run: durations such as `4 hours`, or None. spent: seconds of earlier attempts.
+    money: tells when a cap of `budget` is reached; None: nothing is paid.
     Raises ConfigError for what is no duration.
     """
 
-    def __init__(self, attempt: str | None, run: str | None, spent: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        attempt: str | None,
+        run: str | None,
+        spent: float,
+        clock: Clock,
+        money: Spending | None = None,
+    ) -> None:
         now = clock.monotonic()
         ends = [
             # First what the next attempt could not change.
@@ -32,10 +44,13 @@ class Limits:
             (_after(attempt, now, "limits.attempt"), ExitCode.PREEMPTED, ATTEMPT.format(attempt)),
         ]
         self._monotonic, self._ends = clock.monotonic, ends
+        self._money = money
         self._deadline = min(deadline for deadline, _, _ in ends)
 
     def due(self) -> tuple[ExitCode, str] | None:
         """How and why the attempt should end now; None while there is time. Cheap: ask after every turn."""
+        if self._money is not None and (due := self._money.due()) is not None:
+            return due
         if self._monotonic() < self._deadline:
             return None
         now = self._monotonic()

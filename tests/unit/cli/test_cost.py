@@ -1,0 +1,116 @@
+"""`cost`: what paid machines cost, beside what was expected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from crown_exp.compute.money import spending
+from crown_exp.folder import JobRecord, RunRecord
+from crown_exp.folder.paths import spending_path
+from crown_exp.folder.records import Rate, SweepPlace
+from crown_exp.storage.runs import write_job, write_run
+from crown_exp.storage.spending import write_spending
+from tests.unit.cli.record import World
+
+T0 = datetime(2026, 11, 30, 22, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+RATE = Rate(cloud="aws", region="r", accelerators="A100:1", spot=True, usd_per_hour=2.0)
+
+
+def paid(
+    here: World, id: str, *hours: float, usd: float | None = None, sweep: str | None = None,
+    experiment: str | None = None, user: str = "ada", cancelled: float | None = None,
+) -> str:  # fmt: skip
+    """A run whose attempts were paid for so many hours, one after the other; usd: what was expected."""
+    run = RunRecord(
+        id=id, name="x", experiment=experiment, user=user, created=T0, task="a.b", signature="v1:0",
+        overrides=[], tags=[], seed=1, compute="a100", lineage=None, code=None, bound=[],
+        sweep=SweepPlace(id=sweep, number=1, of=2) if sweep else None,
+    )  # fmt: skip
+    here.call(write_run, here.blobs, run, b"seed: 1\n")
+    for number, (expected, over) in enumerate([(usd, False), (cancelled, True)], 1):
+        job = JobRecord(
+            run=id, number=number, executor="skypilot", created=T0, job=f"{id}-{number}",
+            cancelled=over, rates=[RATE], usd=expected,
+        )  # fmt: skip
+        here.call(write_job, here.blobs, job)
+    since = T0
+    for attempt, long in enumerate(hours, 1):
+        records = spending(run, attempt, "a100", RATE, since, since + long * HOUR)
+        here.call(write_spending, here.blobs, records)
+        since += long * HOUR
+    return id
+
+
+@pytest.fixture
+def three(here: World) -> World:
+    paid(here, "r261130-aaaaaa", 1, 0.5, usd=2.0, sweep="s1", experiment="digits", cancelled=9.0)
+    paid(here, "r261130-bbbbbb", 3, usd=8.0, sweep="s1", experiment="digits", user="bob")
+    paid(here, "r261130-cccccc", 1)
+    return here
+
+
+def test_all_attempts_of_each_run_and_the_sum(three: World) -> None:
+    assert [line.split() for line in three.out("cost")] == [
+        ["run", "cost", "expected", "error"],
+        ["r261130-aaaaaa", "$3.00", "$2.00", "+50%"],
+        ["r261130-bbbbbb", "$6.00", "$8.00", "-25%"],
+        ["r261130-cccccc", "$2.00", "-", "-"],
+        ["total", "$11.00", "$10.00", "-10%"],
+    ]
+
+
+def test_a_run_or_a_sweep_alone(three: World) -> None:
+    assert three.json("cost", "aaa") == [
+        {"key": "r261130-aaaaaa", "usd": 3.0, "estimate": 2.0, "error": 0.5}
+    ]
+    assert [it["key"] for it in three.json("cost", "s1")] == ["r261130-aaaaaa", "r261130-bbbbbb"]
+
+
+@pytest.mark.parametrize(
+    ("by", "usd"),
+    [
+        ("month", {"2026-11": 9.0, "2026-12": 2.0}),
+        ("experiment", {"": 2.0, "digits": 9.0}),
+        ("user", {"ada": 5.0, "bob": 6.0}),
+    ],
+)
+def test_sums(three: World, by: str, usd: dict[str, float]) -> None:
+    assert {it["key"]: it["usd"] for it in three.json("cost", "--by", by)} == usd
+
+
+def test_a_month_of_a_run(three: World) -> None:
+    shown = [line.split() for line in three.out("cost", "bbb", "--by", "month")]
+    assert shown[1:3] == [
+        ["2026-11", "$4.00", "$5.33", "-25%"],
+        ["2026-12", "$2.00", "$2.67", "-25%"],
+    ]
+
+
+def test_nothing_paid(here: World) -> None:
+    paid(here, "r261130-aaaaaa")
+    assert here.out("cost") == here.out("cost", "aaa") == ["nothing was paid"]
+    assert here.json("cost") == []
+
+
+def test_what_is_neither_is_one_line(three: World) -> None:
+    assert "zzz" in three.refused("cost", "zzz")
+    assert "'--by'" in three.refused("cost", "--by", "day")
+
+
+def test_a_damaged_record_is_named_and_left_out(three: World) -> None:
+    path = spending_path("2026-11", "r261130-cccccc", 1)
+    three.call(three.blobs.put, path, b"{")
+    code, out, err = three.type("cost", "--json")
+    assert (code, err.count("\n")) == (0, 1)
+    assert path in err
+    assert "cccccc" not in out
+
+
+def test_what_a_deleted_run_has_cost_was_paid_nevertheless(three: World) -> None:
+    three.call(three.blobs.delete, "runs/r261130-bbbbbb/run.json")
+    row = three.type("cost", "--json")
+    assert row[0] == 0
+    assert '{"key": "r261130-bbbbbb", "usd": 6.0, "estimate": null, "error": null}' in row[1]
