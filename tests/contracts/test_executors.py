@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,15 @@ while True:
     time.sleep(0.05)
 """
 """A process that does not end when it is told to, and says so in a file."""
+SUBMITS = """
+import os, pathlib, sys
+from crown_exp.compute.base import Job, Target
+from crown_exp.compute.executors.local import LocalExecutor
+folder, name, code = sys.argv[1:]
+executor = LocalExecutor(pathlib.Path(folder), os.environ)
+print(flush=True)
+executor.submit(Job(name, (sys.executable, "-c", code), Target()))
+"""
 
 
 class TestLocalExecutor(ExecutorContract):
@@ -61,6 +71,28 @@ class TestLocalExecutor(ExecutorContract):
         with pytest.raises(NotSubmitted):
             executor.handle(job.name)
         assert self.wait(executor, self.start(executor, job)).state is JobState.SUCCEEDED
+
+    @pytest.mark.parametrize("milliseconds", [0, 20, 40, 60, 80, 120])
+    def test_a_submit_that_is_killed(
+        self, executor: Executor, job: Job, folder: Path, milliseconds: int
+    ) -> None:
+        """At any moment: the job runs, or there is none and its name is free. Never two."""
+        ran = folder.parent.parent / "ran"
+        code = f"open({str(ran)!r}, 'a').write('x')"
+        with subprocess.Popen(
+            [sys.executable, "-c", SUBMITS, str(folder.parent), job.name, code],
+            stdout=subprocess.PIPE,
+        ) as submits:
+            assert submits.stdout is not None
+            submits.stdout.readline()  # it begins
+            time.sleep(milliseconds / 1000)
+            submits.kill()
+        try:
+            handle = executor.handle(job.name)
+        except NotSubmitted:
+            handle = self.start(executor, replace(job, argv=(sys.executable, "-c", code)))
+        assert self.wait(executor, handle).state is JobState.SUCCEEDED
+        assert ran.read_text() == "x"
 
     def test_one_that_ignores_the_end_is_killed(self, executor: Executor, job: Job) -> None:
         handle = self.start(executor, replace(job, argv=(sys.executable, "-c", STUBBORN)))

@@ -66,7 +66,9 @@ class Keeper:
         """Until the job is over."""
         signal.signal(signal.SIGTERM, self._on_end)
         signal.signal(signal.SIGALRM, self._on_end)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go, the job stays
+        # Jobs inherit these: what who submits has blocked or ignores is not for them.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         write(self._folder / RECORD, self._kept)
         end = self._all()
         if end.cancelled:

@@ -34,6 +34,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _LOCK, _WORK = "lock", "work"
 _TAIL_BYTES_PER_LINE = 2000
 _START_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+"""Who looks whether a job's name is taken holds its lock too, for an instant."""
 
 
 def start_process(folder: str) -> subprocess.Popen[bytes]:
@@ -89,7 +91,7 @@ class LocalExecutor:
             raise NotSubmitted(f"{job.name!r} cannot be the name of a job: {allowed}")
         folder = self._folder / job.name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(folder) as lock:
+        with _locked(folder, fcntl.LOCK_EX, _LOOK_SECONDS) as lock:
             if lock is None or (folder / RECORD).exists():
                 raise NotSubmitted(f"there is a job {job.name} already; expected a name of its own")
             self._start(job, folder, lock)
@@ -112,6 +114,7 @@ class LocalExecutor:
                 cwd=folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for who submits
                 pass_fds=(lock,),  # held while the keeper lives: also before it has a record
                 check=False,
             )
@@ -259,20 +262,26 @@ def _end(folder: Path) -> End | None:
 
 
 def _is_locked(folder: Path) -> bool:
-    with _locked(folder) as lock:
+    with _locked(folder, fcntl.LOCK_SH) as lock:  # who only looks is in nobody's way who looks too
         return lock is None
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int | None]:
-    """A lock that who submits a job holds and its keeper inherits; None if another has it."""
+def _locked(folder: Path, kind: int, seconds: float = 0.0) -> Iterator[int | None]:
+    """A lock that who submits a job holds and its keeper inherits; None if another has it all the time."""
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    until = time.monotonic() + seconds
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield lock
+        while not (got := _lock(lock, kind)) and time.monotonic() < until:
+            time.sleep(0.01)
+        yield lock if got else None
     finally:
         os.close(lock)  # lets it go unless a keeper has it too
+
+
+def _lock(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
