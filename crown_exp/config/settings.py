@@ -252,6 +252,8 @@ def machine(environ: Mapping[str, str] = os.environ) -> Machine:
     given = environ.get("CROWN_MACHINE_SINCE", "").strip()
     try:
         since = datetime.fromtimestamp(float(given), UTC) if given else None
+        if since is not None and since.year < 2020:  # decades would be paid, and every cap reached
+            raise ValueError
     except (ValueError, OverflowError, OSError):
         raise SettingsError(
             f"CROWN_MACHINE_SINCE: expected seconds since 1970, got {given!r}"

@@ -241,13 +241,13 @@ def test_a_job_is_found_by_its_name() -> None:
 
 def test_the_environment_tells_where_this_is() -> None:
     told = json.dumps({"cloud": "AWS", "region": "us-east-1", "zone": None})
-    found = machine({"SKYPILOT_CLUSTER_INFO": told, "CROWN_MACHINE_SINCE": "1000.5"})
-    assert found == Machine("aws", "us-east-1", datetime.fromtimestamp(1000.5, UTC))
+    found = machine({"SKYPILOT_CLUSTER_INFO": told, "CROWN_MACHINE_SINCE": "1700000000.5"})
+    assert found == Machine("aws", "us-east-1", datetime.fromtimestamp(1700000000.5, UTC))
     for text in ("", "{", "[]", "null", '{"cloud": null}'):
         assert machine({"SKYPILOT_CLUSTER_INFO": text}) == Machine()
 
 
-@pytest.mark.parametrize("text", ["yesterday", "nan", "inf", "1e300"])
+@pytest.mark.parametrize("text", ["yesterday", "nan", "inf", "1e300", "0"])
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(text)):
         machine({"CROWN_MACHINE_SINCE": text})
