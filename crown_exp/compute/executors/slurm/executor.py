@@ -1,0 +1,244 @@
+"""Jobs on a Slurm cluster, submitted through submitit."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crown_exp.compute.base import (
+    OVER,
+    Candidate,
+    ExecutorError,
+    Job,
+    JobState,
+    JobStatus,
+    Listed,
+    NotSubmitted,
+    Target,
+)
+from crown_exp.compute.executors.slurm.jobs import JobFolders, read, tail
+from crown_exp.compute.executors.slurm.queue import (
+    Row,
+    ask,
+    partitions,
+    read_accounts,
+    read_queue,
+)
+from crown_exp.config.nearest import did_you_mean
+from crown_exp.errors import Problem
+
+NOTICE = 120.0
+"""Seconds before the time limit at which Slurm says so."""
+
+LOG = "{handle}_0_log.out"
+"""What submitit calls what a job prints."""
+
+
+class SlurmExecutor:
+    """Submits jobs to the Slurm cluster of which this machine is a client.
+
+    root: a folder for what belongs to jobs (what to run, what they print), on files that the cluster's
+    machines see. A job runs its command as a process of its own; when it ends with 75 or 80 the same job is
+    run again, on whatever machine Slurm chooses. A ticket is the handle: Slurm answers at once.
+    """
+
+    name = "slurm"
+
+    def __init__(self, root: Path) -> None:
+        self.folders = JobFolders(root.absolute())
+
+    def problems(self, target: Target) -> Sequence[Problem]:
+        """What keeps jobs of the target from being submitted. Raises ExecutorError if Slurm does not answer."""
+        found = [Problem(f"compute.{where}", what) for where, what in refusals(target)]
+        if importlib.util.find_spec("submitit") is None:
+            what = "slurm needs submitit: pip install 'crown-exp[slurm]'"
+            return [*found, Problem("compute.executor", what)]
+        if shutil.which("sbatch") is None or shutil.which("srun") is None:
+            what = "no sbatch here: start it on a machine of the cluster, or use compute=local"
+            return [*found, Problem("compute.executor", what)]
+        known = partitions()
+        if target.partition is not None and target.partition not in known:
+            what = f"no such partition; {did_you_mean(target.partition, known)}"
+            found.append(Problem("compute.partition", what))
+        return found
+
+    def candidates(self, target: Target) -> Sequence[Candidate]:
+        """The one kind of machine that is asked for; a cluster of one's own costs nothing."""
+        machine = target.partition or "default partition"
+        wanted = target.accelerators[0] if target.accelerators else ""
+        return [Candidate("slurm", "", machine, wanted, target.spot, 0.0, enabled=True)]
+
+    def controller(self) -> Candidate | None:
+        """None: Slurm is there anyway."""
+        return None
+
+    def submit(self, job: Job) -> str:
+        """Submit the job; its handle. Raises NotSubmitted, ExecutorError."""
+        if holder := next((row for row in self.jobs() if row.name == job.name), None):
+            raise NotSubmitted(f"{job.name}: job {holder.handle} has this name already")
+        folder = self.folders.prepare(job)
+        handle = sbatch(job, folder)
+        self.folders.note(handle, job.name)
+        return handle
+
+    def handle(self, ticket: str) -> str:
+        """The ticket, if it is one. Raises NotSubmitted."""
+        if self.folders.folder(ticket) is None and ticket not in read_queue():
+            raise NotSubmitted(f"{ticket}: Slurm has no such job")
+        return ticket
+
+    def poll(self, handles: Collection[str]) -> Mapping[str, JobStatus]:
+        """What became of jobs. One that Slurm has forgotten is known by the end it wrote, or by accounting."""
+        if not handles:
+            return {}
+        rows = read_queue()
+        self.hurry(rows[handle] for handle in handles if handle in rows)
+        found = {handle: self.status(rows[handle]) for handle in handles if handle in rows}
+        for handle in handles:
+            if handle not in rows and (end := self.end(handle)) is not None:
+                found[handle] = ended(end, self.recoveries(handle), self.is_cancelled(handle))
+        unknown = [handle for handle in handles if handle not in found]
+        for handle, word in read_accounts(unknown).items():
+            found[handle] = self.status(Row(handle, "", word, ""))
+        return {handle: found.get(handle, JobStatus(JobState.GONE)) for handle in handles}
+
+    def hurry(self, rows: Iterable[Row]) -> None:
+        """Jobs that are run again begin now: Slurm would have each of them wait for two minutes."""
+        for row in rows:
+            if row.word == "PENDING" and row.reason == "BeginTime" and self.has_begun(row.handle):
+                with contextlib.suppress(ExecutorError):  # then it waits
+                    ask("scontrol", "update", f"JobId={row.handle}", "StartTime=now")
+
+    def jobs(self) -> Sequence[Listed]:
+        """All jobs of this user that are not over, whoever submitted them."""
+        listed = (Listed(row.name, row.handle, self.status(row)) for row in read_queue().values())
+        return [job for job in listed if job.status.state not in OVER]
+
+    def cancel(self, handles: Collection[str]) -> None:
+        """Ask for the end of jobs: their runs save and end, and are not run again."""
+        rows = read_queue() if handles else {}
+        live = [handle for handle in handles if handle in rows and rows[handle].state not in OVER]
+        for handle in live:
+            if folder := self.folders.folder(handle, rows[handle].name):
+                (folder / "cancelled").touch()
+        if live:
+            ask("scancel", "--quiet", *live)
+
+    def log(self, handle: str, lines: int = 40) -> str:
+        """The last lines that the job has printed, in all its starts."""
+        folder = self.folders.folder(handle)
+        return "" if folder is None else tail(folder / LOG.format(handle=handle), lines)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def end(self, handle: str) -> dict[str, Any] | None:
+        """What the job wrote at its end; None if it has not."""
+        return read(self.folders.folder(handle), "end.json", handle)
+
+    def recoveries(self, handle: str) -> int:
+        """How often the job was started again."""
+        began = read(self.folders.folder(handle), "began.json", handle)
+        return 0 if began is None else int(began["restarts"])
+
+    def is_cancelled(self, handle: str) -> bool:
+        """Whether its end was asked for here."""
+        folder = self.folders.folder(handle)
+        return folder is not None and (folder / "cancelled").exists()
+
+    def status(self, row: Row) -> JobStatus:
+        """What Slurm says of a job, and what the job itself wrote."""
+        state, end = row.state, self.end(row.handle)
+        again = self.recoveries(row.handle)
+        if state in OVER and end is not None and state is not JobState.CANCELLED:
+            return ended(end, again, self.is_cancelled(row.handle))
+        reason = row.reason
+        if state in (JobState.FAILED, JobState.CANCELLED):
+            reason = f"Slurm ended it: {row.word}"
+        elif state not in OVER and self.is_cancelled(row.handle):
+            state = JobState.CANCELLING
+        elif state is JobState.WAITING and self.folders.folder(row.handle):
+            state = JobState.RECOVERING if self.has_begun(row.handle) else state
+        code = None if end is None else int(end["exit_code"])
+        return JobStatus(state, reason, code, self.began_nothing(row, state), again)
+
+    def has_begun(self, handle: str) -> bool:
+        """Whether its command was started at least once."""
+        return read(self.folders.folder(handle), "began.json", handle) is not None
+
+    def began_nothing(self, row: Row, state: JobState) -> bool:
+        """Whether a job of ours is over and never got a machine."""
+        ours = self.folders.folder(row.handle) is not None
+        return ours and state in OVER and not self.has_begun(row.handle)
+
+
+def refusals(target: Target) -> list[tuple[str, str]]:
+    """What a target asks for that Slurm jobs of ours cannot do."""
+    found = []
+    if target.nodes != 1:
+        found.append(("nodes", "a run on Slurm has one machine in this version: compute.nodes=1"))
+    if target.image is not None:
+        found.append(("image", "Slurm starts no images here: compute.image=null"))
+    if len(target.accelerators) > 1:
+        found.append(
+            ("accelerators", "Slurm is asked for one kind of GPU: name one, e.g. [A100:1]")
+        )
+    return found
+
+
+def ended(end: Mapping[str, Any], recoveries: int, cancelled: bool) -> JobStatus:
+    """The state of a job that wrote how it ended."""
+    code, nothing = int(end["exit_code"]), bool(end["began_nothing"])
+    state = JobState.SUCCEEDED if code == 0 else JobState.FAILED
+    if cancelled and code:
+        state = JobState.CANCELLED
+    reason = "the setting up of its machine failed" if nothing and code else ""
+    return JobStatus(state, reason, code, nothing, recoveries)
+
+
+def parameters(target: Target) -> dict[str, Any]:
+    """What submitit is told of a target. GPUs are named in small letters, as clusters do."""
+    minutes = None if target.time is None else max(1, math.ceil(target.time / 60))
+    notice = NOTICE if minutes is None else min(NOTICE, minutes * 60 / 5)
+    kind, _, count = (target.accelerators[0] if target.accelerators else "").partition(":")
+    return {
+        "partition": target.partition,
+        "time": minutes,
+        "cpus_per_task": target.cpus,
+        "mem": None if target.memory_gb is None else f"{target.memory_gb}GB",
+        "gres": f"gpu:{kind.lower()}:{count or 1}" if kind else None,
+        "wckey": None,
+        "use_srun": False,
+        "stderr_to_stdout": True,
+        # B: to the batch step alone, which submitit leaves out. requeue: the same job may be run again
+        "additional_parameters": {"signal": f"B:USR2@{notice:.0f}", "requeue": True},
+    }
+
+
+def sbatch(job: Job, folder: Path) -> str:
+    """Have submitit write and submit a batch script; Slurm's id. No value of a user's is in the script."""
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    try:
+        executor = submitit.SlurmExecutor(folder=folder)
+        executor.update_parameters(job_name=job.name, **parameters(job.target))
+        argv = [sys.executable, str(folder / "start.py"), str(folder)]
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints what it raises
+            submitted = executor._submit_command(f"exec {shlex.join(argv)}")
+    except FailedJobError as error:
+        complaint = str(error).strip().splitlines()
+        raise NotSubmitted(
+            f"{job.name}: sbatch: {complaint[-1] if complaint else error}"
+        ) from error
+    except RuntimeError as error:
+        raise ExecutorError(f"submitit: {error}") from error
+    return str(submitted.job_id)
