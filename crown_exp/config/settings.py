@@ -261,6 +261,11 @@ def machine(environ: Mapping[str, str] = os.environ) -> Machine:
     return Machine(cloud, region, since)
 
 
+def whole_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a process is started with that is to find what the user's own commands find."""
+    return dict(environ)
+
+
 def wants_tracebacks(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether errors come with their traceback (HYDRA_FULL_ERROR=1, Hydra's own switch)."""
     return environ.get("HYDRA_FULL_ERROR") == "1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crown_exp.compute.base import ExecutorError
+from crown_exp.config.settings import whole_environment
 
 DOOR = Path(__file__).with_name("door.py")
 _ANSWER_SECONDS = 300.0
@@ -67,7 +67,8 @@ class Child:
     ) -> None:
         self._command = [python, "-u", str(door)]
         self._env = {
-            **(os.environ if env is None else env),
+            "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
+            **(whole_environment() if env is None else env),
             **({"HOME": str(home)} if home else {}),
         }
         self._turn = threading.Lock()

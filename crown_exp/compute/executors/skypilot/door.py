@@ -292,7 +292,6 @@ def main() -> None:
         out.write(json.dumps(told) + "\n")
         out.flush()
 
-    os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
     try:
         import sky
     except ImportError as error:
