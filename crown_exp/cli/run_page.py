@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -305,7 +306,7 @@ class RunPage:
         if state in OPEN:
             return f"crown-exp logs -f {self.tail}"
         if state in RESUMABLE:
-            more = " limits.run=…" if state == State.CAPPED else ""
+            more = f" {cap_of(run.reason)}=…" if state == State.CAPPED else ""
             return f"crown-exp resume {self.tail}{more}"
         if run.exit_code == ExitCode.DIVERGED:
             return f"crown-exp debug {self.tail}@{run.step + 1}"
@@ -375,3 +376,9 @@ def metric_to_show(summaries: Mapping[str, Summary]) -> str | None:
     if "loss" in losses:
         return "loss"
     return min(losses, key=len) if losses else drawn[0] if drawn else None
+
+
+def cap_of(reason: str | None) -> str:
+    """The key to raise before a capped run can go on: the one that its end names."""
+    named = re.match(r"(limits|budget)\.\w+", reason or "")
+    return named[0] if named else "limits.run"

@@ -72,8 +72,9 @@ class StopRequest:
         self.pid = os.getpid()
 
     def ask(self, code: ExitCode, why: str) -> None:
-        """Note that the run should stop; from any thread."""
-        self.why, self.code = why, code
+        """Note that the run should stop; from any thread. Nothing outdoes an attempt that has taken over."""
+        if self.code is not ExitCode.SUPERSEDED:
+            self.why, self.code = why, code
 
     def warn(self, notice: Notice) -> None:
         """The cloud is about to take the machine: a stop, if none was asked for; from any thread."""

@@ -180,6 +180,11 @@ def test_what_to_type_next(here: World, one: Folder, code: int, state: str, type
     assert lines[-1] == f"next: crown-exp {typed}"
 
 
+def test_a_run_that_is_capped_names_the_cap_to_raise(here: World, one: Folder) -> None:
+    end(here, one, 1, 77, 75, "budget.month_usd=5 reached: all runs of 2026-11 have cost $5.01")
+    assert here.out("show", "aaa")[-1] == "next: crown-exp resume aaaaaa budget.month_usd=…"
+
+
 def test_a_run_that_nobody_has_heard_of_is_to_be_resumed(here: World, one: Folder) -> None:
     import os
 

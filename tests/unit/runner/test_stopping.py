@@ -391,3 +391,13 @@ def test_an_executor_that_asks_often_is_not_taken_for_a_person() -> None:
     request = StopRequest()
     for _ in range(5):
         request.handle(signal.SIGTERM, None)
+
+
+def test_a_cap_that_is_reached_too_late_does_not_hide_who_has_taken_over() -> None:
+    request = StopRequest()
+    request.ask(ExitCode.SUPERSEDED, "attempt 2 has taken over this run")
+    request.ask(ExitCode.CAPPED, "limits.run=1 s reached")
+    assert (request.code, request.why) == (
+        ExitCode.SUPERSEDED,
+        "attempt 2 has taken over this run",
+    )
