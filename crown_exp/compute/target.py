@@ -1,0 +1,89 @@
+"""The group `compute` of a config, read: a compute target. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from crown_exp.compute.base import Target
+from crown_exp.config.nearest import did_you_mean
+from crown_exp.config.units import parse_duration
+from crown_exp.errors import ConfigError, Problem
+
+DURATIONS = ("time", "start_deadline")
+CLOUDS = (
+    "aws", "azure", "cudo", "do", "fluidstack", "gcp", "hyperbolic", "ibm", "kubernetes", "lambda", "nebius",
+    "oci", "paperspace", "primeintellect", "runpod", "scp", "seeweb", "slurm", "ssh", "vast", "vsphere",
+)  # fmt: skip
+"""The first words of what SkyPilot 0.14 calls infra."""
+
+_ACCELERATORS = re.compile(r"[A-Za-z][\w.-]*(:[1-9]\d{0,3})?", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_OURS = "CROWN_"
+
+
+def target_of(compute: Mapping[str, Any]) -> Target:
+    """The target that a config's `compute` describes; keys that it lacks are the schema's defaults.
+
+    Raises ConfigError with all that is wrong with it.
+    """
+    if problems := list(target_problems(compute)):
+        raise ConfigError(problems)
+    return Target(
+        **{
+            field.name: _read(field.name, compute[field.name])
+            for field in fields(Target)
+            if field.name in compute
+        }
+    )
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in DURATIONS:
+        return None if value is None else parse_duration(value, f"compute.{name}")
+    if name == "accelerators":
+        return tuple(each if ":" in each else f"{each}:1" for each in value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def target_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with a target whose types are right: spellings that no type can tell."""
+    for name in DURATIONS:
+        try:
+            _read(name, compute.get(name, "1 hour"))
+        except ConfigError as error:
+            yield from error.problems
+    for text in compute.get("accelerators", ()):
+        if not _ACCELERATORS.fullmatch(text):
+            what = f"expected a name and a count such as A100:1, got {text!r}"
+            yield Problem("compute.accelerators", what)
+    for name in ("infra", "avoid"):
+        yield from _place_problems(f"compute.{name}", compute.get(name, ()))
+    for name in ("env", "secrets"):
+        yield from _variable_problems(f"compute.{name}", compute.get(name, ()))
+    both = sorted({*compute.get("env", ())} & {*compute.get("secrets", ())})
+    if both:
+        what = f"{', '.join(both)}: travels as a secret and is in compute.env too; keep one of them"
+        yield Problem("compute.secrets", what)
+
+
+def _place_problems(where: str, places: Any) -> Iterator[Problem]:
+    for place in places:
+        cloud, *rest = place.split("/")
+        if cloud.lower() not in CLOUDS:
+            near = did_you_mean(cloud.lower(), CLOUDS)
+            yield Problem(where, f"no cloud {cloud!r}; {near}")
+        elif len(rest) > 2 or not all(rest):
+            yield Problem(
+                where, f"expected cloud, cloud/region or cloud/region/zone, got {place!r}"
+            )
+
+
+def _variable_problems(where: str, names: Any) -> Iterator[Problem]:
+    for name in names:
+        if not _VARIABLE.fullmatch(name):
+            yield Problem(where, f"expected the name of an environment variable, got {name!r}")
+        elif name.startswith(_OURS):
+            yield Problem(where, f"{name} is set by crown_exp itself; leave it out")
