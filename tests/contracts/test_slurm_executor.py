@@ -94,11 +94,19 @@ class Bed:
         return self.executor.submit(job)
 
     def wait(self, handle: str, states: frozenset[JobState] = OVER) -> JobStatus:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while (status := self.executor.poll([handle])[handle]).state not in states:
             assert time.monotonic() < until, (status, self.executor.log(handle))
             time.sleep(0.1)
         return status
+
+    def watch(self, handle: str) -> list[JobStatus]:
+        """All that is said of a job until it is over, asked for as often as possible."""
+        until, seen = time.monotonic() + 120, list[JobStatus]()
+        while not seen or seen[-1].state not in OVER:
+            assert time.monotonic() < until, (seen[-1], self.executor.log(handle))
+            seen.append(self.executor.poll([handle])[handle])
+        return seen
 
     def wait_until_up(self, handle: str) -> None:
         until = time.monotonic() + 30
@@ -127,6 +135,17 @@ def test_a_job_that_was_preempted_or_has_no_store_is_run_again(bed: Bed, code: i
     handle = bed.submit(ENDS, str(code))
     status = bed.wait(handle)
     assert (status.state, status.exit_code, status.recoveries) == (JobState.SUCCEEDED, 0, 1)
+    assert bed.starts == 2
+
+
+def test_a_job_that_is_told_of_its_time_limit_is_never_taken_for_dead(bed: Bed) -> None:
+    handle = bed.submit(TELLS)
+    bed.wait_until_up(handle)
+    command("scancel", "--batch", "--signal=USR2", handle)  # what Slurm sends before a limit
+    seen = bed.watch(handle)
+    assert (seen[-1].state, seen[-1].recoveries) == (JobState.SUCCEEDED, 1)
+    assert not {status.state for status in seen[:-1]} & OVER
+    assert "got SIGUSR2" in bed.executor.log(handle)
     assert bed.starts == 2
 
 

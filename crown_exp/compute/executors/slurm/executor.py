@@ -9,6 +9,7 @@ import math
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ from crown_exp.errors import Problem
 
 NOTICE = 120.0
 """Seconds before the time limit at which Slurm says so."""
+
+REQUEUE_SECONDS = 300.0
+"""How long Slurm may take to put a job that is to be run again back into its queue."""
+
+HURRY_SECONDS = 20.0
+"""How long a job that is to be run again is left alone: the end of its last process, which reaches Slurm late,
+was seen to be taken for that of its next one."""
 
 LOG = "{handle}_0_log.out"
 """What submitit calls what a job prints."""
@@ -111,9 +119,10 @@ class SlurmExecutor:
         return {handle: found.get(handle, JobStatus(JobState.GONE)) for handle in handles}
 
     def hurry(self, rows: Iterable[Row]) -> None:
-        """Jobs that are run again begin now: Slurm would have each of them wait for two minutes."""
+        """Jobs that are run again begin soon: Slurm would have each of them wait for two minutes."""
         for row in rows:
-            if row.word == "PENDING" and row.reason == "BeginTime" and self.has_begun(row.handle):
+            waits = row.word == "PENDING" and row.reason == "BeginTime"
+            if waits and HURRY_SECONDS < self.asked_for_again(row.handle) < math.inf:
                 with contextlib.suppress(ExecutorError):  # then it waits
                     ask("scontrol", "update", f"JobId={row.handle}", "StartTime=now")
 
@@ -160,6 +169,8 @@ class SlurmExecutor:
         again = self.recoveries(row.handle)
         if state in OVER and end is not None and state is not JobState.CANCELLED:
             return ended(end, again, self.is_cancelled(row.handle))
+        if state is JobState.FAILED and self.asked_for_again(row.handle) < REQUEUE_SECONDS:
+            return JobStatus(JobState.RECOVERING, row.reason, recoveries=again)
         reason = row.reason
         if state in (JobState.FAILED, JobState.CANCELLED):
             reason = f"Slurm ended it: {row.word}"
@@ -173,6 +184,14 @@ class SlurmExecutor:
     def has_begun(self, handle: str) -> bool:
         """Whether its command was started at least once."""
         return read(self.folders.folder(handle), "began.json", handle) is not None
+
+    def asked_for_again(self, handle: str) -> float:
+        """Seconds since the job has asked to be run again; inf if it has not, or has been."""
+        folder = self.folders.folder(handle)
+        asked = read(folder, "again.json", handle)
+        if folder is None or asked is None or int(asked["restarts"]) < self.recoveries(handle):
+            return math.inf
+        return time.time() - (folder / "again.json").stat().st_mtime
 
     def began_nothing(self, row: Row, state: JobState) -> bool:
         """Whether a job of ours is over and never got a machine."""

@@ -1,7 +1,7 @@
 """What is kept of a job on disk: a folder that only its user can read, on the cluster's shared files.
 
 <root>/<name>/    job.json   what to run, with its secrets     start.py   what starts it
-                  began.json  end.json  cancelled               <handle>_0_log.out   what it printed
+                  began.json  again.json  end.json  cancelled   <handle>_0_log.out   what it printed
 <root>/.handles/<handle>     the job's name
 """
 

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -79,6 +80,10 @@ class Relay:
         return PREEMPTED if self.heard and -code in FORWARDED else 128 - code
 
 
+REQUEUE_SECONDS = 120.0
+"""How long Slurm may take to end a process whose job is to be run again."""
+
+
 def write(path: Path, record: dict[str, Any]) -> None:
     """Write a record at once or not at all."""
     part = path.with_suffix(".part")
@@ -96,7 +101,7 @@ def command(*argv: str) -> str | None:
     return done.stdout.strip()
 
 
-def ask_again(folder: Path, handle: str) -> bool:
+def ask_again(folder: Path, handle: str, restarts: int) -> bool:
     """Have Slurm run this job again. Not if somebody has cancelled it, when it is not RUNNING any more."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it as soon as the job is requeued
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -104,7 +109,14 @@ def ask_again(folder: Path, handle: str) -> bool:
         "squeue", "-h", "-j", handle, "-o", "%T"
     ) != "RUNNING":
         return False
-    return command("scontrol", "requeue", handle) is not None
+    # Slurm calls the job FAILED for a moment before it waits again: who looks then finds this
+    write(folder / "again.json", {"handle": handle, "restarts": restarts})
+    if command("scontrol", "requeue", handle) is None:
+        return False
+    # Slurm ends this process: whether that comes before our own exit is not to decide what the job's end was
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(REQUEUE_SECONDS)
+    return True
 
 
 def carry_out(folder: Path, relay: Relay) -> tuple[int, bool]:
@@ -131,7 +143,7 @@ def main() -> int:
     else:
         write(folder / "began.json", {"handle": handle, "restarts": restarts})
         code, nothing = carry_out(folder, relay)
-    if code in AGAIN and ask_again(folder, handle):
+    if code in AGAIN and ask_again(folder, handle, restarts):
         return code
     write(folder / "end.json", {"handle": handle, "exit_code": code, "began_nothing": nothing})
     return code
