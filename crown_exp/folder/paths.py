@@ -20,12 +20,6 @@ RUNS = "runs/"
 BUDGET = "budget/"
 """The ledger: what every paid attempt has cost, by month."""
 
-CODE = "code/"
-"""Whole code trees that travelled to other machines, by their sha256."""
-
-ENVIRONMENTS = "environments/"
-"""Environments of packages, by the hash of what is in them."""
-
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _JOB = re.compile(r"jobs/(\d{4,})\.json")
 _ATTEMPT = re.compile(r"attempts/(\d{6,})\.json")
@@ -195,16 +189,6 @@ class RunPaths:
 def spending_path(month: str, run: str, attempt: int) -> str:
     """The ledger's record of an attempt in a month (`2026-11`)."""
     return f"{BUDGET}{month}/{run}-{attempt}.json"
-
-
-def code_path(sha256: str) -> str:
-    """The archive of a code tree with this digest."""
-    return f"{CODE}{sha256}.tar.gz"
-
-
-def environment_path(key: str) -> str:
-    """The archive of an environment with this key."""
-    return f"{ENVIRONMENTS}{key}.tar.gz"
 
 
 def _number(pattern: re.Pattern[str], inside: str) -> int | None:
