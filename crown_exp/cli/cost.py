@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command(name="cost")
-@click.argument("wanted", default="", metavar="[RUN|SWEEP]")
+@click.argument("wanted", required=False, metavar="[RUN|SWEEP]")
 @click.option(
     "--by", type=click.Choice(["experiment", "month", "user", "run"]), default="run",
     show_default=True, help="what is summed",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="for machines")
-def command(wanted: str, by: By, as_json: bool) -> None:
+def command(wanted: str | None, by: By, as_json: bool) -> None:
     """Show what paid machines cost, over all attempts, beside what was expected.
 
     RUN is an id or its beginning, whole or after the dash; SWEEP a sweep's whole
@@ -53,10 +53,10 @@ def command(wanted: str, by: By, as_json: bool) -> None:
 
 
 def chosen(
-    index: RefreshedIndex, records: list[SpendingRecord], wanted: str
+    index: RefreshedIndex, records: list[SpendingRecord], wanted: str | None
 ) -> list[SpendingRecord]:
     """Those of the sweep or run that was typed. Raises ConfigError if there is neither."""
-    if not wanted:
+    if wanted is None:
         return records
     if of_sweep := [it for it in records if it.sweep == wanted]:
         return of_sweep

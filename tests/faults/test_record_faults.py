@@ -42,6 +42,7 @@ def words_for(run: str) -> list[list[str]]:
         ["show", run],
         ["compare", run, OTHER],
         ["logs", run],
+        ["cost", run],
         ["logs", "-f", run],
         ["tag", run, "+x"],
         ["note", run, "text"],
