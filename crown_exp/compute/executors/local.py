@@ -27,12 +27,12 @@ from crown_exp.compute.base import (
     Target,
 )
 from crown_exp.compute.executors.keeper import CANCEL, END, OUTPUT, RECORD, End, Kept
+from crown_exp.compute.executors.output import tail
 from crown_exp.errors import Problem
 from crown_exp.storage.machine import alive, boot_id
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _LOCK, _WORK = "lock", "work"
-_TAIL_BYTES_PER_LINE = 2000
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
 """Who looks whether a job's name is taken holds its lock too, for an instant."""
@@ -148,13 +148,7 @@ class LocalExecutor:
     def log(self, handle: str, lines: int = 40) -> str:
         """The end of what it, and its setup, have printed."""
         folder = self._found(handle)
-        if folder is None or lines < 1 or not (folder / OUTPUT).exists():
-            return ""
-        with (folder / OUTPUT).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - lines * _TAIL_BYTES_PER_LINE))
-            text = file.read().decode(errors="replace")
-        return "".join(text.splitlines(keepends=True)[-lines:])
+        return "" if folder is None else tail(folder / OUTPUT, lines)
 
     def close(self) -> None:
         """Nothing is held."""

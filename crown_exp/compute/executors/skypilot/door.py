@@ -50,12 +50,6 @@ UNREACHABLE = (
     "ServerTemporarilyUnavailableError",
 )
 
-PRICED = ("aws", "gcp", "azure", "lambda", "runpod")
-"""Clouds whose catalogues are read if no cloud is enabled here."""
-
-OWN = ("slurm", "kubernetes", "ssh")
-"""Infrastructure of one's own, without a catalogue. To list its accelerators is to ask it."""
-
 
 class Forgotten(ValueError):
     """SkyPilot's server does not know a request: it never came, or it was long ago, or `sky api stop` was."""
@@ -202,9 +196,8 @@ class Door:
         noted = _part("global_user_state").get_cached_enabled_clouds(compute, workspace)
         return sorted(str(cloud).lower() for cloud in noted)
 
-    def accelerators(self) -> list[str]:
-        """All names of accelerators in the catalogues of the enabled clouds, or of PRICED if there are none."""
-        clouds = [cloud for cloud in self.enabled() if cloud not in OWN] or list(PRICED)
+    def accelerators(self, clouds: list[str]) -> list[str]:
+        """All names of accelerators in the catalogues of clouds, which have prices."""
         names: set[str] = set()
         for cloud in clouds:
             try:

@@ -49,7 +49,9 @@ class SkyPilotExecutor(Executor):
             return [Problem("compute", str(error))]
         found = list(_impossible(target)) + list(_not_enabled(target, enabled))
         if resources.clouds(target, enabled) and not found:
-            found = resources.unknown_accelerators(target, self._child.ask("accelerators"))
+            priced = [cloud for cloud in enabled if cloud not in resources.OWN]
+            names = self._child.ask("accelerators", clouds=priced)
+            found = resources.unknown_accelerators(target, names)
         return found or list(self._nothing_to_be_had(target))
 
     def _nothing_to_be_had(self, target: Target) -> Sequence[Problem]:

@@ -25,7 +25,8 @@ from crown_exp.compute.base import (
     NotSubmitted,
     Target,
 )
-from crown_exp.compute.executors.slurm.jobs import JobFolders, read, tail
+from crown_exp.compute.executors.output import tail
+from crown_exp.compute.executors.slurm.jobs import JobFolders, read
 from crown_exp.compute.executors.slurm.queue import (
     Row,
     ask,

@@ -69,14 +69,3 @@ def read(folder: Path | None, record: str, handle: str) -> dict[str, Any] | None
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found if found["handle"] == handle else None
-
-
-def tail(file: Path, lines: int) -> str:
-    """The last lines of a text file; "" if there is none. At most 256 KiB are read."""
-    try:
-        with file.open("rb") as opened:
-            opened.seek(max(0, file.stat().st_size - (256 << 10)))
-            text = opened.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""
