@@ -20,6 +20,7 @@ from crown_exp.errors import ConfigError, Problem
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.address import address
 from crown_exp.launch.fitness import unfit
+from crown_exp.launch.remote.executors import Executors, executors_of
 from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
 from crown_exp.launch.throw_away import throw_away_folder
@@ -37,7 +38,7 @@ class Session:
     """Open while a command makes and starts runs.
 
     home: where this machine's own files lie. keeps: False for a debug run, whose store and home are gone
-    when the session closes. made: the newest of the runs. prepared: whether the store was asked if it is fit.
+    when the session closes. executors: of runs that are carried out elsewhere. made: the newest of the runs. prepared: whether the store was asked if it is fit.
     weights: those that runs begin with, as far as they were looked up.
     """
 
@@ -48,6 +49,7 @@ class Session:
     secrets: dict[str, str]
     clock: Clock
     home: Path
+    executors: Executors
     keeps: bool = True
     elsewhere: bool = False
     made: RunRecord | None = None
@@ -181,9 +183,11 @@ def open_session(
         Portal() as portal,
         placed(settings, debug, elsewhere) as (root, home),
         portal.enter(StorageManager(root, settings.storage.access)) as storage,
+        executors_of(settings) as executors,
     ):
         yield Session(
             settings=settings, project=project, portal=portal, blobs=storage.blobs, home=home,
+            executors=executors,
             secrets=known_secrets(variables(project)), clock=clock or SystemClock(), keeps=not debug,
             elsewhere=not debug and elsewhere not in (None, settings.storage.root),
         )  # fmt: skip

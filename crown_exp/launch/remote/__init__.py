@@ -1,0 +1,1 @@
+"""Runs that are carried out elsewhere: planned and priced, submitted, watched, collected."""

@@ -1,0 +1,120 @@
+"""What the launch of runs elsewhere speaks of: what is there already, the plan, the jobs submitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from crown_exp.compute.base import Candidate, Target
+from crown_exp.folder import Facts, JobRecord, RunRecord
+from crown_exp.launch.submit import Order
+
+
+class Fate(StrEnum):
+    """What a command will do about one of its runs. `RUNNING`: its job is under way; it is watched."""
+
+    NEW = "new"
+    DONE = "done"
+    RESUMED = "to resume"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An equal run that is there already, and what is to become of it. fate: never NEW."""
+
+    facts: Facts
+    fate: Fate
+
+    @property
+    def record(self) -> RunRecord:
+        """Who the run is."""
+        return self.facts.run
+
+
+@dataclass(frozen=True)
+class Guess:
+    """How long a run is thought to take. runs: of how many earlier ones that is the median."""
+
+    hours: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a command, before anything is done about it.
+
+    target: of a run here, too. candidates: in fall-back order, the first is the one that is
+    expected; () here. guess: None if nothing like it has run. number: in the command, from 1.
+    """
+
+    number: int
+    order: Order
+    target: Target
+    candidates: tuple[Candidate, ...] = ()
+    earlier: Earlier | None = None
+    guess: Guess | None = None
+
+    @property
+    def fate(self) -> Fate:
+        """What will be done."""
+        return self.earlier.fate if self.earlier else Fate.NEW
+
+    @property
+    def is_launched(self) -> bool:
+        """Whether a job is to be submitted for it."""
+        return not self.target.is_here and self.fate in (Fate.NEW, Fate.RESUMED)
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Of the machine that is expected; 0 where nothing is paid."""
+        return (self.candidates[0].usd_per_hour or 0.0) if self.candidates else 0.0
+
+    @property
+    def usd(self) -> float | None:
+        """What it is expected to cost; None if it is paid and nobody knows how long it takes."""
+        if not self.is_launched or self.usd_per_hour == 0:
+            return 0.0
+        return None if self.guess is None else self.guess.hours * self.usd_per_hour
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command is about to do, and what that costs.
+
+    controller: the machine that SkyPilot would start beside the jobs; None if none. caps, spent: dollars by
+    the names in `money.CAPS`; what is absent is no cap, or nothing.
+    """
+
+    runs: tuple[Planned, ...]
+    controller: Candidate | None = None
+    caps: Mapping[str, float | None] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def launched(self) -> tuple[Planned, ...]:
+        """Those for which a job is to be submitted."""
+        return tuple(run for run in self.runs if run.is_launched)
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether anything that is to be submitted costs money."""
+        return any(run.usd_per_hour > 0 for run in self.launched)
+
+    @property
+    def usd(self) -> float | None:
+        """What is expected of all together, without the controller; None if that of any run is not known."""
+        each = [run.usd for run in self.launched]
+        known = [usd for usd in each if usd is not None]
+        return math.fsum(known) if len(known) == len(each) else None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run that has a job elsewhere. job: with its handle."""
+
+    record: RunRecord
+    job: JobRecord
+    target: Target
