@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 class Session:
     """Open while a command makes and starts runs.
 
-    home: where this machine's own files lie. keeps: False for a debug run, whose store and home are gone
-    when the session closes. executors: of runs that are carried out elsewhere. made: the newest of the runs. prepared: whether the store was asked if it is fit.
-    weights: those that runs begin with, as far as they were looked up.
+    home: where this machine's own files lie. executors: of runs that are carried out elsewhere. keeps: False
+    for a debug run, whose store and home are gone when the session closes. made: the newest of the runs.
+    prepared: whether the store was asked if it is fit. weights: those that runs begin with, as far as they
+    were looked up.
     """
 
     settings: Settings
