@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from crown_exp.compute.base import Candidate, Target
 from crown_exp.folder import Facts, JobRecord, RunRecord
@@ -47,7 +48,8 @@ class Planned:
     """One run of a command, before anything is done about it.
 
     target: of a run here, too. candidates: in fall-back order, the first is the one that is
-    expected; () here. guess: None if nothing like it has run. number: in the command, from 1.
+    expected; () here. guess: None if nothing like it has run. number: in the command, from 1. changes: what
+    its next job is to change of the run's config, as in JobRecord.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Planned:
     candidates: tuple[Candidate, ...] = ()
     earlier: Earlier | None = None
     guess: Guess | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fate(self) -> Fate:
