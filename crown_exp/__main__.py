@@ -112,13 +112,19 @@ def guarded(arguments: "Sequence[str]") -> int:
 
 def run(arguments: "Sequence[str]") -> int:
     """Hand the command line to whom it speaks to."""
-    if is_word(arguments):
+    planning = is_plan(arguments)
+    if is_word(arguments) and not planning:
         from crown_exp.cli import run_word
 
         return run_word(arguments)
     from crown_exp.hydra_app import run_app
 
-    return run_app(arguments)
+    return run_app(arguments[1:] if planning else arguments, planning=planning)
+
+
+def is_plan(arguments: "Sequence[str]") -> bool:
+    """Whether it is the word `plan` with a command line of runs behind it, and no question for its page."""
+    return len(arguments) > 1 and arguments[0] == "plan" and "--help" not in arguments
 
 
 def is_word(arguments: "Sequence[str]") -> bool:

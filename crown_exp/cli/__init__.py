@@ -18,6 +18,7 @@ WORDS = {
     "tag": "give runs tags, or take them away",
     "note": "write a note on a run",
     "delete": "delete runs, after saying what that frees",
+    "plan": "what a command would launch, where, and what that costs",
     "cost": "what runs cost, beside what was expected",
     "prune": "free space: delete the runs that fit a filter, oldest first",
     "push": "send runs to W&B that are not there",

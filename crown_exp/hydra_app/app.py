@@ -23,7 +23,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import env_override
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from crown_exp.config.compose import COMPOSING, CONFIG_NAME, new_loader, relax, texts
@@ -34,11 +34,14 @@ from crown_exp.config.settings import home_of
 from crown_exp.errors import ConfigError
 from crown_exp.hydra_app.completion import complete
 from crown_exp.hydra_app.flags import config_dir, parse, retyped
-from crown_exp.launch.invocation import Ended, Invocation, invoked
+from crown_exp.launch.invocation import Ended, Invocation, current, invoked
 
 
-def run_app(arguments: Sequence[str]) -> int:
-    """Run, sweep, or answer --cfg, --help, --info and the shell's completion. Returns the exit code."""
+def run_app(arguments: Sequence[str], *, planning: bool = False) -> int:
+    """Run, sweep, or answer --cfg, --help, --info and the shell's completion. Returns the exit code.
+
+    planning: tell what would be run and what that costs, and run nothing.
+    """
     parser = get_args_parser()
     parsed = parse(parser, arguments)
     parsed.overrides = list(map(quoted_run, parsed.overrides))
@@ -46,10 +49,11 @@ def run_app(arguments: Sequence[str]) -> int:
     root = project.root if project else Path.cwd()
     make_importable(root)
     # hydra.sweep.dir lies in it, for the workers of stock launchers as well
+    asked = Invocation(multirun=parsed.multirun, project=project, yes=parsed.yes, planning=planning)
     with (
         env_override({"CROWN_HOME": str(home_of(project))}),
         layered([*config_dir(parsed), *conf_layers(project)]),
-        invoked(Invocation(multirun=parsed.multirun, project=project)) as invocation,
+        invoked(asked) as invocation,
         application() as hydra,
     ):
         command = Command(hydra, parser, parsed, invocation)
@@ -70,9 +74,12 @@ class Application(Hydra):
     ) -> DictConfig:
         """What Hydra composes. Raises ConfigError."""
         try:
-            return super().compose_config(config_name, overrides, *args, **options)
+            cfg = super().compose_config(config_name, overrides, *args, **options)
         except COMPOSING as error:
             raise self.diagnosed(overrides, config_name or CONFIG_NAME, error) from error
+        if (invocation := current()) and invocation.planning:
+            prepare_plan(cfg)
+        return cfg
 
     def diagnosed(
         self, overrides: Sequence[str], config_name: str, error: BaseException | None = None
@@ -81,6 +88,18 @@ class Application(Hydra):
         from crown_exp.config.diagnose import diagnose
 
         return diagnose(self.config_loader, overrides, config_name, error)
+
+
+def prepare_plan(cfg: DictConfig) -> None:
+    """Leave a command's callbacks out: nothing happens that they could be told of.
+
+    Raises ConfigError for a launcher or sweeper that cannot but run its jobs.
+    """
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        if cfg.hydra.runtime.choices.get(group) != "crown":
+            raise ConfigError.of("plan", f"needs {group}=crown, the default")
+    with open_dict(cfg.hydra):
+        cfg.hydra.callbacks = {}
 
 
 @contextmanager
@@ -156,6 +175,8 @@ class Command:
         from crown_exp.launch.collect import launched
 
         if alone := self.resumed_alone():
+            if self.invocation.planning:
+                raise ConfigError.of("plan", "tells of new launches; leave out resume")
             self.invocation.ended.append(resume(self.invocation, self.hydra.config_loader, *alone))
             return
         cfg = self.hydra.compose_config(

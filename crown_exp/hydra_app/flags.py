@@ -18,12 +18,16 @@ REFUSED = {
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """The flags and overrides, in any order. Raises ConfigError for flags that do not go."""
+    """The flags and overrides, in any order. Raises ConfigError for flags that do not go.
+
+    Beside Hydra's own there is --yes, for a launch that costs money.
+    """
 
     def refuse(message: str) -> NoReturn:
         raise ConfigError.of("the command line", explained(message, parser))
 
     parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("--yes", action="store_true", help="Launch without asking what it may cost")
     parsed = parser.parse_intermixed_args(arguments)
     for name, why in REFUSED.items():
         if getattr(parsed, name) is not None:

@@ -44,7 +44,8 @@ class Invocation:
 
     multirun: whether -m was given. project: whose conf/ and code this is. planned: how many runs it will
     make, if its sweeper knows. asked: how it was asked to stop while a run had a process of its own: `child`.
-    ended: its runs so far, in order.
+    ended: its runs so far, in order. yes: whether the user agrees beforehand to what it costs. planning: only
+    tell what would be done and what that costs: nothing is recorded or launched.
     """
 
     multirun: bool
@@ -53,6 +54,8 @@ class Invocation:
     asked: ExitCode | None = None
     child: Popen[bytes] | None = None
     ended: list[Ended] = field(default_factory=list)
+    yes: bool = False
+    planning: bool = False
 
     def plan(self, jobs: int) -> None:
         """A sweeper says how many runs there will be. Raises ConfigError if there are none."""

@@ -30,10 +30,11 @@ class CrownSweeper(BasicSweeper):
         jobs = self.grid(arguments)
         invocation.plan(len(jobs))
         returns: list[Sequence[JobReturn]] = []
+        first = 0
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
-            first = sum(map(len, returns))
             assert self.launcher is not None
             returns.append(launched(invocation, self.launcher, batch, first))
+            first += len(batch)  # not of what was returned: a plan returns nothing
             if invocation.stopped:
                 break
         return returns
