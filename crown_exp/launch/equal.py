@@ -98,4 +98,5 @@ def _newest(connection: Connection, signature: str, but: str) -> EqualRun | None
     if attempt is None:
         return EqualRun(run_id, name, "not ended")
     state = "pruned" if pruned else "completed"
-    return EqualRun(run_id, name, state, json.loads(result) if result else None)
+    # SQLite keeps the text of a number as that number
+    return EqualRun(run_id, name, state, json.loads(result) if isinstance(result, str) else result)

@@ -60,6 +60,13 @@ def test_the_newest_completed_run_is_found_before_one_that_goes_on(tmp_path: Pat
     assert equal_run(url, "v1:none") is None
 
 
+@pytest.mark.parametrize("result", [1.0, 3, True, "1.0", [1.0], {"loss": 1.0}])
+def test_any_result_is_read(tmp_path: Path, result: Any) -> None:
+    url = filled(tmp_path, (complete_run, "r261122-aaaaaa", {"result": result}))
+    found = equal_run(url, SAME)
+    assert found is not None and found.result == result
+
+
 def test_a_run_that_failed_is_no_answer(tmp_path: Path) -> None:
     async def failed(blobs: Any, run_id: str) -> None:
         run = await make_run(blobs, run_id)
