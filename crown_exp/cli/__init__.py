@@ -20,6 +20,7 @@ WORDS = {
     "delete": "delete runs, after saying what that frees",
     "plan": "what a command would launch, where, and what that costs",
     "cost": "what runs cost, beside what was expected",
+    "reap": "jobs elsewhere that nothing needs, ended after asking",
     "prune": "free space: delete the runs that fit a filter, oldest first",
     "push": "send runs to W&B that are not there",
     "doctor": "what is installed, reachable and allowed, with the fix",
