@@ -127,7 +127,7 @@ def made(
 
     The weights that it begins with are named in its config.
     """
-    parts = deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
+    parts = parts_of(order, config)
     parts |= {"lineage": lineage} if lineage and order.fork else {}
     return RunRecord(
         id=run_id, name=order.name, experiment=order.experiment, user=user, created=now,
@@ -137,6 +137,23 @@ def made(
         code=CodeState(commit=code.commit, dirty=code.dirty, snapshot=code.digest),
         bound=list(order.checked.bound),
     )  # fmt: skip
+
+
+def parts_of(order: Order, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the result of an order whose config, with a seed, this is; but for what it is forked from."""
+    return deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
+
+
+def signature_of(order: Order) -> str | None:
+    """The signature of the run that an order makes; None if no run made so far can equal it.
+
+    Nobody knows the seed that `seed=null` draws, nor which state of a run a fork will find. The weights that
+    it begins with are to be looked up before, as `Session.settled` does.
+    """
+    config = order.composition.config
+    if config["seed"] is None or order.fork is not None:
+        return None
+    return signature(parts_of(order, config))
 
 
 async def adopted(blobs: BlobStore, paths: RunPaths, fork: Fork | None) -> dict[str, Any] | None:

@@ -46,9 +46,22 @@ async def write_run(blobs: BlobStore, record: RunRecord, config_yaml: bytes) -> 
         await _put_once(blobs, paths.record, record)
 
 
-async def write_job(blobs: BlobStore, record: JobRecord) -> None:
-    """Write a job's record, or replace it: first the intent, then with the executor's id."""
-    await blobs.put(RunPaths(record.run).job(record.number), encode(record))
+async def write_job(blobs: BlobStore, record: JobRecord, *, create: bool = False) -> None:
+    """Write a job's record, or replace it: first the intent, then with the executor's id.
+
+    create: it is to be the first of its number. Raises AlreadyExists if there is another: who was slower.
+    """
+    if create:
+        await _put_once(blobs, RunPaths(record.run).job(record.number), record)
+    else:
+        await blobs.put(RunPaths(record.run).job(record.number), encode(record))
+
+
+async def read_jobs(blobs: BlobStore, run_id: str) -> list[JobRecord]:
+    """The records of a run's jobs, by number. Raises CrownError for one that cannot be understood."""
+    paths = RunPaths(run_id)
+    listed = [entry.path for entry in await blobs.list(paths.jobs)]
+    return await _read_all(blobs, JobRecord, filter(paths.job_number, listed))
 
 
 async def write_result(blobs: BlobStore, record: ResultRecord) -> None:
@@ -100,11 +113,10 @@ async def read_facts(blobs: BlobStore, run_id: str) -> Facts:
     listed = [entry.path for entry in await blobs.list(paths.attempts)]
     attempts = [path for path in listed if paths.attempt_number(path)]
     ends = [path for path in listed if paths.end_number(path)]
-    jobs = [entry.path for entry in await blobs.list(paths.jobs)]
     newest = max((paths.attempt_number(path) or 0 for path in attempts), default=0)
     return Facts(
         run=run,
-        jobs=await _read_all(blobs, JobRecord, filter(paths.job_number, jobs)),
+        jobs=await read_jobs(blobs, run_id),
         attempts=await _read_all(blobs, AttemptRecord, attempts),
         ends=await _read_all(blobs, EndRecord, ends),
         last_beat=await last_beat(blobs, run_id, newest) if newest else None,
