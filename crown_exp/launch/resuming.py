@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crown_exp.config.changes import changes_of, same
@@ -15,7 +15,7 @@ from crown_exp.config.identity import deciding_differences, deciding_parts, look
 from crown_exp.config.secrets import guard
 from crown_exp.config.values import shown
 from crown_exp.errors import ConfigError, Problem
-from crown_exp.folder import RunRecord
+from crown_exp.folder import Facts, RunRecord
 from crown_exp.identity import signature
 from crown_exp.launch.codechange import code_change
 from crown_exp.launch.fitness import unfit
@@ -40,10 +40,16 @@ FIXED = {
 
 @dataclass(frozen=True)
 class Resumption:
-    """A run to go on with. changes: against its config as the newest attempt had it."""
+    """A run to go on with. changes: against its config as the newest attempt had it.
+
+    order: the run as it would be made anew with these; None if it is over, or begins. facts: what is known
+    of it; None if it begins.
+    """
 
     record: RunRecord
     changes: Mapping[str, Any]
+    order: Order | None = None
+    facts: Facts | None = None
 
 
 def resumed(
@@ -56,7 +62,7 @@ def resumed(
     found = look_up(session, run)
     record = found.record
     if found.over and not typed:
-        return Resumption(record, {})
+        return Resumption(record, {}, facts=found.facts)
     refuse_deletions(typed)
     composition, checked = with_values(loader, found, typed)
     config = composition.config
@@ -64,7 +70,8 @@ def resumed(
         raise ConfigError.of("resume", f"the run is named already: {record.id}")
     if wrong := list(fixed_problems(found.config, config)):
         raise ConfigError(wrong)
-    return approved(session, found, config, checked.bound, typed)
+    order = Order(composition, checked, sweep=record.sweep)
+    return approved(session, found, order, typed)
 
 
 def resumed_from(session: Session, order: Order) -> Resumption:
@@ -75,7 +82,7 @@ def resumed_from(session: Session, order: Order) -> Resumption:
     if order.composition.config["debug"]:
         raise ConfigError.of("debug=true", FIXED["debug"])
     order = named(session, order)
-    config, bound = order.composition.config, order.checked.bound
+    config = order.composition.config
     wanted = str(config["resume"])
     if wanted == LATEST:
         wanted = latest(session, order)
@@ -85,7 +92,9 @@ def resumed_from(session: Session, order: Order) -> Resumption:
     seed = (
         found.config["seed"] if config["seed"] is None else config["seed"]
     )  # null draws one: it was
-    return approved(session, found, {**config, **own, "identity": identity, "seed": seed}, bound)
+    config = {**config, **own, "identity": identity, "seed": seed}
+    composition = replace(order.composition, config=config)
+    return approved(session, found, replace(order, composition=composition))
 
 
 def latest(session: Session, order: Order) -> str:
@@ -117,22 +126,19 @@ def latest(session: Session, order: Order) -> str:
 
 
 def approved(
-    session: Session,
-    found: Recorded,
-    config: Mapping[str, Any],
-    bound: Iterable[str],
-    typed: Sequence[str] | None = None,
+    session: Session, found: Recorded, order: Order, typed: Sequence[str] | None = None
 ) -> Resumption:
     """Go on so. Raises ConfigError if the result would be another, or this machine or the store cannot.
 
-    typed: the overrides of the recorded config that made `config`; None if it was composed.
+    typed: the overrides of the recorded config that made that of `order`; None if it was composed.
     """
-    groups = dict.fromkeys([*found.record.bound, *bound])
+    config = order.composition.config
+    groups = dict.fromkeys([*found.record.bound, *order.checked.bound])
     if differing := deciding_differences(found.config, config, groups):
         raise refused(session, found, config, differing, typed)
     changes = changes_of(found.config, config)
     if found.over:
-        return Resumption(found.record, changes)
+        return Resumption(found.record, changes, facts=found.facts)
     if problems := [*guard(config, session.secrets), *unfit(config)]:
         raise ConfigError(problems)
     if change := code_change(session, found.facts):
@@ -141,7 +147,7 @@ def approved(
             raise ConfigError.of("identity.code=refuse", what)
         to_stderr(f"warning: {change}")
     session.prepare()
-    return Resumption(found.record, changes)
+    return Resumption(found.record, changes, order, found.facts)
 
 
 def refused(
