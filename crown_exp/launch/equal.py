@@ -55,7 +55,7 @@ def equal_run(url: str, signature: str, *, but: str = "") -> EqualRun | None:
     url: of the registry. but: a run that does not count. It is a hint, so whatever keeps the registry from
     being read (there is none yet, it is locked, damaged or of another version) is no error.
     """
-    return _asked(url, lambda connection: _newest(connection, signature, but))
+    return asked(url, lambda connection: _newest(connection, signature, but))
 
 
 def store_of(url: str, prefix: str) -> str | None:
@@ -69,11 +69,11 @@ def store_of(url: str, prefix: str) -> str | None:
         rows = connection.execute(_STORES, (f"{pattern}%", f"%-{pattern}%")).fetchall()
         return str(rows[0][0]) if pattern and len(rows) == 1 else None
 
-    return _asked(url, ask)
+    return asked(url, ask)
 
 
-def _asked(url: str, ask: Callable[[Connection], Answer | None]) -> Answer | None:
-    """What the registry answers; None if it cannot."""
+def asked(url: str, ask: Callable[[Connection], Answer | None]) -> Answer | None:
+    """What the registry answers; None if it cannot: it is a hint."""
     import sqlite3
     from urllib.parse import quote
 
