@@ -7,6 +7,7 @@ runs/<id>/ run.json  config.yaml  result.json
            log/<attempt>-<n>.seg     text/<attempt>-rank<r>.log
            checkpoints/<attempt>-<step>.json     checkpoints/<attempt>-<step>.damaged
            packs/<sha256>     files/
+budget/<month>/<run>-<attempt>.json     environments/<key>.tar.gz
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ RUNS = "runs/"
 
 BUDGET = "budget/"
 """The ledger: what every paid attempt has cost, by month."""
+
+ENVIRONMENTS = "environments/"
+"""The folder of the packed environments of jobs."""
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _JOB = re.compile(r"jobs/(\d{4,})\.json")
@@ -189,6 +193,11 @@ class RunPaths:
 def spending_path(month: str, run: str, attempt: int) -> str:
     """The ledger's record of an attempt in a month (`2026-11`)."""
     return f"{BUDGET}{month}/{run}-{attempt}.json"
+
+
+def environment_path(key: str) -> str:
+    """The packed environment of a lock, which every job with that lock unpacks. key: hexadecimal."""
+    return f"{ENVIRONMENTS}{key}.tar.gz"
 
 
 def _number(pattern: re.Pattern[str], inside: str) -> int | None:

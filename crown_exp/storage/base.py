@@ -45,6 +45,9 @@ Names = list[str]
 HIDDEN = ".crown-"
 """Names that begin so are the stores' own: never listed, refused as paths."""
 
+LONGEST_LINK_S = 7 * 24 * 3600.0
+"""S3 makes no link that is good for longer."""
+
 CLOCK = f"{HIDDEN}clock"
 """What a remote store writes anew to learn its server's time."""
 
@@ -114,6 +117,14 @@ class BlobStore(Protocol):
 
     def local_path(self, path: str) -> Path | None:
         """Where the blob is, or would be, as a file of this machine; None if the store has none."""
+
+    async def link(self, path: str, seconds: float, *, put: bool = False) -> str | None:
+        """A URL by which who has no access to the store reads this one blob, or with `put` writes it.
+
+        `https://…` for a GET or a PUT, good for so many seconds, a week at the most, and no longer than the
+        access it was made with; `file://…` of a file of this machine, for as long as it is there; None if the
+        store has no such thing. It is a secret. Nobody asks whether there is a blob.
+        """
 
 
 def checked(path: str) -> str:

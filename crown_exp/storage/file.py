@@ -119,6 +119,10 @@ class FileStore:
         """Where the blob is, or would be: to read, map, or append to by its only writer."""
         return self.root / checked(path)
 
+    async def link(self, path: str, seconds: float, *, put: bool = False) -> str:
+        """See BlobStore.link: the file's own URL."""
+        return self.local_path(path).as_uri()
+
     def _put(self, path: str, data: bytes | memoryview, create: bool) -> None:
         self._publish(path, lambda temporary: _write(temporary, data), create)
 

@@ -19,6 +19,7 @@ import anyio
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.base import (
     CLOCK,
+    LONGEST_LINK_S,
     Entries,
     Entry,
     Names,
@@ -139,6 +140,12 @@ class ObjectStore:
         """None: no blob is a file of this machine."""
         checked(path)
         return None
+
+    async def link(self, path: str, seconds: float, *, put: bool = False) -> str:
+        """See BlobStore.link: signed here, with the credentials of now."""
+        key = self._root + checked(path)
+        act = partial(self._transport.sign, key, min(seconds, LONGEST_LINK_S), put=put)
+        return await (await self._calls()).again(act, Verb.WRITE if put else Verb.READ, path)
 
     async def write_own(self, name: str, data: bytes) -> None:
         """See fitness.Raw."""

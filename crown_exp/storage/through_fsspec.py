@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.aws import endpoint_of, region_of, way_to_s3
 from crown_exp.storage.base import (
     CLOCK,
+    LONGEST_LINK_S,
     AlreadyExists,
     Entries,
     Entry,
@@ -72,9 +74,8 @@ Infos = list[Info]
 class FsspecStore:
     """`scheme://root`: every blob is the file of its path below the root.
 
-    access: as `open_blobs` takes it. filesystem: the file system to use, instead of one made for the URL. None
-    is made before the first call. Raises SettingsError for a scheme that fsspec does not know, or not without
-    something that is to be installed.
+    access: as `open_blobs` takes it. filesystem: to use instead of one made for the URL at the first call.
+    Raises SettingsError for a scheme that fsspec does not know, or not without something to be installed.
     """
 
     def __init__(
@@ -165,11 +166,9 @@ class FsspecStore:
 
     async def delete(self, path: str) -> None:
         """See BlobStore.delete."""
-        try:
-            work = self._work("rm_file", self._key(_allowed(path)))
+        work = self._work("rm_file", self._key(_allowed(path)))
+        with suppress(NotFound):
             await self._calls.again(work, Verb.DELETE, path)
-        except NotFound:
-            pass
 
     async def stat(self, path: str) -> Entry:
         """See BlobStore.stat."""
@@ -184,6 +183,15 @@ class FsspecStore:
         """None: no blob is a file of this machine."""
         _allowed(path)
         return None
+
+    async def link(self, path: str, seconds: float, *, put: bool = False) -> str | None:
+        """See BlobStore.link: None but for S3."""
+        key = self._key(_allowed(path))
+        if self._scheme not in S3:
+            return None
+        method = "put_object" if put else "get_object"
+        work = self._work("url", key, int(min(seconds, LONGEST_LINK_S)), method)
+        return str(await self._calls.again(work, Verb.WRITE if put else Verb.READ, path))
 
     async def write_own(self, name: str, data: bytes) -> None:
         """See fitness.Raw."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from crown_exp.errors import StoreError
 from crown_exp.storage import AlreadyExists, BlobStore, NotFound, WrongSize
@@ -319,8 +323,42 @@ class StoreContract:
         path = store.local_path("a/b")
         assert path is None or path.read_bytes() == b"123"
 
+    async def test_a_link_reads_one_blob(self, store: BlobStore) -> None:
+        """Without the store, if it has such links."""
+        await store.put("a b/ü+%.gz", b"123")
+        link = await store.link("a b/ü+%.gz", 60)
+        assert link is None or await to_thread.run_sync(follow, link) == b"123"
+
+    async def test_a_link_writes_one_blob(self, store: BlobStore) -> None:
+        """Also where there is none, or another."""
+        for data in (b"1" * 70_000, b"22"):
+            link = await store.link("a b/ü+%.gz", 60, put=True)
+            if link is not None:
+                await to_thread.run_sync(follow, link, data)
+                assert await store.get("a b/ü+%.gz") == data
+                assert [entry.path for entry in await store.list("")] == ["a b/ü+%.gz"]
+
+    @pytest.mark.parametrize("path", [*BAD_PATHS, *HIDDEN_PATHS])
+    async def test_no_link_leads_out(self, store: BlobStore, path: str) -> None:
+        """Nor to what is the store's own."""
+        for put in (False, True):
+            with pytest.raises(StoreError):
+                await store.link(path, 60, put=put)
+
     async def test_errors_are_one_line(self, store: BlobStore) -> None:
         """And name the path."""
         with pytest.raises(NotFound, match=r"no/such") as caught:
             await store.get("no/such")
         assert "\n" not in str(caught.value)
+
+
+def follow(link: str, data: bytes | None = None) -> bytes:
+    """What a link leads to; with `data`, that is put there."""
+    if link.startswith("file://") and data is not None:
+        path = Path(unquote(urlsplit(link).path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return data
+    method = "GET" if data is None else "PUT"
+    with urlopen(Request(link, data, {"Content-Type": ""}, method=method), timeout=20) as answer:
+        return bytes(answer.read())
