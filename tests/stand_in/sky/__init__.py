@@ -3,7 +3,7 @@
 It replays what SkyPilot 0.14.1 was seen to do: a request's id at once, states, delays (times
 $SKY_STAND_IN_SCALE, 0.01 if not set), an old process that lives on beside its replacement. Its server is a
 process of its own with its state in the folder $SKY_STAND_IN. Put `tests/stand_in` on a child's PYTHONPATH.
-No clouds, no prices, no plain clusters: `status` lists none.
+Its clouds sell what is in `market.py`. No plain clusters: `status` lists none.
 """
 
 import enum
@@ -14,6 +14,7 @@ from typing import Any
 
 from . import exceptions, jobs
 from .edge import answered, folder, send
+from .market import cost
 
 __version__ = "0.14.1"
 __all__ = [
@@ -63,6 +64,31 @@ class Resources:
         if fields.get("use_spot") and str(fields.get("infra", "")).startswith("slurm"):
             raise exceptions.ResourcesUnavailableError("Spot instances are not supported in Slurm")
         self.fields = fields
+
+    def copy(self, **other: Any) -> "Resources":
+        """The same with other fields."""
+        return Resources(**{**self.fields, **other})
+
+    @property
+    def instance_type(self) -> Any:
+        return self.fields.get("instance_type")
+
+    @property
+    def cpus(self) -> Any:
+        return self.fields.get("cpus")
+
+    @property
+    def memory(self) -> Any:
+        return self.fields.get("memory")
+
+    def get_valid_regions_for_launchable(self) -> list[SimpleNamespace]:
+        """Where a machine with an instance type is sold."""
+        lines = self.fields["cloud"].lines(self)
+        return [SimpleNamespace(name=line.region) for line in lines]
+
+    def get_cost(self, seconds: float) -> float:
+        """In US dollars, on a machine of a region."""
+        return seconds / 3600 * cost(self.fields["cloud"].lines(self)[0], self.fields)
 
 
 class Task:
