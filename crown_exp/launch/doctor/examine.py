@@ -13,19 +13,19 @@ from crown_exp.errors import CrownError
 from crown_exp.launch.doctor.base import Finding, Named, Place
 
 SECONDS = 5.0
-SLOWER = {"device": 25.0, "store": 10.0}
+SLOWER = {"device": 25.0, "store": 10.0, "sky": 30.0, "slurm": 15.0}
 """What starts a process; to import torch takes that long where it was never read from the disk before."""
 
 
 def all_checks() -> list[Named]:
     """Every check, in the order in which it is told."""
-    from crown_exp.launch.doctor import machine, project, record, services
+    from crown_exp.launch.doctor import jobs, machine, project, record, services
 
     checks = {
         "python": machine.python, "packages": machine.packages, "device": machine.device,
         "project": project.project, "settings": project.settings, "home": project.home, "git": project.git,
         "secrets": project.secrets_file, "store": record.store, "registry": record.registry,
-        "wandb": services.wandb, "sky": services.sky, "aws": services.aws,
+        "wandb": services.wandb, "sky": jobs.sky, "slurm": jobs.slurm, "aws": services.aws,
     }  # fmt: skip
     return [Named(name, look, SLOWER.get(name, SECONDS)) for name, look in checks.items()]
 

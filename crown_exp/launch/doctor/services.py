@@ -1,4 +1,4 @@
-"""Checks of what is there for those who want it: W&B, SkyPilot, the AWS command line."""
+"""Checks of what is there for those who want it: W&B, the AWS command line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,6 @@ def wandb(place: Place) -> Sequence[Finding]:
         return [Finding("wandb", "ok", f"wandb {there}, and a key is there")]
     what = f"wandb {there}, no key: its runs are kept offline"
     return [Finding("wandb", "ok", what, "wandb login   # if you want them online")]
-
-
-def sky(place: Place) -> Sequence[Finding]:
-    """Whether SkyPilot is installed."""
-    there = installed("skypilot")
-    if there is None:
-        return [optional("sky", "pip install 'skypilot[aws]'", "for machines in a cloud")]
-    return [Finding("sky", "ok", f"skypilot {there}")]
 
 
 def aws(place: Place) -> Sequence[Finding]:

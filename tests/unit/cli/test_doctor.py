@@ -19,6 +19,7 @@ from crown_exp.launch.doctor.machine import unmet
 from crown_exp.launch.doctor.probe import answer, shortened
 from crown_exp.launch.doctor.record import clock
 from tests.s3.buckets import Bucket
+from tests.stand_in.sky import edge
 from tests.unit.cli.record import World, foreign, newer, world
 from tests.unit.registry.folders import complete_run
 
@@ -70,9 +71,10 @@ def test_a_machine_that_works_passes(here: World) -> None:
     }
     assert {"python", "packages", "device", "project", "settings", "home", "git"} <= statuses.keys()
     assert {"secrets", "store", "clock", "registry", "wandb", "sky", "aws"} <= statuses.keys()
+    slurm = statuses.pop("slurm", "ok")  # its programs may be there without a cluster
     assert set(statuses.values()) == {"ok"}
-    assert lines[-2].endswith(" ok, 0 to look at, 0 failed")
-    assert lines[-1].startswith("next: python -m crown_exp ")
+    assert lines[-2].endswith(f" ok, {int(slurm != 'ok')} to look at, 0 failed")
+    assert slurm != "ok" or lines[-1].startswith("next: python -m crown_exp ")
     assert not list((here.root / "store").glob("health*"))  # it left nothing
 
 
@@ -368,3 +370,37 @@ def test_a_prefix_that_is_another_s_is_refused(on_s3: Bucket) -> None:
 def test_keys_are_named_by_their_ends_only() -> None:
     assert shortened("AKIAIOSFODNN7EXAMPLE") == "AKIA…MPLE"
     assert shortened("minio") == "mi…"
+
+
+# --- what carries out runs elsewhere ------------------------------------------------------------------
+
+
+@pytest.fixture
+def sky(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A stand-in for SkyPilot; the folder of its server."""
+    folder, stand_in = tmp_path / "stand-in", Path(__file__).parents[2] / "stand_in"
+    monkeypatch.syspath_prepend(str(stand_in))
+    monkeypatch.setenv("PYTHONPATH", str(stand_in))
+    monkeypatch.setenv("SKY_STAND_IN", str(folder))
+    yield folder
+    edge.stop(folder)
+
+
+def test_the_clouds_of_skypilot_are_told(here: World, sky: Path) -> None:
+    finding = found("sky")
+    assert finding.status == "ok"
+    assert "enabled: " in finding.found
+
+
+def test_a_python_that_lacks_skypilot(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROWN_SKY__PYTHON", "/nowhere/python")
+    finding = found("sky")
+    assert finding.status == "fail"
+    assert "set CROWN_SKY__PYTHON to one that has SkyPilot" in finding.found
+
+
+def test_without_a_slurm_there_is_nothing_to_tell(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert looked("slurm") == []
