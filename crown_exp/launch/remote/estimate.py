@@ -1,0 +1,86 @@
+"""How long runs are thought to take: as earlier ones of the same experiment took on the same accelerators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from crown_exp.compute.base import Target
+from crown_exp.compute.money import HOUR
+from crown_exp.launch.remote.base import Guess
+from crown_exp.launch.remote.past import NEWEST, Kind, Lived, Past, in_registry, in_store
+from crown_exp.launch.submit import Order
+from crown_exp.storage.machine import here
+
+if TYPE_CHECKING:
+    from crown_exp.launch.session import Session
+
+
+def guesses(
+    session: Session, orders: Sequence[Order], targets: Sequence[Target]
+) -> list[Guess | None]:
+    """How long each run is thought to take, whole, without interruption; None: nothing like it has run.
+
+    targets: of each order; the first of its accelerators is the one that counts. The registry is asked, then
+    the newest runs of the store about those that it knows nothing of. Raises StoreError.
+    """
+    if session.database is None:  # a debug run's: nothing was there before
+        return [None for _ in orders]
+    kinds = [kind_of(order) for order in orders]
+    host = here().host
+    past = in_registry(session.database, session.blobs.url, set(kinds))
+    found = _all(past, kinds, targets, host)
+    unknown = {kind for kind, known in zip(kinds, found, strict=True) if known is None}
+    if not unknown:
+        return found
+    past = session.portal.call(in_store, session.blobs, unknown)
+    others = _all(past, kinds, targets, host)
+    return [known or other for known, other in zip(found, others, strict=True)]
+
+
+def kind_of(order: Order) -> Kind:
+    """What an order runs."""
+    return order.experiment, order.checked.target.name
+
+
+def _all(
+    past: Past, kinds: Sequence[Kind], targets: Sequence[Target], host: str
+) -> list[Guess | None]:
+    known: dict[tuple[object, ...], Guess | None] = {}
+    found = []
+    for kind, target in zip(kinds, targets, strict=True):
+        key = (kind, target.name, target.executor, target.accelerators[:1], target.nodes)
+        if key not in known:
+            known[key] = guess(past.get(kind, ()), target, host)
+        found.append(known[key])
+    return found
+
+
+def guess(past: Iterable[Sequence[Lived]], target: Target, host: str) -> Guess | None:
+    """The median of the runs that lived on such a target from their first attempt to their last.
+
+    past: the newest run first. host: this machine.
+    """
+    hours = [
+        sum(attempt.seconds for attempt in run) / HOUR
+        for run in past
+        if all(fits(attempt, target, host) for attempt in run)
+    ]
+    hours = [each for each in hours if each > 0][:NEWEST]  # 0: nobody knows
+    return Guess(median(hours), len(hours)) if hours else None
+
+
+def fits(lived: Lived, target: Target, host: str) -> bool:
+    """Whether an attempt was lived on what the target is.
+
+    Here: on this machine, started by hand. Elsewhere: on these accelerators, wherever they were paid for; what
+    has none, or is more than one machine, or is not paid for, is known by the target's name alone.
+    """
+    if target.is_here:
+        return lived.target is None and lived.accelerators is None and lived.host == host
+    wanted = (target.accelerators[0] if target.accelerators else "").lower()
+    same = lived.accelerators is not None and lived.accelerators.lower() == wanted
+    if lived.target is not None and lived.target == target.name:
+        return same or lived.accelerators is None
+    return same and bool(wanted) and target.nodes == 1
