@@ -70,6 +70,7 @@ class Job:
     target: where. bundle: a folder here that travels as it is and is the job's working directory; None: the
     machines see this one's files, and the job begins in `directory`. env, secrets: environment variables;
     secrets are never shown or written where others can read. setup: argv that prepares a new machine; ().
+    Of this process's own environment nothing travels that may hold a secret.
     """
 
     name: str
@@ -80,6 +81,11 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     setup: Sequence[str] = ()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All environment variables of the job, with its secrets, and CROWN_JOB."""
+        return {**self.target.env, **self.env, **self.secrets, "CROWN_JOB": self.name}
 
 
 class JobState(StrEnum):
@@ -155,6 +161,12 @@ class Executor(Protocol):
 
     Calls block and may be made from any thread, one at a time. They raise ExecutorError if the executor
     cannot be reached, and what it answers is prose for people: nothing is decided by reading it.
+
+    CROWN_JOB=<job's name> is set by every executor, for the job and its setup; nothing overrides it. A job
+    that ends with 75 (stopped and saved) or 80 (its store was not to be had) is started again by the
+    executor, with the same name, argv and environment; after any other end it is not. How often is limited
+    by what runs, which knows whether it gets on, but for 80: it may never have come to its store, so where
+    an executor can count, it gives up after a few of them in a row and says so (`executors.again`).
     """
 
     name: str

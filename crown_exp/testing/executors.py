@@ -46,6 +46,15 @@ ODD_WORDS = (
     "tab\there",
 )
 PRINTS = "import json, sys; print(json.dumps(sys.argv[1:]))"
+AGAIN = """
+import os, pathlib, sys
+notes = pathlib.Path(sys.argv[1])
+first = not notes.exists()
+with notes.open("a") as file:
+    file.write(os.environ["CROWN_JOB"] + " " + os.environ["CONTRACT_A"] + "\\n")
+sys.exit(int(sys.argv[2]) if first else 0)
+"""
+"""Notes each of its starts in a file; the first one ends with the exit code that it is given."""
 LIVES = "import time; print('up', flush=True); time.sleep(600)"
 
 
@@ -245,6 +254,38 @@ class ExecutorContract:
         handle = self.start(executor, replace(job, argv=argv, bundle=None, directory=folder))
         assert self.wait(executor, handle).state is JobState.SUCCEEDED, executor.log(handle)
         assert (folder / "new.txt").exists()
+
+    def test_a_job_is_told_its_name(self, executor: Executor, job: Job) -> None:
+        """As CROWN_JOB, whatever its environment says; so is what prepares its machine."""
+        tells = (self.python, "-c", "import os; print('this is', os.environ['CROWN_JOB'] + '.')")
+        job = replace(job, argv=tells, setup=tells, env={"CROWN_JOB": "another"})
+        handle = self.start(executor, job)
+        assert self.wait(executor, handle).state is JobState.SUCCEEDED, executor.log(handle)
+        assert executor.log(handle).count(f"this is {job.name}.") == 2
+
+    @pytest.mark.parametrize("code", [75, 80])
+    def test_an_end_that_asks_for_it_is_followed_by_another_start(
+        self, executor: Executor, job: Job, tmp_path: Path, code: int
+    ) -> None:
+        """Under the same name, with the same environment, and without being taken for over between them."""
+        if not self.travels_without_bundle:
+            pytest.skip("its machines do not see this one's files")
+        argv = (self.python, "-c", AGAIN, str(tmp_path / "notes"), str(code))
+        handle = self.start(executor, replace(job, argv=argv, env={"CONTRACT_A": "a"}))
+        status = self.wait(executor, handle)
+        assert (status.state, status.recoveries) == (JobState.SUCCEEDED, 1), executor.log(handle)
+        assert (tmp_path / "notes").read_text() == f"{job.name} a\n" * 2
+
+    @pytest.mark.parametrize("code", [1, 76, 77])
+    def test_no_other_end_is(self, executor: Executor, job: Job, tmp_path: Path, code: int) -> None:
+        """A failure, a run that another attempt has taken over, a cap: for good."""
+        if not self.travels_without_bundle:
+            pytest.skip("its machines do not see this one's files")
+        argv = (self.python, "-c", AGAIN, str(tmp_path / "notes"), str(code))
+        handle = self.start(executor, replace(job, argv=argv, env={"CONTRACT_A": "a"}))
+        status = self.wait(executor, handle)
+        assert (status.state, status.recoveries) == (JobState.FAILED, 0)
+        assert len((tmp_path / "notes").read_text().splitlines()) == 1
 
     def test_what_prepares_a_machine_comes_first(self, executor: Executor, job: Job) -> None:
         """In the working directory of the job."""

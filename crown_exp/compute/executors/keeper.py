@@ -1,4 +1,4 @@
-"""The small process that stays beside a job on this machine and writes down how it ended.
+"""The small process that stays beside a job on this machine, starts it again, and writes down how it ended.
 
 Started by `local.LocalExecutor` in the job's folder, which holds afterwards: `record.json` (a `Kept`),
 `output` (what the job prints), `cancel` (somebody asked for its end) and `end.json` (an `End`). What the
@@ -12,28 +12,43 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from crown_exp.compute.executors.again import (
+    AGAIN,
+    MOST_LOST,
+    gave_up,
+    lost_in_a_row,
+    pause_seconds,
+)
 from crown_exp.storage.machine import boot_id, process_started
 
 RECORD, OUTPUT, CANCEL, END = "record.json", "output", "cancel", "end.json"
 NOT_STARTED = 127
 """Exit code of a command that could not be started, as a shell has it."""
 
+_LISTEN_SECONDS = 0.2
+"""So soon a job that waits for its next start hears that there is to be none."""
+
 
 @dataclass(frozen=True)
 class Kept:
-    """Who keeps a job, and the process that it began. Times as `machine.process_started` gives them."""
+    """Who keeps a job, and the process that it began. Times as `machine.process_started` gives them.
+
+    process: None until there is one, and between two of them. recoveries: how often it was started again.
+    """
 
     boot: str | None
     keeper: int
     keeper_started: float | None
     process: int | None = None
     process_started: float | None = None
+    recoveries: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class End:
     cancelled: bool = False
     began_nothing: bool = False
     reason: str = ""
+    recoveries: int = 0
 
 
 def write(path: Path, value: Kept | End) -> None:
@@ -81,7 +97,36 @@ class Keeper:
             if end.exit_code != 0 or end.cancelled:
                 reason = end.reason or f"its setup ended with exit code {end.exit_code}"
                 return End(end.exit_code, end.cancelled, began_nothing=True, reason=reason)
-        return self._one(self._job["argv"])
+        lost = 0
+        while True:
+            began = time.monotonic()
+            end = self._one(self._job["argv"])
+            lost = lost_in_a_row(lost, end.exit_code, time.monotonic() - began)
+            if end.exit_code not in AGAIN or self._told:
+                return self._counted(end)
+            if lost >= MOST_LOST:
+                return self._counted(replace(end, reason=gave_up(lost)))
+            if not self._pause():
+                return self._counted(replace(end, cancelled=self._cancelled()))
+
+    def _counted(self, end: End) -> End:
+        again = self._kept.recoveries
+        return replace(end, recoveries=again, began_nothing=end.began_nothing and not again)
+
+    def _pause(self) -> bool:
+        """Before the next start; False if the job is to end instead."""
+        again = self._kept.recoveries + 1
+        self._keep(replace(self._kept, process=None, process_started=None, recoveries=again))
+        self._signal(signal.SIGKILL)  # what it has left behind is not to meet the next one
+        self._child = None
+        until = time.monotonic() + pause_seconds(again, self._job["pause_seconds"])
+        while not self._told and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LISTEN_SECONDS))
+        return not self._told
+
+    def _keep(self, kept: Kept) -> None:
+        self._kept = kept
+        write(self._folder / RECORD, kept)
 
     def _one(self, argv: Sequence[str]) -> End:
         if self._told:
@@ -100,11 +145,7 @@ class Keeper:
         if self._told:  # before there was a child to tell
             self._signal(signal.SIGTERM)
         pid = self._child.pid
-        started = process_started(pid)
-        kept = Kept(
-            self._kept.boot, self._kept.keeper, self._kept.keeper_started, pid, started
-        )  # fmt: skip
-        write(self._folder / RECORD, kept)
+        self._keep(replace(self._kept, process=pid, process_started=process_started(pid)))
         code = self._child.wait()
         return End(code, cancelled=code != 0 and self._cancelled())
 

@@ -34,6 +34,7 @@ from crown_exp.storage.machine import alive, boot_id
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _LOCK, _WORK = "lock", "work"
 _START_SECONDS = 60.0
+_KEPT_SECONDS = 14 * 86400.0
 _LOOK_SECONDS = 0.5
 """Who looks whether a job's name is taken holds its lock too, for an instant."""
 
@@ -54,19 +55,25 @@ def start_process(folder: str) -> subprocess.Popen[bytes]:
 class LocalExecutor:
     """Jobs as processes of this machine, in sessions of their own, that outlive who started them.
 
-    folder: keeps one folder a job, so that any later process of this user can ask for it. environment: of
-    variables, that every job begins with. grace_seconds: between the SIGTERM of a cancel and SIGKILL. A
-    job's handle, and its ticket, is its name.
+    folder: keeps one folder a job, so that any later process of this user can ask for it; those of jobs that
+    are over for two weeks are removed. environment: of variables, that every job begins with. grace_seconds:
+    between the SIGTERM of a cancel and SIGKILL. pause_seconds: before a job is started again, the first time.
+    A job's handle, and its ticket, is its name.
     """
 
     name = "local"
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], grace_seconds: float = 60.0
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        grace_seconds: float = 60.0,
+        pause_seconds: float = 10.0,
     ) -> None:
         self._folder = folder.absolute()
         self._environment = environment
         self._grace_seconds = grace_seconds
+        self._pause_seconds = pause_seconds
 
     def problems(self, target: Target) -> Sequence[Problem]:
         """Only a target that is elsewhere."""
@@ -89,6 +96,7 @@ class LocalExecutor:
         if _NAME.fullmatch(job.name) is None:
             allowed = "expected letters, digits and . _ -, at most 201"
             raise NotSubmitted(f"{job.name!r} cannot be the name of a job: {allowed}")
+        self._tidy()
         folder = self._folder / job.name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(folder, fcntl.LOCK_EX, _LOOK_SECONDS) as lock:
@@ -103,8 +111,9 @@ class LocalExecutor:
                 "argv": list(job.argv),
                 "setup": list(job.setup),
                 "directory": str(_directory(job, folder)),
-                "env": {**self._environment, **job.target.env, **job.env, **job.secrets},
+                "env": {**self._environment, **job.variables},
                 "grace_seconds": self._grace_seconds,
+                "pause_seconds": self._pause_seconds,
             }
         )
         with (folder / OUTPUT).open("wb") as output:
@@ -153,6 +162,13 @@ class LocalExecutor:
     def close(self) -> None:
         """Nothing is held."""
 
+    def _tidy(self) -> None:
+        """Remove what is kept of jobs that are over for long."""
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            newest = max(_changed(folder / RECORD), _changed(folder / END))
+            if 0 < newest < time.time() - _KEPT_SECONDS and _status(folder).state in OVER:
+                shutil.rmtree(folder, ignore_errors=True)  # another process may do the same
+
     def _found(self, handle: str) -> Path | None:
         folder = self._folder / handle
         return folder if _NAME.fullmatch(handle) and folder.is_dir() else None
@@ -181,8 +197,11 @@ def _status(folder: Path) -> JobStatus:
         lost = "its process is gone and left no exit code: killed, or the machine was restarted"
         return JobStatus(JobState.FAILED, lost) if end is None else _ended(end)
     if (folder / CANCEL).exists():
-        return JobStatus(JobState.CANCELLING)
-    return JobStatus(JobState.STARTING if kept.process is None else JobState.RUNNING)
+        return JobStatus(JobState.CANCELLING, recoveries=kept.recoveries)
+    if kept.process is not None:
+        return JobStatus(JobState.RUNNING, recoveries=kept.recoveries)
+    state = JobState.RECOVERING if kept.recoveries else JobState.STARTING
+    return JobStatus(state, recoveries=kept.recoveries)
 
 
 def _ended(end: End) -> JobStatus:
@@ -192,7 +211,14 @@ def _ended(end: End) -> JobStatus:
         state, reason = JobState.SUCCEEDED, end.reason
     else:
         state, reason = JobState.FAILED, end.reason or _why(end.exit_code)
-    return JobStatus(state, reason, end.exit_code, end.began_nothing)
+    return JobStatus(state, reason, end.exit_code, end.began_nothing, end.recoveries)
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _why(code: int) -> str:
