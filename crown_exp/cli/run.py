@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from crown_exp.config.project import Project
+    from crown_exp.storage import BlobStore, Portal
 
 
 @click.command(name="run")
@@ -19,7 +21,7 @@ def command(run: str, take_over: bool) -> int:
 
     RUN is an id or its beginning, looked up in the project's store, or <store>/runs/<id>. Executors call this
     again and again, so three ends in a row that leave no step more saved end the run for good; crown-exp
-    resume, which a person types, does not count.
+    resume, which a person types, does not count. What a job's record is to change of the config, it changes.
     """
     from crown_exp.config.project import find_project
     from crown_exp.config.settings import database_of, executor_job, home_of, store_access
@@ -29,7 +31,7 @@ def command(run: str, take_over: bool) -> int:
     from crown_exp.storage import Portal, open_blobs
     from crown_exp.storage.runs import find_run
 
-    project = find_project(Path.cwd())
+    project, job = find_project(Path.cwd()), executor_job()
     asked = address(run)
     root = project.root if project else Path.cwd()
     blobs = open_blobs(asked.store or project_store(project), store_access(project))
@@ -43,12 +45,23 @@ def command(run: str, take_over: bool) -> int:
             home=home_of(project),
             database=database_of(project) or default_url(home_of(project)),
             root=root,
-            job=executor_job(),
+            job=job,
+            changes=changes_of_job(portal, blobs, run_id, job),
             take_over=take_over,
             counting=True,
             elsewhere=asked.store is not None,
         )
     return ending.exit_code
+
+
+def changes_of_job(
+    portal: Portal, blobs: BlobStore, run_id: str, job: str | None
+) -> Mapping[str, Any]:
+    """What the job that we are is to change of the run's config, as in JobRecord; {} if nothing or unknown."""
+    from crown_exp.storage.runs import read_jobs
+
+    records = portal.call(read_jobs, blobs, run_id) if job is not None else ()
+    return next((record.changes for record in records if record.job == job), None) or {}
 
 
 def project_store(project: Project | None) -> str:

@@ -140,7 +140,7 @@ def made(
 
 
 def parts_of(order: Order, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the result of an order whose config, with a seed, this is; but for what it is forked from."""
+    """What decides the result of an order with this config, its seed drawn; but for what it is forked from."""
     return deciding_parts(config, order.checked.bound, config["identity"]["ignore"])
 
 

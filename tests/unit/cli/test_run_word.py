@@ -80,3 +80,33 @@ def test_a_damaged_record_is_one_line(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert file in said
+
+
+def test_a_job_changes_what_its_record_says_and_no_other_does(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the job comes with it, the record lies in the run's folder."""
+    from datetime import UTC, datetime
+
+    from crown_exp.folder import JobRecord, encode
+
+    (run / "jobs").mkdir()
+    for number, steps in ((1, 11), (2, 12)):
+        name = run.name if number == 1 else f"{run.name}-{number}"
+        record = JobRecord(
+            run=run.name, number=number, executor="skypilot", created=datetime.now(UTC), job=name,
+            cancelled=False, changes={"limits.steps": steps},
+        )  # fmt: skip
+        (run / f"jobs/{number:04}.json").write_bytes(encode(record))
+    monkeypatch.setenv("CROWN_JOB", f"{run.name}-2")
+    assert guarded(["run", str(run)]) == 0
+    attempt = json.loads((run / "attempts/000001.json").read_text())
+    assert (attempt["job"], attempt["changes"]) == (f"{run.name}-2", {"limits.steps": 12})
+
+
+def test_a_job_that_nobody_recorded_changes_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROWN_JOB", "another")
+    assert guarded(["run", str(run)]) == 0
+    assert json.loads((run / "attempts/000001.json").read_text())["changes"] is None
