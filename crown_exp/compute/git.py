@@ -74,6 +74,16 @@ class Repository:
         out = _git(self.root, *command, "--", *_pathspec(exclude))
         return sorted({os.fsdecode(path) for path in out.split(b"\0") if path})
 
+    def holds(self, path: str) -> bool:
+        """Whether all at or below a path is tracked, or new and not ignored; Python's own does not count."""
+        spec = ("--", f":(literal){path}")
+        ignored = ("--others", "--ignored", "--exclude-standard", "--directory")
+        missing = _git(self.root, "ls-files", "-z", *ignored, *spec).split(b"\0")
+        if any(b"__pycache__" not in name for name in missing if name):
+            return False
+        known = ("--cached", "--others", "--exclude-standard", "--directory")
+        return bool(_git(self.root, "ls-files", "-z", *known, *spec))
+
     def _diff(self, flags: Sequence[str], exclude: Sequence[str]) -> bytes:
         if self.commit is None:
             return b""

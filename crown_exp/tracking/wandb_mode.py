@@ -31,8 +31,13 @@ def chosen_mode(mode: str, known: Mapping[str, str]) -> Mode:
 
 def has_key(known: Mapping[str, str]) -> bool:
     """Whether W&B would find a key: in the environment, .env, or the netrc file of `wandb login`."""
-    if known.get("WANDB_API_KEY") or known.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
+    return bool(known.get("WANDB_IDENTITY_TOKEN_FILE") or key_of(known))
+
+
+def key_of(known: Mapping[str, str]) -> str:
+    """The key that W&B would find, as `has_key`; "" if there is none."""
+    if key := known.get("WANDB_API_KEY"):
+        return key
     host = urlsplit(known.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
     given = known.get("NETRC")
     for path in [Path(given)] if given else [Path("~/.netrc"), Path("~/_netrc")]:
@@ -41,8 +46,8 @@ def has_key(known: Mapping[str, str]) -> bool:
         except (OSError, netrc.NetrcParseError, RuntimeError):
             continue
         if found and found[2]:
-            return True
-    return False
+            return found[2]
+    return ""
 
 
 def environment(known: Mapping[str, str], home: Path) -> dict[str, str]:

@@ -1,0 +1,115 @@
+"""What a job finds in its environment: settings and secrets by name, never the whole of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from crown_exp.config.settings import variables
+from crown_exp.storage.aws import way_to_s3
+from crown_exp.tracking.wandb_mode import key_of
+
+if TYPE_CHECKING:
+    from crown_exp.compute.base import Target
+    from crown_exp.launch.session import Session
+
+OURS = ("CROWN_STORAGE__ENDPOINT", "CROWN_STORAGE__REGION", "CROWN_STORAGE__DEADLINE")
+THEIRS = (
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "WANDB_MODE", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_BASE_URL",
+)  # fmt: skip
+"""Settings that hold for a job as they do here. What they say of this machine alone (its home, its SkyPilot,
+its cloud's notices) does not travel: CROWN_NOTICES__CLOUD=none of a laptop would hide a preemption."""
+
+FILES = ("AWS_CA_BUNDLE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_PROFILE")
+"""Settings that name files of this machine, or what is in them."""
+
+OUR_KEYS = ("CROWN_STORAGE__ACCESS_KEY_ID", "CROWN_STORAGE__SECRET_ACCESS_KEY")
+AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+WANDB_KEY = "WANDB_API_KEY"
+
+
+def travelling_env(session: Session, target: Target) -> dict[str, str]:
+    """What a job of this target needs to reach the store, without secrets; what `compute.env` sets is left out.
+
+    Raises SettingsError for a .env that cannot be read, and for a profile that is not there.
+    """
+    known = variables(session.project)
+    found = chosen(known, (*OURS, *THEIRS))
+    if session.blobs.url.startswith("s3://"):
+        way = way_to_s3(session.settings.storage.access)
+        profiles = {"CROWN_STORAGE__ENDPOINT": way.endpoint, "CROWN_STORAGE__REGION": way.region}
+        found |= {name: value for name, value in profiles.items() if value}
+    if target.shared:
+        found |= aws_files() | chosen(known, FILES)
+    found["CROWN_STORAGE__ROOT"] = session.blobs.url
+    return {name: value for name, value in found.items() if name not in target.env}
+
+
+def travelling_secrets(session: Session, target: Target) -> dict[str, str]:
+    """The secrets that a job of this target needs: those of `compute.secrets`, and keys for what it writes to.
+
+    A key that the environment does not hold but AWS's files or `wandb login` do is looked up; what the machine
+    itself is given (a role) stays its own, and machines that see our files read those of AWS by themselves.
+    They are to be handed to an executor, and written nowhere. Raises SettingsError as `travelling_env`;
+    NoCredentials, OSError for a profile that gives no keys.
+    """
+    known = variables(session.project)
+    found = chosen(known, target.secrets)
+    key = key_of(known)
+    found |= {WANDB_KEY: key} if key else {}
+    if session.blobs.url.startswith("s3://"):
+        found |= store_keys(known, session.settings.storage.access, of_files=not target.shared)
+    return {name: value for name, value in found.items() if name not in target.env}
+
+
+def store_keys(
+    known: Mapping[str, str], access: Mapping[str, str], *, of_files: bool = True
+) -> dict[str, str]:
+    """The keys of an S3 store: as they are set, else those of the profile, as they are now; {} if none is."""
+    for names in (OUR_KEYS, AWS_KEYS):
+        if given := chosen(known, names):
+            return given
+    way = way_to_s3(access)
+    if way.credentials is None or not of_files:
+        return {}
+    keys = way.credentials()
+    values = (keys["access_key_id"], keys["secret_access_key"], keys["token"])
+    return {name: value for name, value in zip(AWS_KEYS, values, strict=True) if value}
+
+
+def aws_files() -> dict[str, str]:
+    """Where AWS's files are unless somebody says otherwise: a job may have another home."""
+    folder = Path.home() / ".aws"
+    return {
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
+        "AWS_CONFIG_FILE": str(folder / "config"),
+    }
+
+
+def missing_secrets(session: Session, target: Target) -> list[str]:
+    """Names of `compute.secrets` that have no value here."""
+    set_here = chosen(variables(session.project), target.secrets)
+    return [name for name in target.secrets if name not in set_here]
+
+
+def chosen(known: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """Those of these variables that say something."""
+    return {name: value for name in names if (value := known.get(name, "").strip())}
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is whatever machine it is read on."""
+    from ipaddress import ip_address
+
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
