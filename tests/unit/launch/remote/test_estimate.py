@@ -50,7 +50,7 @@ class Store:
 
     def ran(
         self, *hours: float, target: str = "a100_spot", place: Rate | None = PAID, host: str = "node",
-        killed: bool = False, result: bool = True, **changes: Any,
+        killed: bool = False, result: bool | str = True, **changes: Any,
     ) -> str:  # fmt: skip
         self.made += 1
         run = f"r261122-{self.made:06}"
@@ -106,7 +106,7 @@ def test_nothing_is_known_of_what_never_ran(session: Session, store: Store) -> N
     store.ran(1.0, experiment="other")
     store.ran(1.0, task="m.other")
     store.ran(1.0, result=False)
-    store.ran(1.0, result="pruned")  # type: ignore[arg-type]
+    store.ran(1.0, result="pruned")
     assert asked(session, A100, HERE) == [None, None]
 
 

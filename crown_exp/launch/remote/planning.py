@@ -1,0 +1,135 @@
+"""What a command is about to do, worked out before anything is done: machines, prices, hours, caps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from crown_exp.clock import Clock
+from crown_exp.compute.base import Candidate, Target
+from crown_exp.compute.money import CAPS, month_of, total
+from crown_exp.compute.target import target_of
+from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned
+from crown_exp.launch.remote.estimate import guesses
+from crown_exp.launch.remote.executors import Executors
+from crown_exp.launch.session import Session
+from crown_exp.launch.submit import Order
+from crown_exp.storage import BlobStore
+from crown_exp.storage.spending import Ledger, read_ledger, read_month
+from crown_exp.tracking.run_log import to_stderr
+
+
+def make_plan(
+    session: Session,
+    orders: Sequence[Order],
+    earlier: Sequence[Earlier | None],
+    warn: Callable[[str], None] = to_stderr,
+) -> Plan:
+    """The plan for these orders, whose earlier runs are known.
+
+    Executors are asked for the machines of each target to which a job is to go, once, and the ledger is read
+    only if a cap is set on what is billed. warn: is given a line for each record of the ledger that is
+    damaged. Raises ConfigError, StoreError, ExecutorError.
+    """
+    runs = tuple(
+        Planned(number, order, target_of(order.composition.config["compute"]), earlier=was)
+        for number, (order, was) in enumerate(zip(orders, earlier, strict=True), 1)
+    )
+    runs = _guessed(session, _with_machines(session.executors, runs))
+    plan = Plan(runs, _controller(session.executors, runs))
+    caps = caps_of(plan.launched)
+    if not plan.is_billed or not caps:
+        return replace(plan, caps=caps)
+    ledger = session.portal.call(_ledger, session.blobs, plan.launched, caps, session.clock)
+    for line in ledger.damaged:
+        warn(f"{line}; it is left out of what was spent")
+    return replace(plan, caps=caps, spent=spent_on(plan.launched, ledger, session.clock))
+
+
+# --- machines -------------------------------------------------------------------------------------------
+
+
+def _with_machines(executors: Executors, runs: Iterable[Planned]) -> tuple[Planned, ...]:
+    asked: dict[str, tuple[Candidate, ...]] = {}
+
+    def candidates(run: Planned) -> tuple[Candidate, ...]:
+        if not run.is_launched:
+            return ()
+        key = json.dumps(run.order.composition.config["compute"], sort_keys=True)
+        if key not in asked:
+            found = executors[run.target.executor].candidates(run.target)
+            asked[key] = tuple(to_be_had_first(found))
+        return asked[key]
+
+    return tuple(replace(run, candidates=candidates(run)) for run in runs)
+
+
+def to_be_had_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """In the same order, but those of clouds that are not enabled here last: they will not be given."""
+    return sorted(candidates, key=lambda it: it.enabled is False)
+
+
+def _controller(executors: Executors, runs: Iterable[Planned]) -> Candidate | None:
+    for run in runs:
+        if run.is_launched and run.target.executor == "skypilot" and run.target.managed:
+            return executors["skypilot"].controller()
+    return None
+
+
+def _guessed(session: Session, runs: Sequence[Planned]) -> tuple[Planned, ...]:
+    """With hours for those that are yet to run."""
+    due = [run for run in runs if run.fate in (Fate.NEW, Fate.RESUMED)]
+    found = guesses(session, [run.order for run in due], [expected_of(run) for run in due])
+    by_number = {run.number: guess for run, guess in zip(due, found, strict=True)}
+    return tuple(replace(run, guess=by_number.get(run.number)) for run in runs)
+
+
+def expected_of(run: Planned) -> Target:
+    """A run's target with the accelerators of the machine that it is expected to be given."""
+    if not run.candidates:
+        return run.target
+    first = run.candidates[0].accelerators
+    return replace(run.target, accelerators=(first,) if first else ())
+
+
+# --- caps -----------------------------------------------------------------------------------------------
+
+
+def caps_of(runs: Iterable[Planned]) -> dict[str, float | None]:
+    """The smallest of each cap that any of these runs has; without those that none has."""
+    found: dict[str, float | None] = {}
+    for run in runs:
+        budget = run.order.composition.config["budget"]
+        for name in CAPS:
+            cap, least = budget[name], found.get(name)
+            if name == "sweep_usd" and run.order.sweep is None:
+                continue  # as the run will see it
+            if cap is not None and (least is None or cap < least):
+                found[name] = float(cap)
+    return {name: found[name] for name in CAPS if name in found}
+
+
+async def _ledger(
+    blobs: BlobStore, runs: Sequence[Planned], caps: Collection[str], clock: Clock
+) -> Ledger:
+    """What counts towards the caps: this month's, or all, if the sweep or a run may be of an earlier one."""
+    resumed = any(run.earlier for run in runs)
+    if "sweep_usd" in caps or ("run_usd" in caps and resumed):
+        return await read_ledger(blobs)
+    if "month_usd" in caps:
+        return await read_month(blobs, month_of(clock.now()))
+    return Ledger()
+
+
+def spent_on(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> Mapping[str, float]:
+    """Dollars by cap. Of several runs, or sweeps, that of which the most was spent."""
+    month = month_of(clock.now())
+    resumed = {run.earlier.record.id for run in runs if run.earlier}
+    sweeps = {run.order.sweep["id"] for run in runs if run.order.sweep}
+    records = ledger.records
+    return {
+        "run_usd": max((total(it for it in records if it.run == each) for each in resumed), default=0.0),
+        "sweep_usd": max((total(it for it in records if it.sweep == each) for each in sweeps), default=0.0),
+        "month_usd": total(it for it in records if month_of(it.since) == month),
+    }  # fmt: skip
