@@ -28,6 +28,10 @@ class Executors:
             self._made[name] = self._makers[name]()
         return self._made[name]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one of this name."""
+        return name in self._makers
+
     def close(self) -> None:
         """Let go of all of them. Their jobs go on."""
         while self._made:
