@@ -17,6 +17,9 @@ ROWS = 20
 SHOWN = 5
 """Machines of a target that are shown one by one."""
 
+WIDE = 100
+"""Columns from which on a line of a run has room for the region: it stands below, too."""
+
 LABEL = 12
 
 FATES = {Fate.NEW: "", Fate.DONE: "green", Fate.RESUMED: "yellow", Fate.RUNNING: "cyan"}
@@ -29,7 +32,7 @@ HEADS = (
 )  # fmt: skip
 MACHINES = (
     Column("", right=True, whole=True), Column(""), Column(""), Column(""), Column("", whole=True),
-    Column("", right=True, whole=True), Column("", whole=True),
+    Column("", right=True, whole=True), Column(""),
 )  # fmt: skip
 
 
@@ -38,7 +41,9 @@ def plan_lines(plan: Plan, *, width: int, colour: bool) -> Iterator[str]:
 
     width: columns; no line has more where there are 80 of them.
     """
-    yield from table(HEADS, [cells(runs) for runs in rows(plan.runs)], width=width, colour=colour)
+    yield from table(
+        HEADS, [cells(runs, width) for runs in rows(plan.runs)], width=width, colour=colour
+    )
     for runs in by_target(plan.launched):
         yield ""
         yield from target_lines(runs, width, colour)
@@ -63,7 +68,7 @@ def rows(runs: Sequence[Planned]) -> list[list[Planned]]:
     return list(groups.values())
 
 
-def cells(runs: Sequence[Planned]) -> list[Text]:
+def cells(runs: Sequence[Planned], width: int) -> list[Text]:
     """A line: of several runs their number, and what they cost together."""
     first, each = runs[0], [run.usd for run in runs]
     usd = math.fsum(it or 0.0 for it in each)
@@ -73,7 +78,7 @@ def cells(runs: Sequence[Planned]) -> list[Text]:
         named(runs),
         Cell(first.fate, FATES[first.fate]),
         first.target.name,
-        machine_of(first),
+        machine_of(first, wide=width >= WIDE),
         dollars(first.usd_per_hour) if first.is_launched and first.candidates else "-",
         "-" if not sought else "?" if first.guess is None else hours(first.guess.hours),
         "-" if not first.is_launched else "?" if None in each else dollars(usd),
@@ -93,8 +98,8 @@ def name_of(run: Planned) -> str:
     return f"{run.earlier.record.id} {run.order.name}"
 
 
-def machine_of(run: Planned) -> str:
-    """The machine that is expected: what it has, then where."""
+def machine_of(run: Planned, *, wide: bool) -> str:
+    """The machine that is expected: what it has, then where. wide: whether there is room for its region."""
     if run.target.is_here:
         return "this one"
     if not run.is_launched:
@@ -102,8 +107,8 @@ def machine_of(run: Planned) -> str:
     if not run.candidates:
         return "none is known"
     it = run.candidates[0]
-    parts = [it.accelerators or it.machine, "spot" if it.spot else "", it.cloud, it.region]
-    return " ".join(filter(None, parts))
+    parts = [it.accelerators or it.machine, "spot" if it.spot else "", it.cloud]
+    return " ".join(filter(None, [*parts, it.region if wide else ""]))
 
 
 # --- machines -------------------------------------------------------------------------------------------
@@ -256,8 +261,8 @@ def where_lines(plan: Plan, width: int) -> Iterator[str]:
     if not due:
         yield from said("next", "nothing: all of it is done", width)
     if local:
-        needs = "needs" if local == 1 else "one after the other, need"
-        yield from said("here", f"{counted(local)} {needs} this machine awake to the end", width)
+        needs = " needs" if local == 1 else ", one after the other, need"
+        yield from said("here", f"{counted(local)}{needs} this machine awake to the end", width)
     if away := len(due) - local:
         goes = "goes" if away == 1 else "go"
         what = (
