@@ -19,10 +19,21 @@ BY_USER = "cancelled by the user"
 class Opened(Protocol):
     """What is asked for runs that are elsewhere: a session has it."""
 
-    portal: Portal
-    blobs: BlobStore
-    executors: Executors
-    clock: Clock
+    @property
+    def portal(self) -> Portal:
+        """To the store's event loop."""
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The store that the runs are in."""
+
+    @property
+    def executors(self) -> Executors:
+        """Who carries the jobs out."""
+
+    @property
+    def clock(self) -> Clock:
+        """By which deadlines are kept."""
 
 
 def cancel_jobs(opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from io import StringIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from crown_exp.clock import Clock
-from crown_exp.config.letters import cut, plain
+from crown_exp.config.letters import columns, cut, plain
 from crown_exp.tracking.transfer import duration
 
 if TYPE_CHECKING:
-    from rich.live import Live
     from rich.table import Table
 
 LINE_SECONDS = 30.0
 """A run has one line in so long, but for its last."""
-NAME = 24
-METRIC = 20
+METRIC = (20, 12, 6)
+"""Columns for a metric's name: the first with which a run's name has room."""
+NAME, GAP = 8, 2
+ROOM = 3
+"""Lines of a terminal that are not for rows: the head, a line for the rest, the cursor."""
+UNKNOWN = (80, 24)
 
 COLORS = {"completed": "green", "running": "cyan", "failed": "red"}
 
@@ -45,10 +49,9 @@ class Row:
     note: str = ""
     over: bool = False
 
-    @property
-    def told_metric(self) -> str:
-        """`loss 0.031`, or nothing."""
-        return f"{cut(plain(self.metric[0]), METRIC)} {self.metric[1]:.4g}" if self.metric else ""
+    def told_metric(self, room: int) -> str:
+        """`loss 0.031`, or nothing. room: columns for the name."""
+        return f"{cut(plain(self.metric[0]), room)} {self.metric[1]:.4g}" if self.metric else ""
 
     @property
     def told_usd(self) -> str:
@@ -66,34 +69,54 @@ def line(row: Row) -> str:
     """`r261130-abc123  running  step 1200  loss 0.031  $0.42`."""
     step = f"step {row.step}{f'/{row.total}' if row.total else ''}" if row.step else ""
     left = f"ETA {row.told_left}" if row.told_left else ""
-    parts = [row.run, row.state, step, row.told_metric, row.told_usd, left]
+    parts = [row.run, row.state, step, row.told_metric(METRIC[0]), row.told_usd, left]
     return "  ".join(part for part in [*parts, plain(row.note)] if part)
 
 
-def table(rows: Sequence[Row], most: int = 40) -> Table:
-    """The runs, those that go on first if there is no room for all; what is left out is counted."""
-    from rich import box
+HEADS = ("run", "name", "state", "step", "metric", "cost", "ETA")
+
+
+def table(rows: Sequence[Row], most: int = 40, width: int = 80) -> Table:
+    """The runs, those that go on first if there is no room for all; what is left out is counted.
+
+    Names have the columns that the rest leaves to them.
+    """
     from rich.table import Table
     from rich.text import Text
 
     shown = list(rows)
     if len(rows) > most:
         shown = sorted(rows, key=lambda it: it.over)[: max(1, most)]
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("run", "name", "state"):
-        made.add_column(name, no_wrap=True)
-    for name in ("step", "metric", "cost", "ETA"):
-        made.add_column(name, justify="right", no_wrap=True)
-    for it in shown:
-        step = f"{it.step}{f'/{it.total}' if it.total else ''}" if it.step or it.total else ""
-        made.add_row(
-            it.run, Text(cut(plain(it.name), NAME)), Text(it.state, style=COLORS.get(it.state, "yellow")),
-            step, Text(it.told_metric), it.told_usd, it.told_left,
-        )  # fmt: skip
+    cells = _fitting(shown, width)
     if left := len(rows) - len(shown):
         over = sum(it.over for it in rows) - sum(it.over for it in shown)
-        made.add_row(f"… and {left} more", f"{over} over" if over else "", "", "", "", "", "")
+        cells.append([f"… and {left} more", f"{over} over" if over else "", "", "", "", "", ""])
+    made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    for name in HEADS:
+        made.add_column(name, no_wrap=True, justify="right" if name in HEADS[3:] else "left")
+    for row in cells:
+        state = Text(row[2], style=COLORS.get(row[2], "yellow"))
+        made.add_row(row[0], Text(row[1]), state, *map(Text, row[3:]))
     return made
+
+
+def _fitting(rows: Sequence[Row], width: int) -> list[list[str]]:
+    """The cells of rows, with names, and of metrics their names, cut to what there is room for."""
+    for metric in METRIC:
+        cells = [_cells(it, metric) for it in rows]
+        others = [[*column] for column in zip(HEADS, *cells, strict=True) if column[0] != "name"]
+        room = width - sum(max(map(columns, column)) + GAP for column in others)
+        if room >= NAME:
+            break
+    for row in cells:
+        row[1] = cut(row[1], max(room, len("name")))
+    return cells
+
+
+def _cells(it: Row, metric: int) -> list[str]:
+    step = f"{it.step}{f'/{it.total}' if it.total else ''}" if it.step or it.total else ""
+    told = it.told_metric(metric)
+    return [it.run, plain(it.name), it.state, step, told, it.told_usd, it.told_left]
 
 
 class Shown:
@@ -102,13 +125,13 @@ class Shown:
     def __init__(self, stream: TextIO, mode: Mode, clock: Clock) -> None:
         self.stream, self.mode, self.clock = stream, mode, clock
         self._lock = threading.Lock()
-        self._live: Live | None = None
+        self._drawn = ""
         self._said: dict[str, Row] = {}
         self._said_at: dict[str, float] = {}
 
     def show(self, rows: Sequence[Row]) -> None:
         """What has changed."""
-        with self._lock, suppress(OSError, ValueError):
+        with self._lock:
             if self.mode == "table":
                 self._draw(rows)
             elif self.mode == "lines":
@@ -117,36 +140,31 @@ class Shown:
 
     def say(self, text: str) -> None:
         """A line of its own, above the table if there is one."""
-        with self._lock, suppress(OSError, ValueError):
-            if self._live is not None:
-                self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-            elif self.mode != "none":
-                self.stream.write(f"{text}\n")
-                self.stream.flush()
+        with self._lock:
+            if self.mode != "none":
+                self._write(f"{self._back()}{text}\n{self._drawn}")
 
     def close(self) -> None:
         """Nothing is shown any more; the table stays as it is."""
-        with self._lock, suppress(OSError, ValueError):
+        with self._lock:
             self.mode = "none"
-            if self._live is not None:
-                live, self._live = self._live, None
-                live.stop()
 
     def _draw(self, rows: Sequence[Row]) -> None:
-        if self._live is None:
-            from rich.console import Console
-            from rich.live import Live
+        from rich.console import Console
 
-            console = Console(file=self.stream, highlight=False)
-            options: Any = {
-                "auto_refresh": False,
-                "redirect_stdout": False,
-                "redirect_stderr": False,
-            }
-            self._live = Live(console=console, **options)
-            self._live.start()
-        most = self._live.console.height - 4
-        self._live.update(table(rows, most), refresh=True)
+        width, height = size(self.stream)
+        made = StringIO()
+        console = Console(file=made, width=width, force_terminal=True, highlight=False)
+        console.print(table(rows, height - ROOM, width))
+        text = made.getvalue()
+        if text != self._drawn:
+            back, self._drawn = self._back(), text
+            self._write(back + text)
+
+    def _back(self) -> str:
+        """To where the table begins, which is wiped."""
+        count = self._drawn.count("\n")
+        return f"\x1b[{count}A\r\x1b[J" if count else ""
 
     def _tell(self, row: Row) -> None:
         before, now = self._said.get(row.run), self.clock.monotonic()
@@ -156,5 +174,20 @@ class Shown:
         if waited < LINE_SECONDS and not row.over:
             return
         self._said[row.run], self._said_at[row.run] = row, now
-        self.stream.write(f"{line(row)}\n")
-        self.stream.flush()
+        self._write(f"{line(row)}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except (OSError, ValueError):
+            self.mode = "none"  # nobody looks any more
+
+
+def size(stream: TextIO) -> tuple[int, int]:
+    """Columns and lines of a terminal; 80 and 24 where it does not tell."""
+    try:
+        found = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return UNKNOWN
+    return found.columns or UNKNOWN[0], found.lines or UNKNOWN[1]
