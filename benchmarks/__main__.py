@@ -34,6 +34,7 @@ MEASUREMENTS = {
     "resume": "from exec to the first turn, fresh and resumed",
     "in_flight": "training while a state is saved",
     "checkpoints_s3": "a state saved to S3 and restored",
+    "goodput": "spot machines: of the ideal, without any loss but absence",
 }
 HEADER = ("", "median", "min to max", "target", "")
 
