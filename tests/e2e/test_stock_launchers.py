@@ -20,3 +20,49 @@ def test_joblib_gives_values_back_and_a_failure_hides_no_other(crown: Any) -> No
     results = crown.results()
     assert sorted(result["gain"] for result in results.values()) == [1, 2]
     assert os.getpid() not in {result["pid"] for result in results.values()}
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_target_elsewhere_is_refused_before_anything_starts(crown: Any, launcher: str) -> None:
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    said = crown(
+        "-m", QUICK, "compute=local,a100_spot", "task.gain=1,2", f"hydra/launcher={launcher}"
+    )  # fmt: skip
+    refusal = (
+        f"compute=a100_spot: is elsewhere, where hydra/launcher={launcher} sends nothing; "
+        "leave hydra/launcher out"
+    )
+    assert (said.code, said.lines) == (2, [refusal])
+    assert crown.runs() == []
+
+
+@pytest.mark.parametrize("sweeper", ["crown", "basic"])
+def test_one_run_elsewhere_is_refused_in_the_same_words(crown: Any, sweeper: str) -> None:
+    several = ["-m"] if sweeper == "basic" else []
+    said = crown(
+        *several, QUICK, "compute=a100", "compute.spot=true", "hydra/launcher=basic", f"hydra/sweeper={sweeper}"
+    )  # fmt: skip
+    assert said.code == 2
+    assert "compute=a100: is elsewhere, where hydra/launcher=basic sends nothing" in said.err
+    assert "Traceback" not in said.err
+    assert crown.runs() == []
+
+
+def test_a_preset_may_choose_the_target(crown: Any) -> None:
+    crown.write(
+        "conf/experiment/far.yaml",
+        "# @package _global_\ndefaults:\n  - quick\n  - override /compute: h100\n",
+    )
+    said = crown("-m", "+experiment=quick,far", "hydra/launcher=basic")
+    assert (said.code, len(said.lines)) == (2, 1)
+    assert said.err.startswith("compute=h100: is elsewhere")
+    assert crown.runs() == []
+
+
+def test_a_run_that_cannot_be_made_counts_among_those_of_a_sweep(crown: Any) -> None:
+    """Hydra's basic launcher keeps the error to itself."""
+    said = crown("-m", QUICK, "task.gain=1,word", "hydra/launcher=basic")
+    assert said.code != 0
+    assert "task.gain: expected" in said.err
+    assert len(crown.runs()) == 1

@@ -29,6 +29,7 @@ class CrownSweeper(BasicSweeper):
 
         jobs = self.grid(arguments)
         invocation.plan(len(jobs))
+        self.refuse_elsewhere(jobs)
         returns: list[Sequence[JobReturn]] = []
         first = 0
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
@@ -38,6 +39,14 @@ class CrownSweeper(BasicSweeper):
             if invocation.stopped:
                 break
         return returns
+
+    def refuse_elsewhere(self, jobs: list[list[str]]) -> None:
+        """Raises ConfigError for a job that is to run where a launcher which is not ours cannot send it."""
+        assert self.config is not None and self.hydra_context is not None
+        if self.config.hydra.runtime.choices.get("hydra/launcher") != "crown":
+            from crown_exp.hydra_app.stock import refuse_elsewhere
+
+            refuse_elsewhere(self.hydra_context.config_loader, self.config, jobs)
 
     def grid(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of every job, as they were typed. Raises ConfigError for what has no finite values."""
