@@ -61,16 +61,16 @@ class Budget:
     """Money caps; kept when a run is submitted and while it runs."""
 
     run_usd: Annotated[float, Gt(0)] | None = option(
-        None, "the most one run may cost", unit="US dollars", planned=True
+        None, "the most one run may cost", unit="US dollars"
     )
     sweep_usd: Annotated[float, Gt(0)] | None = option(
-        None, "the most one sweep may cost", unit="US dollars", planned=True
+        None, "the most one sweep may cost", unit="US dollars"
     )
     month_usd: Annotated[float, Gt(0)] | None = option(
-        None, "the most all runs of a calendar month may cost", unit="US dollars", planned=True
+        None, "the most all runs of a calendar month may cost", unit="US dollars"
     )
     confirm_above_usd: Annotated[float, Ge(0)] = option(
-        10.0, "ask before a launch that is expected to cost more", unit="US dollars", planned=True
+        10.0, "ask before a launch that is expected to cost more", unit="US dollars"
     )
 
 
@@ -269,7 +269,6 @@ class Schema:
     reuse: Literal["code", "signature", "never"] = option(
         "code",
         "when a run sent elsewhere is not made again: an equal one of this code, any equal one, never",
-        planned=True,
     )
     resume: str | None = option(
         None, "the id of a run to continue, or latest: the newest with this signature"
