@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .market import CATALOGUE
+from ..market import CATALOGUE  # noqa: TID252 - the package has two names
 
 
 def list_accelerators(clouds: str, require_price: bool = True) -> dict[str, Any]:
