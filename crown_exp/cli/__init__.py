@@ -15,6 +15,7 @@ WORDS = {
     "show": "one run: its config, attempts, results, curves and files",
     "compare": "runs beside each other: config, code, results, curves",
     "logs": "what a run logged; -f follows it",
+    "cancel": "end runs that are queued or running, wherever they are",
     "tag": "give runs tags, or take them away",
     "note": "write a note on a run",
     "delete": "delete runs, after saying what that frees",

@@ -44,6 +44,7 @@ def words_for(run: str) -> list[list[str]]:
         ["logs", run],
         ["cost", run],
         ["logs", "-f", run],
+        ["cancel", run, "--yes"],
         ["tag", run, "+x"],
         ["note", run, "text"],
         ["delete", run, "--yes"],

@@ -77,7 +77,7 @@ def test_a_misspelt_word_is_one_line_that_names_the_right_one(
 def test_a_word_like_no_other_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_word(["zzzzzzz"]) == 2
     said = capsys.readouterr().err
-    assert "known: batch, checkpoints, compare, cost, debug, delete," in said
+    assert "known: batch, cancel, checkpoints, compare, cost, debug, delete," in said
     assert "A run is typed" in said
 
 

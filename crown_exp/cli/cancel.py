@@ -1,0 +1,171 @@
+"""`crown-exp cancel RUN…`: end runs that are queued or running, wherever they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from crown_exp.cli.screen import complain
+from crown_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from crown_exp.folder import AttemptRecord, Facts, JobRecord
+    from crown_exp.launch.session import Session
+
+
+@click.command(name="cancel")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--yes", is_flag=True, help="do not ask")
+def command(runs: tuple[str, ...], yes: bool) -> int:
+    """End runs that are queued or running, here or elsewhere, after asking.
+
+    RUN is an id or its beginning, whole or after the dash, or latest, or where its folder is. A run is saved
+    before it ends, if its executor leaves it the time, and crown-exp resume goes on with it. Of one that is
+    over nothing is changed; typed again, it does no harm.
+    """
+    from pathlib import Path
+
+    from crown_exp.config.project import find_project
+    from crown_exp.launch.recorded import found
+    from crown_exp.launch.session import open_session
+
+    with open_session(find_project(Path.cwd()), run=one_store(runs)) as session:
+        ids = dict.fromkeys(found(session, run) for run in runs)
+        going = [one for run in ids if (one := looked_at(session, run)).goes_on]
+        if going and not yes:
+            confirm([one.told for one in going], list(ids))
+        lost = [one.run for one in going if not end(session, one)]
+        for run in ids:
+            click.echo(afterwards(session, run, lost))
+    click.echo(f"next: crown-exp show {next(iter(ids))}")
+    return 1 if lost else 0
+
+
+def one_store(runs: Sequence[str]) -> str:
+    """A run that tells in which store all of them are; "" for the project's. Raises ConfigError for several."""
+    from crown_exp.launch.address import address
+
+    stores = {address(run).store: run for run in runs}
+    if len(stores) > 1:
+        raise ConfigError.of("cancel", "runs of one store at a time; type it again for the others")
+    ((store, run),) = stores.items()
+    return run if store is not None else ""
+
+
+@dataclass(frozen=True)
+class Going:
+    """What goes on of a run: jobs that are not over, and a process that belongs to none of them.
+
+    here: whether that process is one of this machine's. state: as its records say.
+    """
+
+    run: str
+    state: str
+    jobs: tuple[JobRecord, ...] = ()
+    process: AttemptRecord | None = None
+    here: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything to end."""
+        return bool(self.jobs) or self.process is not None
+
+    @property
+    def told(self) -> str:
+        """The run, and where it is."""
+        where = [
+            f"job {job.handle or job.job} on {job.target or job.executor}" for job in self.jobs
+        ]
+        if self.process is not None:
+            where.append(f"pid {self.process.pid} on {self.process.host}")
+        return f"{self.run} ({self.state}; {', '.join(where)})"
+
+
+def looked_at(session: Session, run: str) -> Going:
+    """What goes on of a run, by its records."""
+    from crown_exp.folder import Held, judge, state
+    from crown_exp.folder.fence import is_dead
+    from crown_exp.outcome import FINAL, State
+    from crown_exp.storage.machine import boot_id, here
+    from crown_exp.storage.runs import read_facts
+
+    facts = session.portal.call(read_facts, session.blobs, run)
+    now = session.portal.call(session.blobs.now)
+    found = state(facts, now)
+    newest = facts.newest_attempt
+    ended = newest is not None and any(end.attempt == newest.attempt for end in facts.ends)
+    holder = None
+    if newest is not None and not ended and facts.result is None:
+        held = judge(newest, None, facts.last_beat, now, here())
+        lives_here = newest.boot_id == boot_id() is not None and not is_dead(newest, here())
+        holder = newest if isinstance(held, Held) or lives_here else None
+    stopped = ended and found in (State.CAPPED, State.STOPPED)
+    jobs = () if found in FINAL or stopped else waiting(facts)
+    if holder is not None and any(job.job == holder.job for job in facts.jobs):
+        holder = None  # its executor ends it
+    is_here = holder is not None and holder.boot_id == boot_id() is not None
+    return Going(run, str(found), jobs, holder, is_here)
+
+
+def waiting(facts: Facts) -> tuple[JobRecord, ...]:
+    """The jobs that may still do something: the newest, and that of the newest attempt."""
+    newest = facts.newest_attempt
+    last = max((job.number for job in facts.jobs), default=0)
+    return tuple(
+        job
+        for job in sorted(facts.jobs, key=lambda it: it.number)
+        if not job.cancelled
+        and (job.number == last or (newest is not None and job.job == newest.job))
+    )
+
+
+def confirm(told: Sequence[str], runs: Sequence[str]) -> None:
+    """Ask. Raises ConfigError if nobody can be asked, Abort (as Ctrl-C does) for a no."""
+    again = f"crown-exp cancel --yes {' '.join(runs)}"
+    if not sys.stdin.isatty():
+        what = "asks before it ends runs, and nobody is there to answer; nothing was ended"
+        raise ConfigError.of("cancel", f"{what}. Type: {again}")
+    for line in told:
+        click.echo(line, err=True)
+    many = "this run" if len(told) == 1 else f"these {len(told)} runs"
+    if not click.confirm(f"end {many}?", err=True):
+        click.echo("nothing was ended")
+        raise click.exceptions.Exit(1)
+
+
+def end(session: Session, going: Going) -> bool:
+    """End what goes on of a run; False, and a line, if it cannot be ended from here."""
+    from crown_exp.launch.remote.cancelling import cancel_jobs
+    from crown_exp.storage.machine import alive
+
+    if going.jobs:
+        cancel_jobs(session, going.jobs)
+    process = going.process
+    if process is None:
+        return True
+    if not going.here:
+        what = f"runs on {process.host} (pid {process.pid}), in no job; end it there"
+        complain(f"{going.run} {what}")
+        return False
+    if alive(process.pid, process.process_started):
+        try:
+            os.kill(process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # it has ended since
+        except PermissionError:
+            complain(f"{going.run}: pid {process.pid} is another user's; it was not ended")
+            return False
+    return True
+
+
+def afterwards(session: Session, run: str, lost: Sequence[str]) -> str:
+    """How a run stands now."""
+    going = looked_at(session, run)
+    told = going.state == "running" and run not in lost
+    return f"{run} {'was told to end; it is saved first' if told else f'is {going.state}'}"
