@@ -66,6 +66,8 @@ class ExecutorContract:
 
     patience_seconds = 120.0
     """How long a job may take to come to where a test waits for it."""
+    poll_seconds = 0.1
+    """Between two looks at a job."""
     python: str = sys.executable
     """The Python on the executor's machines."""
     travels_without_bundle = True
@@ -82,11 +84,12 @@ class ExecutorContract:
         return Target()
 
     @pytest.fixture
-    def executor(self, open_executor: Callable[[], Executor]) -> Iterator[Executor]:
-        """One, whose jobs are cancelled at the end."""
+    def executor(self, open_executor: Callable[[], Executor], job: Job) -> Iterator[Executor]:
+        """One, whose jobs of this test are cancelled at the end: it may be shared with others."""
         executor = open_executor()
         yield executor
-        executor.cancel([job.handle for job in executor.jobs()])
+        ours = [one.handle for one in executor.jobs() if one.name.startswith(job.name)]
+        executor.cancel(ours)
         executor.close()
 
     @pytest.fixture
@@ -113,7 +116,7 @@ class ExecutorContract:
                 return status
             assert status.state not in OVER, f"{status}\n{executor.log(handle)}"
             assert time.monotonic() < until, f"{status}\n{executor.log(handle)}"
-            time.sleep(0.1)
+            time.sleep(self.poll_seconds)
 
     def start(self, executor: Executor, job: Job) -> str:
         """Submit; the handle."""
@@ -124,7 +127,7 @@ class ExecutorContract:
         until = time.monotonic() + self.patience_seconds
         while text not in executor.log(handle):
             assert time.monotonic() < until, executor.poll([handle])
-            time.sleep(0.1)
+            time.sleep(self.poll_seconds)
 
     def test_a_job_succeeds(self, executor: Executor, job: Job) -> None:
         """And what it has printed is kept: all, or its last lines."""
@@ -209,7 +212,7 @@ class ExecutorContract:
         later = open_executor()
         try:
             assert handle in [one.handle for one in later.jobs() if one.name == job.name]
-            assert later.poll([handle])[handle].state is JobState.RUNNING
+            self.wait(later, handle, {JobState.RUNNING})  # it may print before it is said to run
             later.cancel([handle])
             assert self.wait(later, handle).state is JobState.CANCELLED
         finally:

@@ -217,6 +217,32 @@ class TestSkyPilotExecutor(ExecutorContract):
             self.start(executor, job)
         assert not executor.jobs()
 
+    def test_a_name_is_given_once(self, executor: Executor, job: Job) -> None:
+        """Also when its job is over."""
+        handle = self.start(executor, job)
+        with pytest.raises(NotSubmitted, match=f"a job called {job.name} already"):
+            executor.submit(job)
+        self.wait(executor, handle)
+        with pytest.raises(NotSubmitted, match="expected a new name"):
+            executor.submit(job)
+
+    def test_a_server_that_was_started_again_has_forgotten_the_request(
+        self, executor: Executor, job: Job, state: Path
+    ) -> None:
+        """Its job is found by its name, while it lives and when it is over; without one nothing is left."""
+        ticket = executor.submit(job)
+        handle = executor.handle(ticket)
+        edge.stop(state, jobs=False)
+        assert executor.handle(ticket) == handle
+        self.wait(executor, handle)
+        edge.stop(state, jobs=False)
+        assert executor.handle(ticket) == handle
+        edge.delay(state, launch=1e6)
+        lost = executor.submit(replace(job, name=f"{job.name}-2"))
+        edge.stop(state, jobs=False)
+        with pytest.raises(NotSubmitted, match="forgot request"):
+            executor.handle(lost)
+
     def test_a_server_that_died_goes_on_where_it_was(
         self, executor: Executor, job: Job, state: Path
     ) -> None:

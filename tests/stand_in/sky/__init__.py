@@ -142,7 +142,7 @@ def _record(fields: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(**{**fields, "status": status and ManagedJobStatus(status)})
 
 
-def status(*_: Any, **__: Any) -> str:
+def status(names: list[str] | None = None, *_: Any, **__: Any) -> str:
     """Plain clusters: there are none."""
     return send("status", {})
 

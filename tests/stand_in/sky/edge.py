@@ -32,20 +32,20 @@ def write(path: Path, value: Any) -> None:
 def send(do: str, value: dict[str, Any], request: str = "") -> str:
     """Leave a request, with a server there to answer it; its id at once."""
     request = request or str(uuid.uuid4())
-    write(folder() / "requests" / f"{request}.json", {"do": do, **value})
     start()
+    write(folder() / "requests" / f"{request}.json", {"do": do, **value})
     return request
 
 
 def answered(request: str) -> dict[str, Any] | None:
-    """The answer to a request; None if there is none yet."""
+    """The answer to a request; None if there is none yet. A server that has died since forgets it."""
+    start()
     path = folder() / "answers" / f"{request}.json"
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     if not (folder() / "requests" / f"{request}.json").exists() and not path.exists():
         raise RequestNotFound(f"Request {request!r} not found")
-    start()
     return None
 
 
@@ -66,6 +66,13 @@ def start() -> None:
     """Start a server, if there is none. It outlives this process."""
     if serves():
         return
+    with (folder() / "starting").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # until it has forgotten what was asked before
+        if not serves():
+            _start()
+
+
+def _start() -> None:
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with (folder() / "server.log").open("ab") as log:
         subprocess.run(

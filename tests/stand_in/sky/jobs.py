@@ -51,10 +51,13 @@ def tail_logs(
     output_stream: Any = None,
     **_: Any,
 ) -> None:
-    """What the job has printed so far, each line with the job's name before it."""
+    """What the job has printed so far, each line with the job's name before it, between SkyPilot's own."""
     assert not follow, "the stand-in follows nothing"
     path = folder() / "logs" / f"{job_id}.log"
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     out = output_stream or sys.stdout
+    if not lines:
+        return
+    out.write("\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit)\x1b[0m\n")
     for line in lines[-tail:] if tail else lines:
-        out.write(f"({name or 'task'}, pid={job_id}) {line}\n")
+        out.write(f"\x1b[36m({name or 'task'}, pid={job_id})\x1b[0m {line}\n")

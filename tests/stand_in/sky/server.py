@@ -15,20 +15,28 @@ from .edge import folder, write
 from .machines import Machine
 
 DELAYS = {
-    "launch": 12.0,  # jobs.launch -> job id: 10-16 s on an idle machine
-    "starting": 2.0,  # the job's id -> STARTING
-    "begins": 81.0,  # STARTING -> process started
-    "running": 12.0,  # process started -> RUNNING
-    "noticed": 12.0,  # preemption or exit -> RECOVERING, or the final state
-    "recovers": 6.0,  # RECOVERING -> process started again: sooner than seen, so that two overlap
+    "launch": 3.0,  # jobs.launch -> job id: 3-14 s
+    "starting": 10.0,  # the job's id -> STARTING: 8-13 s
+    "begins": 35.0,  # STARTING -> process started: 28-36 s
+    "running": 13.0,  # process started -> RUNNING
+    "noticed": 25.0,  # preemption or exit -> RECOVERING, or the final state: 17-63 s
+    "recovers": 6.0,  # RECOVERING -> process started again: sooner than the 27-38 s seen, so that two overlap
     "killed": 30.0,  # SIGTERM -> SIGKILL, of a machine that is taken or given back
-    "cancelling": 50.0,  # cancel -> CANCELLING
-    "told": 17.0,  # CANCELLING -> SIGTERM
-    "cancelled": 24.0,  # SIGTERM -> CANCELLED, 6 s before the process is gone
+    "cancelling": 28.0,  # cancel -> CANCELLING
+    "told": 2.0,  # CANCELLING -> SIGTERM
+    "cancelled": 5.0,  # SIGTERM -> CANCELLED: 25 s before the process is gone
 }
 """Seconds as seen; times $SKY_STAND_IN_SCALE. `edge.delay` puts others in their place."""
 
+KNOWN = (
+    "job_id", "job_name", "status", "recovery_count", "start_at", "failure_reason", "details",
+)  # fmt: skip
 FINAL = {"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_NO_RESOURCE"}
+RECOVERING = "Recovering: Cluster preempted or failed, recovering"
+RESTARTING = (
+    "Recovering: Job exited with exit code {}. Restarting the job (exit code(s) matched). "
+    "To see the job error output, run: sky jobs logs --controller {}"
+)
 FAILED = (
     "Job exited with exit code {} (user program failure). "
     "To see the details, run: sky jobs logs --controller {}"
@@ -96,6 +104,7 @@ class Server:
             "job_name": asked["name"],
             "status": "PENDING",
             "recovery_count": 0,
+            "start_at": None,
             "failure_reason": None,
             "details": None,
             "asked": asked,
@@ -115,9 +124,8 @@ class Server:
             and not (asked["skip_finished"] and job["status"] in FINAL)
             and (asked["name_match"] or "") in job["job_name"]
         ]
-        known = ("job_id", "job_name", "status", "recovery_count", "failure_reason", "details")
         return [
-            {name: job[name] if name in asked["fields"] else None for name in known}
+            {name: job[name] if name in asked["fields"] else None for name in KNOWN}
             for job in found
         ]
 
@@ -159,8 +167,8 @@ class Server:
             if time.time() >= when:
                 Machine(self.where, job["job_id"], attempt).kill()
                 job["doomed"].remove([attempt, when])
-        if job["next"] in ("running", "ends") and self.machine(job).code() is not None:
-            job["next"], job["at"] = "noticed", max(job["at"], self.after("noticed"))
+        if job["next"] == "ends" and self.machine(job).code() is not None:
+            job["next"], job["at"] = "noticed", self.after("noticed")
         elif job["next"] in ("running", "ends") and self.machine(job).is_gone():
             self.release(job)
             job["next"], job["at"] = "noticed", self.after("noticed")
@@ -192,6 +200,11 @@ class Server:
     on_recovers = on_begins
 
     def on_running(self, job: dict[str, Any]) -> None:
+        """Seen: a recovery is counted when it has come to this."""
+        if job["status"] == "RECOVERING":
+            job["recovery_count"] += 1
+        job["start_at"] = job["start_at"] or time.time()
+        job["details"] = None
         self.then(job, "ends", "RUNNING")
 
     def on_noticed(self, job: dict[str, Any]) -> None:
@@ -201,10 +214,10 @@ class Server:
         recovery = next(iter(job["asked"]["resources"] or [{}])).get("job_recovery") or {}
         codes = recovery.get("recover_on_exit_codes") if isinstance(recovery, dict) else None
         if taken or code in (codes if isinstance(codes, list) else [codes]):
-            job["recovery_count"] += 1
+            job["details"] = RECOVERING if taken else RESTARTING.format(code, job["job_id"])
             self.then(job, "recovers", "RECOVERING")
         elif machine.setup_failed():
-            self.end(job, "FAILED_SETUP", f"Job setup failed with exit code {code}")
+            self.end(job, "FAILED_SETUP", FAILED.format(code, job["job_id"]))
         elif code == 0:
             self.end(job, "SUCCEEDED")
         else:
@@ -229,15 +242,19 @@ class Refused(Exception):
 
 
 def main() -> None:
-    if os.fork():
-        os._exit(0)
-    os.setsid()
+    """Forget all requests, as SkyPilot's server does when it starts, and leave a process that serves."""
     where = folder()
     lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return  # another was quicker
+    for kind in ("requests", "answers"):
+        for path in (where / kind).glob("*.json"):
+            path.unlink()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     (where / "server.pid").write_text(str(os.getpid()))
     Server(where).serve()
     (where / "server.pid").unlink(missing_ok=True)

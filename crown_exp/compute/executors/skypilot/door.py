@@ -15,9 +15,9 @@ Kinds of errors, told by their class and never by their words:
 Calls of SkyPilot that are made (a stand-in needs these):
     sky.__version__, sky.exceptions, sky.get, sky.api_status([request], all_status=), sky.Task(name, run,
     setup, envs, secrets, workdir, num_nodes), task.set_resources, sky.Resources(**fields),
-    sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=, all_users=, skip_finished=, job_ids=, fields=),
-    sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=, follow=, tail=, output_stream=),
-    sky.status(all_users=)
+    sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=, all_users=, skip_finished=, job_ids=, name_match=,
+    fields=), sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=, follow=, tail=, output_stream=),
+    sky.status(names, all_users=)
   plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.job_status(name,
     job_ids), sky.down(name), sky.tail_logs(name, job_id=, follow=, tail=, output_stream=)
   without network: sky.catalog.list_accelerators, sky.global_user_state.get_cached_enabled_clouds,
@@ -27,14 +27,17 @@ Calls of SkyPilot that are made (a stand-in needs these):
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
-FIELDS = ["job_id", "job_name", "status", "recovery_count", "failure_reason", "details"]
+FIELDS = ["job_id", "job_name", "status", "recovery_count", "start_at", "failure_reason", "details"]
 
 REFUSED = (
     "ClusterSetUpError", "CloudError", "CloudUserIdentityError", "ClusterOwnerIdentityMismatchError",
@@ -52,14 +55,18 @@ UNREACHABLE = (
 
 
 class Forgotten(ValueError):
-    """SkyPilot's server does not know a request: it never came, or it was long ago, or `sky api stop` was."""
+    """Of a request to submit nothing is left: SkyPilot's server forgot it, and has no job of its name."""
+
+
+class NameTaken(ValueError):
+    """There is, or was, a job of that name."""
 
 
 class Door:
     """What can be asked. Each method takes plain data and gives plain data.
 
-    A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster; the ticket of a
-    request to submit is SkyPilot's id of it, or `<cluster>/<id>`.
+    A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster. The ticket of a
+    request to submit is `job/<name>/<id>` or `cluster/<name>/<id>`, with SkyPilot's id of the request.
     """
 
     def __init__(self, sky: Any) -> None:
@@ -73,33 +80,57 @@ class Door:
         idle_minutes: int,
     ) -> str:
         """Ask for a job. task: arguments of sky.Task; resources: of sky.Resources, in fall-back order."""
+        name = task["name"]
+        if self.named(name) if managed else self.clusters([name]):
+            raise NameTaken(f"there is a job called {name} already; expected a new name")
         wanted = self.sky.Task(**task)
         choices = [self.sky.Resources(**fields) for fields in resources]
         wanted.set_resources(choices if len(choices) > 1 else choices[0])
-        name = task["name"]
         if managed:
-            return str(self.sky.jobs.launch(wanted, name=name))
+            return f"job/{name}/{self.sky.jobs.launch(wanted, name=name)}"
         request = self.sky.launch(
             wanted, cluster_name=name, idle_minutes_to_autostop=idle_minutes, down=True
         )
-        return f"{name}/{request}"
+        return f"cluster/{name}/{request}"
 
     def handle(self, ticket: str) -> str:
-        """Wait for the answer to a request to submit."""
-        cluster, _, request = ticket.rpartition("/")
-        if not cluster:
-            # The second is SkyPilot's own handle: its repr raises, so it is never shown.
-            job_ids, _ = self.got(request)
-            return str(job_ids[0] if isinstance(job_ids, (list, tuple)) else job_ids)
+        """Wait for the answer to a request to submit; the job of its name, if the server forgot the request."""
+        sort, _, rest = ticket.partition("/")
+        name, _, request = rest.rpartition("/")
+        if sort not in ("job", "cluster") or not name:
+            raise Forgotten(f"{ticket!r} is no ticket of a request")
         try:
-            job_id, _ = self.got(request)
+            # The second is SkyPilot's own handle: its repr raises, so it is never shown.
+            numbers, _ = self.got(request)
         except Forgotten:
-            raise  # the cluster may be at work
+            return self.left_by(sort, name, request)
         except Exception as error:
-            if kind(self.sky, error) == "refused":
-                self.end_cluster(cluster)  # one whose setup failed would idle till its auto-stop
+            if sort == "cluster" and kind(self.sky, error) == "refused":
+                self.end_cluster(name)  # one whose setup failed would idle till its auto-stop
             raise
-        return f"{cluster}/{job_id}"
+        number = numbers[0] if isinstance(numbers, (list, tuple)) else numbers
+        return str(number) if sort == "job" else f"{name}/{number}"
+
+    def left_by(self, sort: str, name: str, request: str) -> str:
+        """What a forgotten request has made: servers forget all requests when they start, and no job."""
+        if sort == "job":
+            found = [str(record["job_id"]) for record in self.named(name)]
+        else:
+            found = list(self.on_cluster(name, None))
+        if not found:
+            raise Forgotten(
+                f"SkyPilot's server forgot request {request} for {name}, and has no such job"
+            )
+        return found[-1]
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        """SkyPilot's records of managed jobs of that name, over or not, oldest first."""
+        found = [record for record in self.queue(name_match=name) if record["job_name"] == name]
+        return sorted(found, key=lambda record: int(record["job_id"]))
+
+    def clusters(self, names: list[str] | None = None) -> list[str]:
+        """Names of plain clusters."""
+        return [c["name"] for c in self.sky.get(self.sky.status(names, all_users=True))]
 
     def got(self, request: str) -> Any:
         """The answer to a request. Raises Forgotten if the server does not know it, or not any more."""
@@ -126,8 +157,7 @@ class Door:
     def jobs(self) -> list[dict[str, Any]]:
         """Records of all jobs that are not over, with the names of their jobs and their handles."""
         found = [{**r, "handle": str(r["job_id"])} for r in self.queue(skip_finished=True)]
-        for cluster in self.sky.get(self.sky.status(all_users=True)):
-            name = cluster["name"]
+        for name in self.clusters():
             for handle, record in self.on_cluster(name, None).items():
                 found.append({**record, "job_name": name, "handle": handle})
         return found
@@ -178,7 +208,8 @@ class Door:
         """The last lines of a job's output; "" if it has none yet."""
         cluster, _, number = handle.rpartition("/")
         text = io.StringIO()
-        how: dict[str, Any] = {"follow": False, "tail": lines, "output_stream": text}
+        # more than asked for: SkyPilot's own lines around them count too
+        how: dict[str, Any] = {"follow": False, "tail": lines + 5, "output_stream": text}
         exceptions = self.sky.exceptions
         try:
             if cluster:
@@ -196,27 +227,31 @@ class Door:
         noted = _part("global_user_state").get_cached_enabled_clouds(compute, workspace)
         return sorted(str(cloud).lower() for cloud in noted)
 
-    def accelerators(self, clouds: list[str]) -> list[str]:
-        """All names of accelerators in the catalogues of clouds, which have prices."""
+    def accelerators(self, clouds: list[str]) -> dict[str, list[str]]:
+        """All `names` of accelerators in catalogues of clouds, and the clouds whose catalogue is `missing`."""
         names: set[str] = set()
-        for cloud in clouds:
-            try:
-                names |= set(_part("catalog").list_accelerators(clouds=cloud, require_price=False))
-            except Exception as error:
-                # its catalogue is not here, and there is no network to fetch it
-                sys.stderr.write(f"{cloud}: {error}\n")
-        return sorted(names)
+        missing = []
+        with _without_network():
+            for cloud in clouds:
+                try:
+                    found = _part("catalog").list_accelerators(clouds=cloud, require_price=False)
+                    names |= set(found)
+                except Exception as error:
+                    missing.append(cloud)
+                    sys.stderr.write(f"{cloud}: {error}\n")
+        return {"names": sorted(names), "missing": missing}
 
     def offers(
         self, resources: dict[str, Any], clouds: list[str], nodes: int
     ) -> list[dict[str, Any]]:
         """What clouds sell for one set of fields of sky.Resources, with $/h of one machine."""
         found = []
-        for name in clouds:
-            try:
-                found += self._sold(name, resources, nodes)
-            except Exception as error:
-                sys.stderr.write(f"{name}: {error}\n")
+        with _without_network():
+            for name in clouds:
+                try:
+                    found += self._sold(name, resources, nodes)
+                except Exception as error:
+                    sys.stderr.write(f"{name}: {error}\n")
         return found
 
     def _sold(self, name: str, fields: dict[str, Any], nodes: int) -> list[dict[str, Any]]:
@@ -239,12 +274,30 @@ class Door:
         control = _part("utils.controller_utils")
         if control.is_jobs_consolidation_mode():
             return None
-        chosen = control.get_controller_resources(control.Controllers.JOBS_CONTROLLER, [])
+        with _without_network():
+            chosen = control.get_controller_resources(control.Controllers.JOBS_CONTROLLER, [])
         return {"cpus": str(next(iter(chosen)).cpus), "memory": str(next(iter(chosen)).memory)}
 
 
 def _part(name: str) -> Any:
     return importlib.import_module(f"sky.{name}")
+
+
+@contextlib.contextmanager
+def _without_network() -> Iterator[None]:
+    """Inside, catalogues are those that are here: SkyPilot would renew old ones, and wait for that for ever."""
+    common = _part("catalog.common")
+    kept = common.requests, common.is_catalog_modified
+
+    def get(**_: Any) -> None:
+        raise kept[0].exceptions.ConnectionError("not here, and nothing is fetched for a plan")
+
+    common.requests = SimpleNamespace(get=get, exceptions=kept[0].exceptions)
+    common.is_catalog_modified = lambda _: True  # such a one is left alone
+    try:
+        yield
+    finally:
+        common.requests, common.is_catalog_modified = kept
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -33,7 +34,7 @@ class SkyPilotExecutor(Executor):
     """Submits, polls and cancels jobs through SkyPilot, which lives in a process of its own.
 
     A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster, which bears the
-    job's name. A name is not checked to be free: look for it in `jobs()` before a job is submitted again.
+    job's name. A name that a job has or had is refused; two that submit at the same time are not told apart.
     """
 
     name = "skypilot"
@@ -50,8 +51,9 @@ class SkyPilotExecutor(Executor):
         found = list(_impossible(target)) + list(_not_enabled(target, enabled))
         if resources.clouds(target, enabled) and not found:
             priced = [cloud for cloud in enabled if cloud not in resources.OWN]
-            names = self._child.ask("accelerators", clouds=priced)
-            found = resources.unknown_accelerators(target, names)
+            told = self._child.ask("accelerators", clouds=priced)
+            found = list(_without_prices(resources.clouds(target, enabled), told["missing"]))
+            found = found or resources.unknown_accelerators(target, told["names"])
         return found or list(self._nothing_to_be_had(target))
 
     def _nothing_to_be_had(self, target: Target) -> Sequence[Problem]:
@@ -118,8 +120,7 @@ class SkyPilotExecutor(Executor):
     def handle(self, ticket: str) -> str:
         """Wait for the answer to a request, an hour at most: the job's handle.
 
-        NotSubmitted is also raised for a request that SkyPilot has forgotten, as it does when its server is
-        stopped: its job may live, so look for its name in `jobs()`.
+        SkyPilot's server forgets its requests whenever it is started; then it is the job of the request's name.
         """
         try:
             return str(self._child.ask("handle", _HANDLE_SECONDS, ticket=ticket))
@@ -149,9 +150,9 @@ class SkyPilotExecutor(Executor):
             self._child.ask("cancel", handles=sorted(handles))
 
     def log(self, handle: str, lines: int = 40) -> str:
-        """The last lines that the job has printed."""
+        """The last lines that the job, or the setting up of its machine, has printed, without SkyPilot's."""
         text = str(self._child.ask("log", handle=handle, lines=lines))
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(printed(text)[-lines:])
 
     def close(self) -> None:
         """End the process with SkyPilot in it. The jobs go on."""
@@ -182,6 +183,27 @@ def task(job: Job) -> dict[str, Any]:
         "workdir": str(job.bundle) if job.bundle is not None else None,
         "num_nodes": job.target.nodes,
     }
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_SOURCE = re.compile(r"^\([^()]*\bpid=\d+[^()]*\) ?")
+
+
+def printed(text: str) -> list[str]:
+    """Lines of SkyPilot's log that a job has printed: those with `(<name>, pid=<number>) ` before them, cut.
+
+    If there is none all lines: they tell why.
+    """
+    lines = [_COLOUR.sub("", line) for line in text.splitlines()]
+    of_job = [_SOURCE.sub("", line) for line in lines if _SOURCE.match(line)]
+    return of_job or lines
+
+
+def _without_prices(clouds: Collection[str], missing: Collection[str]) -> Sequence[Problem]:
+    if not set(clouds) <= set(missing):
+        return []
+    what = f"SkyPilot has no prices of {', '.join(clouds)} here yet"
+    return [Problem("compute", f"{what}; with network, type: sky gpus list")]
 
 
 def _refused(error: DoorError) -> NotSubmitted | DoorError:

@@ -31,7 +31,6 @@ _STATES = {
     "SETTING_UP": JobState.STARTING,
     "FAILED_DRIVER": JobState.FAILED,
 }
-_BEFORE_THE_COMMAND = frozenset({"FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE"})
 _MEANING = {
     "FAILED_SETUP": "the machine could not be set up",
     "FAILED_PRECHECKS": "SkyPilot refused the job before it looked for a machine",
@@ -52,10 +51,20 @@ def status(record: Mapping[str, Any]) -> JobStatus:
     return JobStatus(
         state=state,
         reason=_reason(word, record),
-        # a job that was running once may fail to be set up again
-        began_nothing=word in _BEFORE_THE_COMMAND and recoveries == 0,
+        began_nothing=_began_nothing(word, recoveries, record.get("start_at")),
         recoveries=recoveries,
     )
+
+
+def _began_nothing(word: str, recoveries: int, running_since: Any) -> bool:
+    """Whether its command was never started.
+
+    A job is RUNNING, since `start_at`, while its machine is set up for it too; a recovery is counted when it
+    is RUNNING again.
+    """
+    if word == "FAILED_SETUP":
+        return recoveries == 0
+    return word in ("FAILED_PRECHECKS", "FAILED_NO_RESOURCE") and running_since is None
 
 
 def _reason(word: str, record: Mapping[str, Any]) -> str:

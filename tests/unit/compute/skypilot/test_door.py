@@ -50,7 +50,7 @@ class Sky:
         return call
 
     def _tail(self, job_id: int, follow: bool, tail: int, output_stream: Any) -> None:
-        assert (job_id, follow, tail) == (7, False, 3)
+        assert (job_id, follow, tail) == (7, False, 8)
         if isinstance(self.answers["tail_logs"], Exception):
             raise self.answers["tail_logs"]
         output_stream.write(self.answers["tail_logs"])
@@ -129,7 +129,7 @@ def test_a_managed_jobs_number_is_its_handle_and_what_comes_with_it_is_never_sho
         def __repr__(self) -> str:
             raise NotImplementedError
 
-    assert ask(Sky(request=([12], Odd())), "handle", ticket="request")["answer"] == "12"
+    assert ask(Sky(request=([12], Odd())), "handle", ticket="job/r1/request")["answer"] == "12"
 
 
 @pytest.mark.parametrize(
@@ -145,21 +145,43 @@ def test_a_managed_jobs_number_is_its_handle_and_what_comes_with_it_is_never_sho
     ],
 )
 def test_an_error_is_told_by_its_class_and_not_by_its_words(error: Exception, kind: str) -> None:
-    told = ask(Sky(request=error), "handle", ticket="request")["error"]
+    told = ask(Sky(request=error), "handle", ticket="job/r1/request")["error"]
     assert (told["kind"], told["type"]) == (kind, type(error).__name__)
 
 
-@pytest.mark.parametrize("ticket", ["request", "r1/request"])
-def test_a_request_that_is_forgotten_is_refused_and_nothing_is_taken_down(ticket: str) -> None:
-    sky = Sky()
+def test_a_forgotten_request_is_the_job_of_its_name() -> None:
+    """A server forgets its requests when it is started, and no job: one that is over is found too."""
+    others = [record(7, "RUNNING"), SimpleNamespace(job_id=8, job_name="run-7-2", status="RUNNING")]
+    again = SimpleNamespace(job_id=12, job_name="run-7", status="SUCCEEDED")
+    sky = Sky(queue_v2=([again, *others], 3, {}, 3))
+    assert ask(sky, "handle", ticket="job/run-7/request")["answer"] == "12"
+    assert sky.calls[0][2]["name_match"] == "run-7"
+    sky = Sky(job_status={4: SimpleNamespace(value="RUNNING")})
+    assert ask(sky, "handle", ticket="cluster/r1/request")["answer"] == "r1/4"
+
+
+@pytest.mark.parametrize(
+    "ticket", ["job/r1/request", "cluster/r1/request", "request", "r1/request", ""]
+)
+def test_of_a_forgotten_request_without_a_job_nothing_is_left(ticket: str) -> None:
+    sky = Sky(queue_v2=([], 0, {}, 0), job_status={})
     told = ask(sky, "handle", ticket=ticket)["error"]
     assert (told["kind"], told["type"]) == ("refused", "Forgotten")
-    assert sky.calls == []
+    assert "down" not in [name for name, _, _ in sky.calls]
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_name_that_is_taken_is_refused(managed: bool) -> None:
+    sky = Sky(queue_v2=([record(1, "SUCCEEDED")], 1, {}, 1), status=[{"name": "run-1"}])
+    told = ask(
+        sky, "submit", task={"name": "run-1"}, resources=[], managed=managed, idle_minutes=10
+    )["error"]
+    assert (told["kind"], told["type"]) == ("refused", "NameTaken")
 
 
 def test_a_cluster_whose_launch_was_refused_is_taken_down() -> None:
     sky = Sky(request=EXCEPTIONS.ClusterSetUpError("pip"), down=None)
-    assert ask(sky, "handle", ticket="r1/request")["error"]["kind"] == "refused"
+    assert ask(sky, "handle", ticket="cluster/r1/request")["error"]["kind"] == "refused"
     assert sky.calls == [("down", ("r1",), {})]
 
 
@@ -183,7 +205,7 @@ def test_what_skypilot_prints_does_not_come_between_the_answers(tmp_path: Path) 
     )
     done = subprocess.run(
         [sys.executable, doors.__file__],
-        input=json.dumps({"id": 1, "do": "handle", "with": {"ticket": "r"}}) + "\n",
+        input=json.dumps({"id": 1, "do": "handle", "with": {"ticket": "job/a/r"}}) + "\n",
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

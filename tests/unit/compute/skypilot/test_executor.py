@@ -29,7 +29,8 @@ OFFERS = [
     {"cloud": "aws", "region": "us-east-1", "machine": "p4", "usd_per_hour": 3.0},
     {"cloud": "gcp", "region": "us-central1", "machine": "a2", "usd_per_hour": 1.0},
 ]
-CATALOGUE = {"enabled": ["aws", "gcp"], "accelerators": ["A100", "H100"], "offers": OFFERS}
+NAMES = {"names": ["A100", "H100"], "missing": []}
+CATALOGUE = {"enabled": ["aws", "gcp"], "accelerators": NAMES, "offers": OFFERS}
 Opened = Callable[..., SkyPilotExecutor]
 
 
@@ -134,6 +135,35 @@ def test_a_poll_asks_once_and_what_is_not_known_is_gone(
     assert executor.poll([]) == {}
     executor.cancel([])
     assert len((tmp_path / "asked").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "infra", "told"),
+    [
+        (["aws", "gcp"], (), "no prices of aws, gcp here yet; with network, type: sky gpus list"),
+        (["aws"], ("aws/us-east-1",), "no prices of aws here yet"),
+        (["aws"], (), ""),
+        (["aws"], ("gcp",), ""),
+    ],
+)
+def test_a_catalogue_that_is_missing_is_told(
+    open_executor: Opened, missing: list[str], infra: tuple[str, ...], told: str
+) -> None:
+    names = {"names": [] if len(missing) == 2 else ["A100"], "missing": missing}
+    executor = open_executor(**{**CATALOGUE, "accelerators": names})
+    found = executor.problems(Target(accelerators=("A100:1",), spot=True, infra=infra))
+    assert [told in problem.what for problem in found] == ([True] if told else [])
+
+
+def test_a_log_is_what_the_job_printed_without_skypilots_own_lines(open_executor: Opened) -> None:
+    seen = (
+        "\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit)\x1b[0m\n"
+        "\x1b[36m(one, pid=2160)\x1b[0m (a, b) x=1\n"
+        "\x1b[36m(setup pid=7, ip=10.0.0.1)\x1b[0m\n"
+        "\x1b[32m✓ Job finished (status: SUCCEEDED).\x1b[0m\n"
+    )
+    assert open_executor(log=seen).log("1") == "(a, b) x=1\n"
+    assert open_executor(log="\x1b[31mno machine\x1b[0m\n").log("1") == "no machine"
 
 
 def test_the_log_has_no_more_lines_than_asked_for(open_executor: Opened) -> None:
