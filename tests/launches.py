@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from crown_exp.compute.base import (
@@ -25,8 +28,11 @@ from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition
 from crown_exp.config.targets import Target as Function
 from crown_exp.errors import Problem
+from crown_exp.folder import RunRecord
 from crown_exp.folder.records import SweepPlace
+from crown_exp.launch.remote.base import Earlier, Planned
 from crown_exp.launch.remote.executors import Executors
+from crown_exp.launch.remote.jobs import Prepared
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
 
@@ -53,11 +59,20 @@ def target(of: Order) -> Target:
 
 
 @contextmanager
-def session_with(executors: Mapping[str, Executor]) -> Iterator[Session]:
-    """A session in the current directory whose runs go to these. Whether they may is not asked."""
+def session_on() -> Iterator[Session]:
+    """A session in the current directory. Whether its runs may go where they are to is not asked."""
     with open_session(None) as opened:
-        opened.executors = Executors({name: (lambda it=it: it) for name, it in executors.items()})  # type: ignore[misc]
         opened.approve = lambda orders: None  # type: ignore[method-assign]
+        yield opened
+
+
+@contextmanager
+def session_with(executors: Mapping[str, Executor]) -> Iterator[Session]:
+    """As `session_on`, with these executors."""
+    with session_on() as opened:
+        opened.executors = Executors(
+            {name: partial(executors.__getitem__, name) for name in executors}
+        )
         yield opened
 
 
@@ -129,3 +144,33 @@ def project(root: Path, tasks: str = "def train(run):\n    return 1.5\n") -> Non
     """A project in a folder."""
     (root / "pyproject.toml").write_text("[tool.crown_exp]\n")
     (root / "tasks.py").write_text(tasks)
+
+
+class Sharing(Prepared):
+    """What travels to machines that see this one's files: nothing; the project is where it is.
+
+    made: how often it was.
+    """
+
+    made = 0
+
+    def bundle(self, target: Target) -> Any:
+        self.made += not self.bundles
+        return self.bundles.setdefault("image", SimpleNamespace(digest="0" * 64))  # type: ignore[arg-type]
+
+    def job(self, record: RunRecord, target: Target, name: str) -> Job:
+        run = f"{self.session.blobs.url}/runs/{record.id}"
+        env = {
+            "CROWN_JOB": name,
+            "CROWN_HOME": str(self.session.home / "there" / name),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+        argv = (sys.executable, "-m", "crown_exp", "run", run)
+        return Job(name, argv, target, directory=self.session.root, env=env)
+
+
+def planned(of: Order, earlier: Earlier | None = None, number: int = 1, **fields: Any) -> Planned:
+    """A run as it was planned, on a machine for a dollar and a dearer one."""
+    places = (("aws", 2.0), ("gcp", 1.0))
+    candidates = tuple(Candidate(it, "", "m", "A100:1", True, usd) for it, usd in places)
+    return Planned(number, of, target(of), candidates, earlier, **fields)

@@ -187,8 +187,15 @@ async def with_facts(
 
 
 def seen_state(facts: Facts, now: datetime, machine: Here) -> State:
-    """Its state, as this machine sees it: a process of ours that is gone is lost at once."""
-    return State.LOST if died_here(facts, machine) else state(facts, now)
+    """Its state, as this machine sees it: a process of ours that is gone is lost at once.
+
+    One whose attempt is about to write its end still runs: only the end tells what code it imported.
+    """
+    found = state(facts, now)
+    if found in DONE:
+        before = state(replace(facts, result=None), now)
+        return before if before is State.RUNNING and not died_here(facts, machine) else found
+    return State.LOST if died_here(facts, machine) else found
 
 
 def judged(facts: Facts, found: State) -> Equal:

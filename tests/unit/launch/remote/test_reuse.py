@@ -65,7 +65,7 @@ def attempt(session: Session, record: RunRecord, number: int = 1, **fields: Any)
 
 def end(session: Session, record: RunRecord, code: int, number: int = 1) -> None:
     if code == 0:
-        result = ResultRecord(record.id, number, 3, datetime.now(UTC), 1.5)
+        result = ResultRecord(record.id, number, 3, record.created, 1.5)
         session.portal.call(write_result, session.blobs, result)
     made = EndRecord(
         run=record.id, attempt=number, ended=datetime.now(UTC), exit_code=code, step=3, reason="x",
@@ -222,6 +222,21 @@ def test_code_that_changed_is_told_where_something_is_done_already(
     assert one(session, identity={"ignore": [], "code": "refuse"}) is None
     job(session, untouched)  # its request may be on its way
     assert fate(session, seed=1) == (untouched.id, Fate.RESUMED)
+
+
+def test_a_result_whose_attempt_has_not_written_its_end_is_waited_for(
+    session: Session, executor: Told, tmp_path: Path
+) -> None:
+    """Only the end tells which code decided it."""
+    record = session.make(order())
+    job(session, record, ticket="t", handle=executor.add(record.id, JobState.RUNNING))
+    attempt(session, record)
+    result = ResultRecord(record.id, 1, 3, record.created, 1.5)
+    session.portal.call(write_result, session.blobs, result)
+    (tmp_path / "written.py").write_text("by = 'the run'\n")
+    assert fate(session) == (record.id, Fate.RUNNING)
+    end(session, record, 0)
+    assert fate(session) == (record.id, Fate.DONE)
 
 
 # --- by its job -----------------------------------------------------------------------------------------

@@ -1,0 +1,236 @@
+"""Have jobs carry out runs elsewhere: whoever dies when, no job is without an owner and no run has two.
+
+What is about to be asked is recorded before it is asked, under a name that only this job has; the answers are
+recorded as they come. So whoever comes later finds each job: by its handle, by the ticket of the request, or,
+cut off between asking and noting, by its name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from crown_exp.compute.base import Listed, NotSubmitted
+from crown_exp.folder import JobRecord, RunRecord
+from crown_exp.launch.remote.base import Fate, Planned, Submitted
+from crown_exp.launch.remote.cancelling import note_cancelled
+from crown_exp.launch.remote.jobs import Prepared
+from crown_exp.launch.session import Session
+from crown_exp.launch.signals import held_back
+from crown_exp.storage import AlreadyExists
+from crown_exp.storage.runs import read_jobs, write_job
+from crown_exp.tracking.run_log import to_stderr
+
+APPEARS_SECONDS = 120.0
+"""So long after it was meant to be asked for a job may take to be listed; then it was never asked for."""
+
+LOOK_SECONDS = 1.0
+
+NOT_BEGUN = "it was over before its first attempt"
+NEVER_CAME = "it was never asked for: the command that meant to was cut off"
+
+
+def submit_all(
+    session: Session, planned: Sequence[Planned], *, prepared: Prepared | None = None
+) -> list[Submitted]:
+    """A job for each of these runs: new ones, those to go on with, and those whose job is under way.
+
+    All requests are made before any answer is waited for. A job that is refused is recorded and told, and the
+    other runs go on: its record is `cancelled`, with the reason. prepared: what travels; made if need be.
+
+    Raises ConfigError for code that cannot travel, before anything is recorded; ExecutorError, StoreError at
+    any moment, NotMade for a stop while a run is recorded: the same command goes on from there.
+    """
+    prepared = prepared or Prepared(session)
+    for each in planned:
+        if each.is_launched:
+            prepared.bundle(each.target)  # a run that cannot travel is not recorded
+    records = [
+        each.earlier.record if each.earlier else session.make(each.order) for each in planned
+    ]
+    submission = Submission(session, prepared)
+    begun = [submission.begin(each, record) for each, record in zip(planned, records, strict=True)]
+    return [submission.accepted(each) for each in begun]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run with its job, as far as that has come. anew: whether it is this command that asked for it."""
+
+    planned: Planned
+    record: RunRecord
+    job: JobRecord
+    anew: bool
+
+
+class Submission:
+    """The jobs of one command."""
+
+    def __init__(self, session: Session, prepared: Prepared) -> None:
+        self.session, self.prepared = session, prepared
+        self.lists: dict[str, dict[str, Listed]] = {}
+
+    # --- requests -------------------------------------------------------------------------------------
+
+    def begin(self, planned: Planned, record: RunRecord) -> Begun:
+        """The job that a run has already, else one that is asked for."""
+        job = unsettled(planned)
+        if job is not None and job.executor in self.session.executors:
+            found = self.found(job)
+            if found is not None:
+                return Begun(planned, record, found, anew=False)
+        return self.ask(planned, record, self.closed(planned) + 1)
+
+    def found(self, job: JobRecord) -> JobRecord | None:
+        """A job that an earlier command recorded, or meant to ask for; None if it never did."""
+        if job.handle is not None:
+            return self.noted(job)
+        if job.ticket is not None:
+            return job
+        listed = self.appearing(job)
+        return None if listed is None else self.write(replace(job, handle=listed.handle))
+
+    def noted(self, job: JobRecord) -> JobRecord:
+        """A job whose handle is known: from its record, or since the launch was planned, by its name."""
+        jobs = self.session.portal.call(read_jobs, self.session.blobs, job.run)
+        kept = next(one for one in jobs if one.number == job.number)
+        return kept if kept.handle else self.write(replace(kept, handle=job.handle))
+
+    def closed(self, planned: Planned) -> int:
+        """Record that earlier jobs which began nothing will not come; the number of the last."""
+        if planned.earlier is None:
+            return 0
+        facts = planned.earlier.facts
+        taken = {attempt.job for attempt in facts.attempts}
+        for job in facts.jobs:
+            if not job.cancelled and job.job not in taken:
+                self.close(job)
+        return max((job.number for job in facts.jobs), default=0)
+
+    def close(self, job: JobRecord) -> None:
+        """Record that a job will not come."""
+        asked = job.ticket is not None or job.handle is not None
+        why = NOT_BEGUN if asked else NEVER_CAME
+        self.session.portal.call(note_cancelled, self.session.blobs, job, why)
+
+    def ask(self, planned: Planned, record: RunRecord, number: int) -> Begun:
+        """Record what is to be asked, ask, record the ticket: a stop waits until that is done."""
+        job = self.intent(planned, record, number)
+        made = self.prepared.job(record, planned.target, str(job.job))
+        try:
+            with held_back():
+                self.write(job, create=True)
+                try:
+                    ticket = self.session.executors[job.executor].submit(made)
+                except NotSubmitted as error:
+                    job = self.refused(job, error)
+                else:
+                    job = self.write(replace(job, ticket=ticket))
+        except AlreadyExists:
+            return self.after_another(planned, record, number)
+        return Begun(planned, record, job, anew=True)
+
+    def intent(self, planned: Planned, record: RunRecord, number: int) -> JobRecord:
+        """What is recorded before a job is asked for."""
+        rates = [candidate.rate for candidate in planned.candidates]
+        earlier = planned.earlier.facts.jobs if planned.earlier else ()
+        if not rates and earlier:  # nobody meant to ask for one more, so nothing was priced
+            rates = max(earlier, key=lambda job: job.number).rates
+        return JobRecord(
+            run=record.id, number=number, executor=planned.target.executor,
+            created=self.session.clock.now(), job=job_name(record.id, number), cancelled=False,
+            target=planned.target.name, changes=dict(planned.changes) or None,
+            bundle=self.prepared.bundle(planned.target).digest,
+            rates=sorted(rates, key=lambda rate: rate["usd_per_hour"]),
+            hours=planned.guess.hours if planned.guess else None, usd=planned.usd,
+        )  # fmt: skip
+
+    def after_another(self, planned: Planned, record: RunRecord, number: int) -> Begun:
+        """Another command meant to ask for the same job at the same time, and was quicker."""
+        jobs = self.session.portal.call(read_jobs, self.session.blobs, record.id)
+        other = next(job for job in jobs if job.number == number)
+        found = None if other.cancelled else self.found(other)
+        if found is not None:
+            return Begun(planned, record, found, anew=False)
+        self.close(other)
+        return self.ask(planned, record, number + 1)
+
+    # --- answers --------------------------------------------------------------------------------------
+
+    def accepted(self, begun: Begun) -> Submitted:
+        """Wait until a job is accepted, or refused."""
+        job, target = begun.job, begun.planned.target
+        while job.handle is None and not job.cancelled:
+            assert job.ticket is not None
+            try:
+                handle = self.session.executors[job.executor].handle(job.ticket)
+                job = self.write(replace(job, handle=handle))
+            except NotSubmitted as error:
+                begun = self.after_refusal(begun, job, error)
+                job = begun.job
+        return Submitted(begun.record, job, target)
+
+    def after_refusal(self, begun: Begun, job: JobRecord, error: NotSubmitted) -> Begun:
+        """A request came to nothing, or was forgotten: one that an earlier command made is made again."""
+        if begun.anew:
+            return replace(begun, job=self.refused(job, error))
+        listed = self.listed(job, anew=True)
+        if listed is not None:
+            return replace(begun, job=self.write(replace(job, handle=listed.handle)))
+        self.close(job)
+        return self.ask(begun.planned, begun.record, job.number + 1)
+
+    def refused(self, job: JobRecord, error: NotSubmitted) -> JobRecord:
+        """Record that a job will not be, unless it is there after all."""
+        listed = self.listed(job, anew=True)
+        if listed is not None:
+            return self.write(replace(job, handle=listed.handle))
+        reason = " ".join(str(error).split())
+        to_stderr(f"{job.run}: not submitted: {reason}")
+        return self.write(replace(job, cancelled=True, reason=reason))
+
+    # --- what is there --------------------------------------------------------------------------------
+
+    def listed(self, job: JobRecord, *, anew: bool = False) -> Listed | None:
+        """A job among those that its executor has; they are asked for once, unless anew."""
+        if anew or job.executor not in self.lists:
+            jobs = self.session.executors[job.executor].jobs()
+            self.lists[job.executor] = {one.name: one for one in jobs}
+        return self.lists[job.executor].get(str(job.job))
+
+    def appearing(self, job: JobRecord) -> Listed | None:
+        """A job that may have been asked for, waited for as long as it may take; None if it never was."""
+        found = self.listed(job)
+        passed = (self.session.clock.now() - job.created).total_seconds()
+        left = APPEARS_SECONDS - max(0.0, passed)
+        if found is None and left > 0:
+            to_stderr(
+                f"{job.run}: a command was cut off while it asked for this job; looking for it among those "
+                f"of {job.executor}, {left:.0f} s at the most"
+            )
+        until = time.monotonic() + left
+        while found is None and time.monotonic() < until:
+            time.sleep(min(LOOK_SECONDS, left))
+            found = self.listed(job, anew=True)
+        return found
+
+    def write(self, job: JobRecord, *, create: bool = False) -> JobRecord:
+        """A record, in the store. Raises AlreadyExists if it is to be the first and is not."""
+        self.session.portal.call(write_job, self.session.blobs, job, create=create)
+        return job
+
+
+def unsettled(planned: Planned) -> JobRecord | None:
+    """The job of a run that may live; None if it has none, or its job is known to be over."""
+    if planned.earlier is None:
+        return None
+    newest = max(planned.earlier.facts.jobs, key=lambda job: job.number, default=None)
+    if newest is None or newest.job is None or planned.fate is Fate.RUNNING:
+        return newest
+    return None if newest.cancelled or newest.handle is not None else newest
+
+
+def job_name(run_id: str, number: int) -> str:
+    """What a run's job is called: a first one as the run, a later one with its number."""
+    return run_id if number == 1 else f"{run_id}-{number}"
