@@ -40,7 +40,9 @@ def allow(plan: Plan, *, yes: bool, ask: Callable[[str], bool] | None) -> None:
         return
     expected = told(plan, most)
     if ask is None:
-        what = f"{expected}, more than ${above:g}; type --yes to launch"
+        more = f", more than ${above:g}" if most < math.inf else ""
+        way = "type --yes to launch" + ("" if plan.caps else ", best with budget.run_usd=...")
+        what = f"{expected}{more}; {way}"
         raise ConfigError.of("budget.confirm_above_usd", what)
     if not ask(f"{expected}. Launch?"):
         raise Declined("nothing was launched")

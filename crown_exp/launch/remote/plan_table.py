@@ -198,13 +198,15 @@ def rate_of(plan: Plan) -> float:
 
 def expected_words(plan: Plan) -> str:
     """What all cost together."""
-    rate = f"${dollars(rate_of(plan))}/h while all run at once"
+    together = " while all run at once" if len(plan.launched) > 1 else ""
+    rate = f"${dollars(rate_of(plan))}/h{together}"
     if plan.usd is not None:
         return f"${dollars(plan.usd)}; {rate}"
     unknown = sum(run.usd is None for run in plan.launched)
     known = math.fsum(run.usd or 0.0 for run in plan.launched)
-    rest = f"; the others ${dollars(known)}" if unknown < len(plan.launched) else ""
-    return f"unknown for {counted(unknown)}{rest}; {rate}"
+    if unknown == len(plan.launched):
+        return f"unknown; {rate}"
+    return f"unknown for {counted(unknown)}; the others ${dollars(known)}; {rate}"
 
 
 def controller_words(it: Candidate) -> str:

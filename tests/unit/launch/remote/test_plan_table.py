@@ -71,12 +71,18 @@ def test_one_run_without_caps_on_a_wide_screen() -> None:
         "  2  A100:1  gcp europe-west4  a2-highgpu-1g  spot  $1.25/h\n"
         "   2.00 h: as the earlier run of digits\n"
         "\n"
-        "expected    $2.30; $1.15/h while all run at once\n"
+        "expected    $2.30; $1.15/h\n"
         "caps        no cap is set: budget.run_usd=..., budget.sweep_usd=..., budget.month_usd=... "
         "end runs that cost more\n"
         "\n"
         "elsewhere   1 run goes on when this machine is off: come back with crown-exp logs -f"
     )
+
+
+def test_what_nobody_can_guess() -> None:
+    assert "expected    unknown; $1.15/h\n" in page(planned())
+    both = page(planned(), planned(2, H100))
+    assert "expected    unknown; $12.21/h while all run at once\n" in both
 
 
 def test_what_is_not_paid_for() -> None:
