@@ -6,6 +6,7 @@ Its targets `there` (spot) and `on_demand` are machines that see this one's file
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,3 +62,13 @@ def executor_of(project: Project) -> Iterator[Executor]:
         yield executor
     finally:
         executor.close()
+
+
+def preempt(project: Project, job: str) -> None:
+    """Take the machine from a job."""
+    environment = {**os.environ, **project.environment}
+    done = subprocess.run(
+        [sys.executable, "-m", "sky.preempt", job],
+        env=environment, cwd=project.root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "1"

@@ -11,7 +11,7 @@ from crown_exp.config.compose import Composition
 from crown_exp.config.diagnose import sound
 from crown_exp.config.overrides import quoted_run, resumed_alone
 from crown_exp.config.project import Project, find_project
-from crown_exp.errors import CrownError
+from crown_exp.errors import ConfigError, CrownError
 from crown_exp.launch.collect import RunFailed
 from crown_exp.launch.recorded import conf_of
 from crown_exp.launch.resuming import Resumption, resumed, resumed_from
@@ -62,6 +62,9 @@ def start(*overrides: str) -> Started:
                 with open_session(project, run=alone[0]) as session:
                     return carried_out(session, resumed(session, loader, *alone))
             order = Order(*sound(loader, typed))
+        if order.is_elsewhere:
+            what = "start runs here; elsewhere: python -m crown_exp +experiment=… compute=…"
+            raise ConfigError.of(f"compute={order.composition.config['compute']['name']}", what)
         debug, run = order.composition.config["debug"], order.composition.config["resume"]
         with open_session(project, debug=debug, run=str(run or "")) as session:
             if run:

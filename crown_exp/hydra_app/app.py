@@ -177,7 +177,8 @@ class Command:
         if alone := self.resumed_alone():
             if self.invocation.planning:
                 raise ConfigError.of("plan", "tells of new launches; leave out resume")
-            self.invocation.ended.append(resume(self.invocation, self.hydra.config_loader, *alone))
+            ended = resume(self.invocation, self.hydra.config_loader, *alone)
+            self.invocation.ended += [ended] if ended else []
             return
         cfg = self.hydra.compose_config(
             self.config_name, relax(self.one_job()), RunMode.RUN, with_log_configuration=True
@@ -240,14 +241,18 @@ class Command:
 
 def resume(
     invocation: Invocation, loader: ConfigLoaderImpl, run: str, typed: Sequence[str]
-) -> Ended:
-    """`resume=<run> key=value…` alone, as the word `resume` does it."""
+) -> Ended | None:
+    """`resume=<run> key=value…` alone, as the word `resume` does it; None if only a plan was asked for."""
     from crown_exp.launch.resuming import resumed
     from crown_exp.launch.session import open_session
     from crown_exp.runner import run_attempt
 
     with open_session(invocation.project, run=run) as session:
         found = resumed(session, loader, run, typed)
+        if found.is_elsewhere or invocation.planning:
+            from crown_exp.launch.remote.dispatch import gone_on
+
+            return gone_on(session, invocation, found)
         ending = run_attempt(
             session.portal, session.blobs, found.record.id,
             home=session.home, root=session.root, database=session.database, changes=found.changes,

@@ -11,11 +11,8 @@ from crown_exp.storage import BlobStore
 
 
 def unfit(config: Mapping[str, Any]) -> list[Problem]:
-    """What this machine cannot do of a config's `compute` and `device`. Torch is asked only if need be."""
-    compute, device = config["compute"], config["device"]
-    if compute["executor"] != "local":
-        what = f"{compute['executor']} is not available in this version; compute=local runs here"
-        return [Problem("compute.executor", what)]
+    """What this machine cannot do of a config's `device`. Torch is asked only if need be."""
+    device = config["device"]
     processes = rank_environment().world
     if is_plain(device) and processes == 1:
         return []  # every machine can

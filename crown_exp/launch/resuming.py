@@ -22,6 +22,7 @@ from crown_exp.launch.fitness import unfit
 from crown_exp.launch.forking import newest_step
 from crown_exp.launch.initial import named
 from crown_exp.launch.recorded import LATEST, Recorded, look_up, newest_run, with_values
+from crown_exp.launch.remote.fitness import elsewhere_problems
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.tracking.run_log import to_stderr
@@ -50,6 +51,11 @@ class Resumption:
     changes: Mapping[str, Any]
     order: Order | None = None
     facts: Facts | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it goes on elsewhere; a run that is over does nowhere."""
+        return self.order is not None and self.order.is_elsewhere
 
 
 def resumed(
@@ -139,7 +145,9 @@ def approved(
     changes = changes_of(found.config, config)
     if found.over:
         return Resumption(found.record, changes, facts=found.facts)
-    if problems := [*guard(config, session.secrets), *unfit(config)]:
+    problems = list(guard(config, session.secrets))
+    problems += elsewhere_problems(session, [order]) if order.is_elsewhere else unfit(config)
+    if problems:
         raise ConfigError(problems)
     if change := code_change(session, found.facts):
         if config["identity"]["code"] == "refuse":

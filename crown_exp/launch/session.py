@@ -21,6 +21,7 @@ from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.address import address
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.remote.executors import Executors, executors_of
+from crown_exp.launch.remote.fitness import elsewhere_problems
 from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
 from crown_exp.launch.throw_away import throw_away_folder
@@ -29,6 +30,7 @@ from crown_exp.storage import BlobStore, Portal, StorageManager
 from crown_exp.tracking.run_log import to_stderr
 
 if TYPE_CHECKING:
+    from crown_exp.compute.base import Target
     from crown_exp.config.settings_model import Settings
     from crown_exp.launch.initial import Settled
 
@@ -40,7 +42,7 @@ class Session:
     home: where this machine's own files lie. executors: of runs that are carried out elsewhere. keeps: False
     for a debug run, whose store and home are gone when the session closes. made: the newest of the runs.
     prepared: whether the store was asked if it is fit. weights: those that runs begin with, as far as they
-    were looked up.
+    were looked up. targets: those that their executors had nothing against.
     """
 
     settings: Settings
@@ -56,6 +58,7 @@ class Session:
     made: RunRecord | None = None
     prepared: bool = False
     weights: dict[Any, Settled] = field(default_factory=dict)
+    targets: list[Target] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
@@ -73,19 +76,24 @@ class Session:
         return snapshot(self.root, exclude=[self.settings.home], secrets=self.secrets)
 
     def approve(self, orders: Iterable[Order]) -> None:
-        """Raises ConfigError with all that keeps runs of these from being made here: nothing is made yet."""
-        problems = [
-            problem
-            for order in orders
-            for problem in (
-                *guard(order.composition.config, self.secrets),
-                *unfit(order.composition.config),
-                *self.kept_in_vain(order),
-                *self.no_weights(order),
-            )
-        ]
+        """Raises ConfigError with all that keeps runs of these from being carried out: nothing is made yet.
+
+        Raises ExecutorError if who would carry them out elsewhere does not answer.
+        """
+        orders = list(orders)
+        problems = [problem for order in orders for problem in self.problems(order)]
+        problems += elsewhere_problems(self, orders)
         if problems:
             raise ConfigError(problems)
+
+    def problems(self, order: Order) -> Iterator[Problem]:
+        """What is wrong with a run wherever it happens; of one that happens here, what this machine lacks."""
+        config = order.composition.config
+        yield from guard(config, self.secrets)
+        if not order.is_elsewhere:
+            yield from unfit(config)
+        yield from self.kept_in_vain(order)
+        yield from self.no_weights(order)
 
     def kept_in_vain(self, order: Order) -> list[Problem]:
         """The problem of a debug run that a launcher which knows of none would keep."""

@@ -53,6 +53,11 @@ class Order:
         return self.composition.choices.get("experiment")
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is not to be carried out on this machine."""
+        return bool(self.composition.config["compute"]["executor"] != "local")
+
+    @property
     def name(self) -> str:
         """What people call the run: `name`, or its experiment and swept values."""
         given = self.composition.config["name"]

@@ -40,7 +40,10 @@ def elsewhere_problems(session: Session, orders: Iterable[Order]) -> list[Proble
         if target not in targets:
             targets.append(target)
     for target in targets:
-        found += session.executors[target.executor].problems(target)
+        if target not in session.targets:
+            problems = session.executors[target.executor].problems(target)
+            session.targets += [] if problems else [target]
+            found += problems
     return found
 
 

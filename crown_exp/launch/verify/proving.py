@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from crown_exp.config.schema import own_tracker
+from crown_exp.config.schema import defaults, own_tracker
 from crown_exp.config.settings import with_variables
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import RunPaths, RunRecord
@@ -224,6 +224,7 @@ def for_proof(config: Mapping[str, Any], steps: int) -> dict[str, Any]:
             **limits, "attempt": None, "run": None, "steps": min(steps, limits["steps"] or steps),
         },
         "checkpoint": {**config["checkpoint"], "every": every, "keep_every": every},
+        "compute": defaults()["compute"],
         "device": {**device, "workers": 0},
         "tracker": {**own_tracker(config["tracker"]), "progress": "none"},
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,6 @@ def launch(
     batch = Batch(launcher, invocation, first)
     jobs = [batch.compose(item, first + number) for number, item in enumerate(job_overrides)]
     orders = batch.orders(jobs, job_overrides)
-    returns: list[JobReturn] = []
     apart = any(order.sweep for order in orders)
     debug = any(order.composition.config["debug"] for order in orders)
     if debug and apart:
@@ -57,12 +56,9 @@ def launch(
         if apart:
             approve_shared(session.blobs)
         session.approve(orders)
-        for job, order in zip(jobs, orders, strict=True):
-            if invocation.stopped:
-                break
-            with suppress(NotMade):  # a stop was asked for: the loop ends
-                returns.append(batch.run(session, job, order))
-    return returns
+        if invocation.planning or any(order.is_elsewhere for order in orders):
+            return batch.sent(session, jobs, orders)
+        return list(batch.local(session, jobs, orders).values())
 
 
 class Batch:
@@ -117,16 +113,69 @@ class Batch:
             raise ConfigError(problems)
         return orders
 
+    def sent(
+        self, session: Session, jobs: Sequence[DictConfig], orders: Sequence[Order]
+    ) -> list[JobReturn]:
+        """Send off what is to run elsewhere, run the rest here meanwhile; the returns of all, in order."""
+        from crown_exp.launch.remote.dispatch import Away, agreed, agreed_to_resume, tell
+
+        first = orders[0]
+        if first.composition.config["resume"]:
+            plan = agreed_to_resume(session, self.invocation, resumed_from(session, first))
+        else:
+            plan = agreed(session, self.invocation, orders)
+        if self.invocation.planning:
+            return []
+        before = len(self.invocation.ended)
+        away = Away(session, plan)
+        for number in away.numbers:
+            self.started(jobs[number - 1])
+        returns = self.local(session, jobs, orders, but=away.numbers)
+        for number, ended in away.ended(self.invocation.asked).items():
+            returns[number] = self.finished(jobs[number - 1], ended)
+            if orders[number - 1].sweep is None:
+                tell(session, ended)
+        in_order = sorted(returns)
+        ends = dict(zip(returns, self.invocation.ended[before:], strict=True))
+        self.invocation.ended[before:] = [ends[number] for number in in_order]
+        return [returns[number] for number in in_order]
+
+    def local(
+        self,
+        session: Session,
+        jobs: Sequence[DictConfig],
+        orders: Sequence[Order],
+        but: Collection[int] = (),
+    ) -> dict[int, JobReturn]:
+        """Run jobs here, in order, until a stop is asked for: what each returned, by its number from 1."""
+        returns: dict[int, JobReturn] = {}
+        for number, (job, order) in enumerate(zip(jobs, orders, strict=True), 1):
+            if number in but:
+                continue
+            if self.invocation.stopped:
+                break
+            with suppress(NotMade):  # a stop was asked for: the loop ends
+                returns[number] = self.run(session, job, order)
+        return returns
+
     def run(self, session: Session, job: DictConfig, order: Order) -> JobReturn:
         """Record a run and see it through: alone, here in the foreground; of many, in a fresh process."""
         HydraConfig.instance().set_config(job)
         env = OmegaConf.to_container(job.hydra.job.env_set)
         with env_override(env):  # type: ignore[arg-type]
-            self.context.callbacks.on_job_start(config=job, task_function=self.task_function)
+            self.started(job)
             ended = self.here(session, order) if order.sweep is None else self.apart(session, order)
-            self.invocation.ended.append(ended)
-            returned = job_return(job, ended)
-            self.context.callbacks.on_job_end(config=job, job_return=returned)
+            return self.finished(job, ended)
+
+    def started(self, job: DictConfig) -> None:
+        """Tell the user's callbacks that a job begins."""
+        self.context.callbacks.on_job_start(config=job, task_function=self.task_function)
+
+    def finished(self, job: DictConfig, ended: Ended) -> JobReturn:
+        """Note how a job ended, and tell the user's callbacks."""
+        self.invocation.ended.append(ended)
+        returned = job_return(job, ended)
+        self.context.callbacks.on_job_end(config=job, job_return=returned)
         return returned
 
     def here(self, session: Session, order: Order) -> Ended:

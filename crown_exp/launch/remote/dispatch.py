@@ -1,0 +1,171 @@
+"""The runs of a command that are elsewhere: agreed to, sent off, watched, their ends brought back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from shutil import get_terminal_size
+from typing import TextIO
+
+from crown_exp.config.settings import wants_colour
+from crown_exp.folder import Facts, RunPaths, state
+from crown_exp.launch.invocation import Ended, Invocation
+from crown_exp.launch.remote.approval import allow
+from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
+from crown_exp.launch.remote.ending import ended
+from crown_exp.launch.remote.leaving import asker, see_through
+from crown_exp.launch.remote.moving import stop
+from crown_exp.launch.remote.plan_table import plan_lines
+from crown_exp.launch.remote.planning import make_plan
+from crown_exp.launch.remote.reuse import ask_for_jobs, earlier_of, judged
+from crown_exp.launch.remote.submission import submit_all
+from crown_exp.launch.remote.watch import Watch
+from crown_exp.launch.resuming import Resumption
+from crown_exp.launch.session import Session
+from crown_exp.launch.submit import Order
+from crown_exp.launch.summary import results, state_of
+from crown_exp.outcome import ExitCode
+from crown_exp.tracking.run_log import to_stderr
+
+
+def agreed(session: Session, invocation: Invocation, orders: Sequence[Order]) -> Plan | None:
+    """What a command is to do, once the user has seen it; None if all of it is here and no plan was asked for.
+
+    Raises as `allow`; ExecutorError, StoreError.
+    """
+    if not invocation.planning and not any(order.is_elsewhere for order in orders):
+        return None
+    return seen(invocation, make_plan(session, orders, earlier_of(session, orders)))
+
+
+def agreed_to_resume(session: Session, invocation: Invocation, found: Resumption) -> Plan | None:
+    """As `agreed`, for a run to go on with; None too if it is over, which is told without a job."""
+    if found.order is None or found.facts is None:
+        return None
+    if not invocation.planning and not found.is_elsewhere:
+        return None
+    earlier = going_on(session, found.facts)
+    plan = make_plan(session, [found.order], [earlier])
+    (run,) = plan.runs
+    return seen(invocation, replace(plan, runs=(replace(run, changes=found.changes),)))
+
+
+def going_on(session: Session, facts: Facts) -> Earlier:
+    """A run to go on with: watched if its job is under way. Raises ExecutorError."""
+    now = session.portal.call(session.blobs.now)
+    one = judged(facts, state(facts, now))
+    ask_for_jobs(session, [one])
+    return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
+
+
+def seen(invocation: Invocation, plan: Plan) -> Plan:
+    """The plan, shown if it was asked for or costs money, and agreed to where that is due."""
+    if invocation.planning:
+        show(plan, sys.stdout)
+        return plan
+    if plan.is_billed:
+        show(plan, sys.stderr)
+    allow(plan, yes=invocation.yes, ask=asker(sys.stderr))
+    return plan
+
+
+def show(plan: Plan, stream: TextIO) -> None:
+    """Write a plan."""
+    colour = stream.isatty() and wants_colour()
+    with suppress(ValueError):  # nobody reads
+        for line in plan_lines(plan, width=get_terminal_size((80, 24)).columns, colour=colour):
+            stream.write(f"{line}\n")
+        stream.flush()
+
+
+class Away:
+    """The runs of a plan that are elsewhere: their jobs are submitted and watched from a thread from now on.
+
+    Raises as `submit_all`.
+    """
+
+    def __init__(self, session: Session, plan: Plan | None) -> None:
+        self.session = session
+        runs = [run for run in plan.runs if not run.target.is_here] if plan else []
+        asked = [run for run in runs if run.fate is not Fate.DONE]
+        submitted = submit_all(session, asked) if asked else []
+        self.ends = {run.number: reused(run) for run in runs if run.fate is Fate.DONE}
+        self.watched: list[int] = []
+        self.numbers = {run.number for run in runs}
+        going = []
+        for run, job in zip(asked, submitted, strict=True):
+            if job.job.cancelled:
+                self.ends[run.number] = refused(job)
+            else:
+                self.watched.append(run.number)
+                going.append(job)
+        self.watch = Watch(session, going)
+        if going:
+            self.watch.start()
+
+    def ended(self, asked: ExitCode | None) -> dict[int, Ended]:
+        """How each has ended, by its number, when all have or the user has seen enough.
+
+        asked: the stop that the command was asked for meanwhile. Raises what the watch could not bear.
+        """
+        if self.watched:
+            found = see_through(self.watch, asked=asked)
+            self.ends |= dict(zip(self.watched, found, strict=True))
+        return self.ends
+
+
+def reused(run: Planned) -> Ended:
+    """A run that was completed before, by an earlier command."""
+    assert run.earlier is not None and run.earlier.facts.result is not None
+    result = run.earlier.facts.result.result
+    return ended(run.earlier.record, ExitCode.OK, result=result)
+
+
+def refused(job: Submitted) -> Ended:
+    """A run whose job was not taken."""
+    return ended(job.record, ExitCode.RAISED, f"not submitted: {job.job.reason}")
+
+
+def gone_on(session: Session, invocation: Invocation, found: Resumption) -> Ended | None:
+    """Go on with a run elsewhere, and see it through; None if only a plan was asked for."""
+    plan = agreed_to_resume(session, invocation, found)
+    return None if plan is None or invocation.planning else carried_out(session, plan)
+
+
+def moved(session: Session, invocation: Invocation, found: Resumption) -> Ended | None:
+    """Stop a run where it is and go on with it elsewhere; None if it is to go on here, which is left to do.
+
+    What the new place costs is agreed to before anything is stopped.
+    """
+    assert found.facts is not None
+    plan = None
+    if found.is_elsewhere and found.order is not None:
+        plan = make_plan(session, [found.order], [Earlier(found.facts, Fate.RESUMED)])
+        plan = seen(invocation, plan)
+    facts = stop(session, found.facts)
+    if plan is None:
+        return None
+    (run,) = plan.runs
+    earlier = Earlier(facts, Fate.RESUMED)
+    run = replace(run, earlier=earlier, changes=found.changes)
+    return carried_out(session, replace(plan, runs=(run,)))
+
+
+def carried_out(session: Session, plan: Plan) -> Ended:
+    """The one run of a plan, elsewhere, seen through; how it ended is told."""
+    (found,) = Away(session, plan).ended(None).values()
+    tell(session, found)
+    return found
+
+
+def tell(session: Session, run: Ended) -> None:
+    """A few lines on how a run has ended that was elsewhere, as one that was here says it itself."""
+    values = " ".join(f"{name} {value}" for name, value in results(run).items())
+    place = f"{session.blobs.url}/{RunPaths(run.run).root}"
+    said = [f"{run.run} {state_of(run)}{f': {values}' if values else ''}", f"folder  {place}"]
+    short = run.run.partition("-")[2]
+    to_stderr(
+        "\n".join([*([run.error] if run.error else []), *said, f"next    crown-exp show {short}"])
+    )

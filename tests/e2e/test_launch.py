@@ -1,0 +1,254 @@
+"""The same command, elsewhere: on the stand-in of SkyPilot, with real processes, a real store and real runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from tests.running import Project, ends
+from tests.sky_project import executor_of, preempt, sky_project, state_of
+from tests.stand_in.sky import edge
+
+TASKS = '''
+import os
+import pathlib
+import random
+import time
+
+
+def train(run, lr=0.1, steps=6, pace=0.0):
+    """Every turn depends on all before it, and on the order of random numbers."""
+    state = run.state(sum=0.0)
+    for _ in run.steps(steps):
+        state.sum = state.sum * 0.9 + lr * random.random()
+        time.sleep(pace)
+        run.log(sum=state.sum)
+    return {"sum": state.sum}
+
+
+def fails(run):
+    raise ValueError("the data is not there")
+
+
+def once(run, notes):
+    """Asks to be called again, once."""
+    note = pathlib.Path(notes)
+    for turn in run.steps(4):
+        if turn == 1 and not note.exists():
+            note.touch()
+            os.kill(os.getpid(), 15)
+        time.sleep(0.01)
+    return 4.0
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    keys = {"once": "notes: ???"}
+    with sky_project(tmp_path / "project", TASKS, **keys) as project:
+        yield project
+
+
+def record(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def result(run: Path) -> Any:
+    return record(run / "result.json")["result"]
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
+def wait_for_attempt(project: Project, number: int = 1) -> Path:
+    """The only run's folder, once an attempt of it has begun."""
+
+    def begun() -> Path | None:
+        runs = project.runs
+        path = runs[0] / f"attempts/{number:06}.json" if runs else None
+        return runs[0] if path and path.exists() else None
+
+    found: Path = wait_for(begun)
+    return found
+
+
+def end(child: Popen[str], *numbers: int) -> str:
+    """Signals, half a second apart; then what was said."""
+    for number in numbers:
+        child.send_signal(number)
+        time.sleep(0.5)
+    said, _ = child.communicate(timeout=60)
+    return said
+
+
+def test_a_run_elsewhere_is_the_run_it_would_be_here(project: Project) -> None:
+    here = project.crown("task=train")
+    there = project.crown("task=train", "compute=there", "--yes")
+    assert (here.returncode, there.returncode) == (0, 0), there.stdout
+    one, other = project.runs
+    assert result(one) == result(other)
+    assert record(one / "run.json")["signature"] == record(other / "run.json")["signature"]
+    job = record(other / "jobs/0001.json")
+    assert job["job"] == other.name
+    assert record(other / "attempts/000001.json")["job"] == job["job"]
+    assert (job["executor"], job["target"], job["cancelled"]) == ("skypilot", "there", False)
+    assert job["ticket"] and job["handle"] and job["bundle"]
+    assert "there: tried in this order" in there.stdout  # the price is told before it is paid
+    assert f"{other.name} completed: sum " in there.stdout
+
+
+def test_a_mixed_sweep_brings_all_values_back(project: Project) -> None:
+    done = project.crown("-m", "task=train", "compute=local,there", "task.lr=0.1,0.2", "--yes")
+    assert done.returncode == 0, done.stdout
+    assert len(project.runs) == 4
+    found = {(record(run / "run.json")["compute"], result(run)["sum"]) for run in project.runs}
+    assert len({value for _, value in found}) == 2
+    assert {name for name, _ in found} == {"local", "there"}
+    again = project.crown("-m", "task=train", "compute=there", "task.lr=0.1,0.2,0.3", "--yes")
+    assert again.returncode == 0
+    assert len(project.runs) == 5  # two were done
+    assert again.stdout.count("done") >= 2
+
+
+def test_one_that_fails_hides_no_other(project: Project) -> None:
+    done = project.crown("-m", "task=fails,train", "compute=there", "--yes")
+    assert done.returncode == 1
+    assert "ValueError: the data is not there" in done.stdout
+    assert "crown-exp logs " in done.stdout
+    assert {ends(run)[-1] for run in project.runs} == {0, 1}
+
+
+def test_a_run_that_asks_to_be_called_again_is(project: Project, tmp_path: Path) -> None:
+    typed = ("task=once", f"task.notes={tmp_path / 'note'}", "compute=there", "--yes")
+    done = project.crown(*typed)
+    assert done.returncode == 0, done.stdout
+    (run,) = project.runs
+    assert ends(run) == [75, 0]
+
+
+def test_preempted_three_times_it_is_bit_for_bit_the_same(project: Project) -> None:
+    typed = ("task=train", "task.steps=40", "task.pace=0.1", "checkpoint.every=1 steps")
+    straight = project.crown(*typed)
+    assert straight.returncode == 0
+    child = project.popen(*typed, "compute=there", "reuse=never", "--yes")
+    (_, run) = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
+    for number in (1, 2, 3):
+        manifests = run / "checkpoints"
+        wait_for(lambda: list(manifests.glob(f"{number:06}-*.json")))  # noqa: B023
+        preempt(project, run.name)
+    said, _ = child.communicate(timeout=120)
+    assert child.returncode == 0, said
+    assert result(run) == result(project.runs[0])
+    attempts = {record(path)["job"] for path in (run / "attempts").glob("??????.json")}
+    assert attempts == {run.name}
+
+
+def test_a_launcher_that_was_killed_is_gone_on_with(project: Project) -> None:
+    typed = ("task=train", "task.steps=100", "task.pace=0.05", "compute=there", "--yes")
+    child = project.popen(*typed)
+    run = wait_for_attempt(project)
+    end(child, signal.SIGKILL)
+    done = project.crown(*typed)
+    assert done.returncode == 0, done.stdout
+    assert project.runs == [run]
+    assert "running" in done.stdout
+    assert ends(run) == [0]  # it was not begun again
+    assert len(list((run / "jobs").glob("*.json"))) == 1
+
+
+def test_ctrl_c_leaves_it_running(project: Project) -> None:
+    typed = ("task=train", "task.steps=60", "task.pace=0.05", "compute=there", "--yes")
+    child = project.popen(*typed)
+    run = wait_for_attempt(project)
+    said = end(child, signal.SIGINT)
+    assert child.returncode == 130
+    assert f"crown-exp logs -f {run.name}" in said
+    wait_for((run / "result.json").exists)
+    shown = project.crown("show", run.name)
+    assert "completed" in shown.stdout
+
+
+def test_it_is_cancelled_from_another_terminal(project: Project) -> None:
+    typed = ("task=train", "task.steps=2000", "task.pace=0.05", "compute=there", "--yes")
+    child = project.popen(*typed)
+    run = wait_for_attempt(project)
+    assert project.crown("cancel", run.name, "--yes").returncode == 0
+    said, _ = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    assert record(run / "jobs/0001.json")["cancelled"] is True
+    with executor_of(project) as executor:
+        wait_for(lambda: not executor.jobs())
+
+
+def test_moved_there_and_back_it_is_one_run(project: Project) -> None:
+    typed = ("task=train", "task.steps=200", "task.pace=0.05")
+    straight = project.crown("task=train", "task.steps=200")
+    assert straight.returncode == 0
+    child = project.popen(*typed)
+    (_, run) = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
+    wait_for((run / "attempts/000001.json").exists)
+    away = project.popen("move", run.name, "compute=there", "--yes")
+    assert child.wait(timeout=60) == 75
+    wait_for((run / "attempts/000002.json").exists)
+    back = project.crown("move", run.name, "compute=local")
+    assert back.returncode == 0, back.stdout
+    said, _ = away.communicate(timeout=60)
+    assert result(run) == result(project.runs[0])
+    jobs = [record(path)["job"] for path in sorted((run / "attempts").glob("??????.json"))]
+    assert jobs == [None, run.name, None]
+    assert away.returncode == 130, said
+
+
+def test_a_price_that_nobody_agreed_to_is_not_paid(project: Project) -> None:
+    typed = ("task=train", "compute=there", "budget.confirm_above_usd=0")
+    refused = project.crown(*typed)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stdout
+    assert project.runs == []
+    capped = project.crown(*typed, "budget.run_usd=0.01", "--yes")
+    assert capped.returncode == 77
+    assert "budget.run_usd" in capped.stdout
+    assert project.runs == []
+
+
+def test_nothing_is_launched_if_any_config_is_bad(project: Project) -> None:
+    done = project.crown("-m", "task=train", "compute=there", "task.lr=0.1,x", "--yes")
+    assert done.returncode == 2
+    assert project.runs == []
+
+
+def test_a_plan_launches_nothing(project: Project) -> None:
+    typed = ("-m", "task=train", "compute=there,local", "task.lr=0.1,0.2")
+    planned = project.crown("plan", *typed)
+    assert planned.returncode == 0
+    assert planned.stdout.count("new") == 4
+    assert project.runs == []
+    assert (
+        project.crown("-m", "task=train", "compute=there", "task.lr=0.1", "--yes").returncode == 0
+    )
+    assert "done" in project.crown("plan", *typed).stdout
+
+
+def test_quota(project: Project) -> None:
+    edge.refuse(state_of(project), "ResourcesUnavailableError", "quota: 0 of A100 in all regions")
+    done = project.crown("task=train", "compute=there", "--yes")
+    assert done.returncode == 1
+    assert "quota: 0 of A100" in done.stdout
+    (run,) = project.runs
+    assert "stopped" in project.crown("runs").stdout
+    edge.refuse(state_of(project), "", "")
+    again = project.crown("task=train", "compute=there", "--yes")
+    assert again.returncode == 0, again.stdout
+    assert project.runs == [run]
