@@ -24,6 +24,7 @@ WORDS = {
     "reap": "jobs elsewhere that nothing needs, ended after asking",
     "prune": "free space: delete the runs that fit a filter, oldest first",
     "push": "send runs to W&B that are not there",
+    "upload": "put data into the store, for runs elsewhere",
     "doctor": "what is installed, reachable and allowed, with the fix",
     "reindex": "make the index of runs anew from their folders",
     "explain": "where a key gets its value, and what it means",

@@ -30,6 +30,7 @@ from crown_exp.runner.ending import (
     ended_by,
     stopped,
 )
+from crown_exp.runner.fetching import fetching_of
 from crown_exp.runner.heart import SEGMENT_BYTES, Heart, superseded
 from crown_exp.runner.initial import initial_of, settle_initial
 from crown_exp.runner.keeping import Keeping, keep_of
@@ -212,7 +213,7 @@ class Call:
             folder=of.local(of.paths.root), precision=self.device.ask, log=self.log,
             console=of.report.console, stop=self.stop, artifacts=self.artifacts, parts=of.parts,
             keeping=self.keeping, limits=limits, resuming=resuming, visit=of.visit,
-            initial=initial_of(self, restored),
+            initial=initial_of(self, restored), fetch=fetching_of(of),
         )  # fmt: skip
 
     def tell_of_resuming(self, restored: Restored | None, step: int) -> None:

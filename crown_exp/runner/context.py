@@ -69,6 +69,7 @@ class Run:
         parts: Parts,
         keeping: Keeping,
         limits: Limits,
+        fetch: Callable[[str], Path],
         resuming: Resuming | None = None,
         visit: Visit | None = None,
         initial: Initial | None = None,
@@ -78,7 +79,7 @@ class Run:
         self.seed: int = config["seed"]
         self._device_config: Mapping[str, Any] = config["device"]
         self._limit: int | None = config["limits"]["steps"]
-        self._choose_precision, self._log = precision, log
+        self._choose_precision, self._log, self._fetch = precision, log, fetch
         self._console, self._stop, self._artifacts, self._parts = console, stop, artifacts, parts
         self._chosen: Precision | None = None
         self._state = RunState(
@@ -384,6 +385,10 @@ class Run:
         none. A path on this machine, to be read: a pipeline that goes on skips what it has stored already.
         """
         return self._artifacts.kept(name)
+
+    def fetch(self, source: str) -> Path:
+        """Where data is on this machine: what `crown-exp upload` put at a URL, verified; a path as it is."""
+        return self._fetch(source)
 
 
 def rehearsal_of(tracked: Mapping[str, Any]) -> Rehearsal:
