@@ -1,0 +1,172 @@
+"""`plan`: what a command would do and what it costs; and what has to be agreed to before it is done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import Project
+from tests.sky_project import executor_of, sky_project
+
+QUICK = "+experiment=quick"
+TRAIN = """
+def train(run, *, lr: float = 0.1):
+    return {"lr": lr}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose targets `there` and `on_demand` are SkyPilot's stand-in."""
+    with sky_project(tmp_path_factory.mktemp("plan") / "theirs", TRAIN) as made:
+        yield made
+
+
+def nothing_happened(project: Project) -> bool:
+    """Neither a run nor a job."""
+    with executor_of(project) as executor:
+        return project.runs == [] and list(executor.jobs()) == []
+
+
+# --- here -----------------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_what_runs_here(crown: Any) -> None:
+    said = crown("plan", QUICK)
+    assert said.code == 0
+    assert said.out.splitlines()[1].split() == [
+        "1",
+        "quick",
+        "new",
+        "local",
+        "this",
+        "one",
+        "-",
+        "?",
+        "-",
+    ]
+    assert "here        1 run needs this machine awake to the end" in said.out
+    assert (said.err, crown.runs()) == ("", [])
+    assert crown(QUICK, "task.gain=2").code == 0
+    again = crown("plan", QUICK)
+    assert again.out.splitlines()[1].split()[-3:] == ["-", "0.00", "-"]
+    assert len(crown.runs()) == 1
+
+
+def test_a_plan_of_a_sweep_numbers_its_runs_whatever_its_batches(crown: Any) -> None:
+    said = crown("plan", "-m", QUICK, "task.gain=1,2,3", "hydra.sweeper.max_batch_size=2")
+    assert said.code == 0
+    rows = [line.split() for line in said.out.splitlines() if " new " in line]
+    assert [row[1:4] for row in rows] == [["quick", f"gain={n}", "new"] for n in (1, 2, 3)]
+    assert crown.runs() == []
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_no_callback_is_told_of_a_plan(crown: Any, flags: list[str]) -> None:
+    noting = "+hydra.callbacks.noting._target_=their_callbacks.Noting"
+    assert crown("plan", *flags, QUICK, "seed=1,2" if flags else "seed=1", noting).code == 0
+    assert not getattr(sys.modules.get("their_callbacks"), "SEEN", [])
+    assert crown.runs() == []
+
+
+def test_what_is_wrong_with_a_command_is_wrong_with_its_plan(crown: Any) -> None:
+    said = crown("plan", "-m", QUICK, "task.gain=1,x", "task.turns=1,y")
+    assert said.code == 2
+    assert {line.partition(":")[0] for line in said.lines} == {"task.gain", "task.turns"}
+    assert said.out == ""
+    said = crown("plan", "-m", QUICK, "task.gian=1,2")
+    assert said.lines == ["task.gian: no such key; did you mean gain? (their_tasks.py:12)"]
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+@pytest.mark.parametrize("group", ["launcher", "sweeper"])
+def test_only_our_own_launcher_and_sweeper_can_plan(
+    crown: Any, flags: list[str], group: str
+) -> None:
+    said = crown("plan", *flags, QUICK, f"hydra/{group}=basic")
+    assert (said.code, said.lines) == (2, [f"plan: needs hydra/{group}=crown, the default"])
+    assert crown.runs() == []
+
+
+def test_the_page_of_the_word(crown: Any) -> None:
+    page = crown("help", "plan")
+    for typed in (["plan"], ["plan", "--help"], ["plan", QUICK, "--help"]):
+        said = crown(*typed)
+        assert (said.code, said.out) == (0, page.out)
+    assert crown.runs() == []
+
+
+@pytest.mark.parametrize(
+    "typed", [["--yes", QUICK], [QUICK, "--yes"], ["-m", QUICK, "--yes", "seed=1"]]
+)
+def test_yes_stands_anywhere_on_the_line_and_harms_nothing(crown: Any, typed: list[str]) -> None:
+    assert crown(*typed).code == 0
+    assert crown("plan", *typed).code == 0
+    assert len(crown.runs()) == 1
+
+
+# --- elsewhere ------------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_a_sweep_over_targets(project: Project) -> None:
+    done = project.crown("plan", "-m", "task=train", "lr=1", "compute=there,local")
+    assert done.returncode == 2  # no such key
+    typed = ["task=train", "task.lr=1e-3,3e-4", "compute=there,on_demand,local", "budget.run_usd=5"]
+    done = project.crown("plan", "-m", *typed, env={"COLUMNS": "120"})
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[1].split()[:6] == ["1", "train", "lr=0.001", "compute=there", "new", "there"]
+    assert [line.split()[0] for line in lines[1:7]] == list("123456")
+    assert "there: tried in this order" in lines
+    assert "on_demand: tried in this order" in lines
+    assert "  1  A100:1  gcp us-central1   a2-highgpu-1g  spot  $1.15/h" in lines
+    assert "expected    unknown; $9.64/h while all run at once" in lines
+    assert "caps        budget.run_usd=5: reached after 1.36 h at $3.67/h" in lines
+    assert "elsewhere   4 runs go on when this machine is off" in done.stdout
+    assert nothing_happened(project)
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_nobody_is_there_to_be_asked(project: Project, flags: list[str]) -> None:
+    done = project.crown(*flags, "task=train", "compute=there")
+    assert done.returncode == 2
+    assert "there: tried in this order" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(
+        "budget.confirm_above_usd: what it will cost is "
+    )
+    assert "type --yes to launch" in done.stdout
+    assert nothing_happened(project)
+
+
+@pytest.mark.parametrize("flags", [[], ["--yes"]])
+def test_a_cap_below_the_price_of_one_hour(project: Project, flags: list[str]) -> None:
+    done = project.crown(*flags, "task=train", "compute=there", "budget.run_usd=0.5")
+    assert done.returncode == 77
+    assert done.stdout.splitlines()[-1] == (
+        "budget.run_usd=0.5 is below the price of one hour: the cheapest machine of compute=there is "
+        "$1.15/h; type budget.run_usd=2 or more, or choose a cheaper compute; nothing was launched"
+    )
+    assert nothing_happened(project)
+
+
+def test_a_launch_that_is_agreed_to_and_the_plan_of_more(tmp_path: Path) -> None:
+    with sky_project(tmp_path / "theirs", TRAIN) as project:
+        done = project.crown("-m", "task=train", "seed=1,2", "compute=there", "--yes")
+        assert done.returncode == 0
+        assert "there: tried in this order" in done.stdout
+        ids = {run.name for run in project.runs}
+        assert len(ids) == 2
+        again = project.crown("plan", "-m", "task=train", "seed=1,2,3", "compute=there")
+        assert again.returncode == 0
+        rows = [line.split() for line in again.stdout.splitlines()[1:4]]
+        assert {row[1] for row in rows[:2]} == ids
+        assert ["done" in row for row in rows] == [True, True, False]
+        assert "h: the median of 2 earlier runs of tasks.train" in again.stdout
+        other = project.crown("plan", "task=train", "compute=on_demand")  # the same accelerators
+        assert "h: the median of 2 earlier runs of tasks.train" in other.stdout
+        assert "expected    $" in other.stdout
+        assert {run.name for run in project.runs} == ids
