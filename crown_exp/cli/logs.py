@@ -19,9 +19,13 @@ from crown_exp.outcome import STATE_OF_EXIT, STOPS, ExitCode
 if TYPE_CHECKING:
     from crown_exp.launch.log import LogReader
     from crown_exp.launch.log_items import Item, Pick
+    from crown_exp.launch.remote.executors import Executors
+    from crown_exp.launch.remote.following import Following
     from crown_exp.outcome import State
 
 POLL_SECONDS = 0.5
+JOB_LOOKS = 10
+"""Polls from one look whether the run has a job to the next."""
 TIME = 9
 LONGEST_SECONDS = 1e9
 NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -38,8 +42,8 @@ def command(run: str, follow: bool, metric: str | None, last: int | None, as_jso
     """Show what RUN logged: points, events, how its attempts began and ended, printed text.
 
     RUN is an id or its beginning, whole or after the dash, or where its folder is; without one, the run that
-    was made last.
-    Times are since the attempt began.
+    was made last. Times are since the attempt began. Of a run elsewhere that has not begun: what its job does,
+    and what the setting up of its machine has printed.
     """
     from pathlib import Path
 
@@ -48,6 +52,7 @@ def command(run: str, follow: bool, metric: str | None, last: int | None, as_jso
     from crown_exp.config.settings import load_settings
     from crown_exp.launch.address import address
     from crown_exp.launch.log import LogReader
+    from crown_exp.launch.remote.executors import executors_of
     from crown_exp.registry.base import LATEST
     from crown_exp.storage import Portal, open_blobs
     from crown_exp.storage.runs import find_run
@@ -55,11 +60,11 @@ def command(run: str, follow: bool, metric: str | None, last: int | None, as_jso
     if run == LATEST:
         with refreshed_index() as index:
             run = index.find(run)
-    asked, storage = address(run), load_settings(find_project(Path.cwd())).storage
-    blobs = open_blobs(asked.store or storage.root, storage.access)
-    with Portal() as portal:
+    asked, settings = address(run), load_settings(find_project(Path.cwd()))
+    blobs = open_blobs(asked.store or settings.storage.root, settings.storage.access)
+    with Portal() as portal, executors_of(settings) as executors:
         reader = LogReader(portal, blobs, portal.call(find_run, blobs, asked.run))
-        Show(reader, names_of(metric), as_json).all(last, follow)
+        Show(reader, names_of(metric), as_json, executors).all(last, follow)
     return 0
 
 
@@ -76,13 +81,17 @@ def names_of(metric: str | None) -> list[str]:
 class Show:
     """Prints a log as it is read."""
 
-    def __init__(self, reader: LogReader, metrics: Sequence[str], as_json: bool) -> None:
+    def __init__(
+        self, reader: LogReader, metrics: Sequence[str], as_json: bool, executors: Executors
+    ) -> None:
         from crown_exp.launch.log_items import only
 
         self.reader, self.metrics, self.as_json = reader, metrics, as_json
+        self.executors = executors
+        self.job: Following | None = None
         self.seen: set[str] = set()
         self.pick: Pick = only(metrics, self.seen)
-        self.said = self.shown = 0
+        self.said = self.shown = self.looks = 0
         self.screen = screen()
 
     def all(self, last: int | None, follow: bool) -> None:
@@ -94,6 +103,8 @@ class Show:
             return
         if last is None:
             self.print(self.reader.new(self.pick))
+        if not self.shown:
+            self.tell_of_job(decide=False)
         if not last or self.shown < last:
             self.check_metrics()
         self.next("")
@@ -107,10 +118,29 @@ class Show:
             if ending is not None:
                 self.next(f"{self.reader.run_id} {ending}; ")
                 return
+            self.tell_of_job()
             if not self.shown and not waiting:
                 waiting = f"{self.reader.run_id} has not begun; waiting for it, Ctrl-C to leave"
                 complain(waiting)
             time.sleep(POLL_SECONDS)
+
+    def tell_of_job(self, *, decide: bool = True) -> None:
+        """What is new of the run's job, if it has one, as long as the run has nothing to tell itself."""
+        self.looks += 1
+        if self.job is None:
+            often = self.looks % JOB_LOOKS != 1
+            if often or not self.reader.portal.call(self.reader.blobs.list, self.reader.paths.jobs):
+                return
+            from crown_exp.launch.remote.following import Following, Place
+
+            place = Place(self.reader.portal, self.reader.blobs, self.executors)
+            self.job = Following(place, self.reader.run_id)
+        said, printed = self.job.new(decide=decide)
+        for line in said:
+            complain(line)
+        for line in () if self.as_json else printed:
+            for part in folded([plain(f"| {line}")], "", self.screen.width):
+                click.echo(part)
 
     def ending(self) -> State | None:
         """How the run has ended, if it has. Raises ConfigError if somebody deleted it."""

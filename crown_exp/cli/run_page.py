@@ -29,6 +29,7 @@ from crown_exp.outcome import ExitCode, State
 from crown_exp.registry.values import flatten
 
 if TYPE_CHECKING:
+    from crown_exp.cli.told_job import ToldJob
     from crown_exp.registry.base import AttemptInfo, Curve, Details, RunInfo, Summary
 
 LABEL = 11
@@ -59,7 +60,7 @@ class RunPage:
 
     origins: what is told of where a value of the config comes from, by key; by_files: of files, too.
     curve: the one to draw. equal: ids of other runs with its signature. folder: as one types it. kept: the
-    steps of its checkpoints that are there.
+    steps of its checkpoints that are there. job: the newest, of a run that was elsewhere.
     """
 
     details: Details
@@ -72,6 +73,7 @@ class RunPage:
     equal: Sequence[str] = ()
     folder: str = ""
     kept: Sequence[int] = ()
+    job: ToldJob | None = None
 
     @property
     def tail(self) -> str:
@@ -142,6 +144,7 @@ class RunPage:
                 f"run {run.sweep['number']} of {run.sweep['of'] or '?'}, {run.sweep['id']}",
             )
         yield "task", f"{run.task}, compute {run.compute}"
+        yield "job", self.job.text(self.now) if self.job else ""
         yield "signature", f"{short(run.signature) or run.signature}, seed {run.seed}"
         if self.equal:
             yield "equal", f"{', '.join(self.equal)} (the same signature)"

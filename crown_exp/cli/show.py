@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from crown_exp.cli.refreshed import RefreshedIndex
+    from crown_exp.cli.told_job import ToldJob
     from crown_exp.registry.base import Curve, Details, RunInfo
 
 MOST_EQUAL = 5
@@ -44,7 +45,8 @@ def command(run: str, metric: str | None, origins: bool, as_json: bool) -> None:
         values = deciding_values(details.config) if details.config else {}
         told = origins_of(values, details.run.overrides, by_files=origins)
         if as_json:
-            write_json(as_object(details, told, points_of(index, run_id, metric)))
+            curve, job = points_of(index, run_id, metric), told_job(index, details.run)
+            write_json(as_object(details, told, curve, job))
             return
         from crown_exp.cli.run_page import RunPage, metric_to_show
 
@@ -54,7 +56,7 @@ def command(run: str, metric: str | None, origins: bool, as_json: bool) -> None:
             details, now, on, values, told, by_files=origins,
             curve=points_of(index, run_id, drawn, at_most=2 * on.width),
             equal=equal_ids(index, details.run), folder=folder_of(index, details.run),
-            kept=kept_steps(index, details.run),
+            kept=kept_steps(index, details.run), job=told_job(index, details.run),
         )  # fmt: skip
     write_lines(page.lines())
 
@@ -109,7 +111,32 @@ def kept_steps(index: RefreshedIndex, run: RunInfo) -> list[int]:
     return sorted(index.call(usable_steps, index.blobs, RunPaths(run.id)))
 
 
-def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None) -> dict[str, Any]:
+def told_job(index: RefreshedIndex, run: RunInfo) -> ToldJob | None:
+    """The run's newest job as it is recorded; None if it has none, or its store is another."""
+    from crown_exp.cli.told_job import ToldJob
+    from crown_exp.errors import CrownError
+    from crown_exp.storage.runs import read_jobs
+    from crown_exp.storage.spending import read_run_spending
+
+    if run.store != index.blobs.url:
+        return None
+    try:
+        jobs = index.call(read_jobs, index.blobs, run.id)
+    except CrownError as error:  # damaged: the rest of the run can be shown
+        complain(str(error))
+        return None
+    if not jobs:
+        return None
+    job = max(jobs, key=lambda it: it.number)
+    if not any(it.rates for it in jobs):
+        return ToldJob(job)
+    spent = index.call(read_run_spending, index.blobs, run.id).records
+    return ToldJob(job, sum(it.usd for it in spent))
+
+
+def as_object(
+    details: Details, origins: Mapping[str, str], curve: Curve | None, job: ToldJob | None = None
+) -> dict[str, Any]:
     """A run as `runs --json` has it, and all else: docs/record.md tells the fields."""
     return run_json(details.run, details.config) | {
         "origins": origins,
@@ -121,4 +148,5 @@ def as_object(details: Details, origins: Mapping[str, str], curve: Curve | None)
         "unsaved": save_trouble(details.events),
         "forks": [{"id": run, "step": step} for run, step in details.forks],
         "curve": curve,
+        "job": job.to_json() if job else None,
     }

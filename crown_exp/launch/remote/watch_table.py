@@ -27,7 +27,8 @@ UNKNOWN = (80, 24)
 
 COLORS = {"completed": "green", "running": "cyan", "failed": "red"}
 
-Mode = Literal["table", "lines", "none"]
+Mode = Literal["table", "lines", "said", "none"]
+"""`said`: only what goes wrong."""
 
 
 @dataclass(frozen=True, slots=True)
