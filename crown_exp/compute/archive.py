@@ -26,9 +26,12 @@ MAX_LISTED = 50_000
 """Files that are looked at where no git says which ones matter."""
 
 _CODE = frozenset({".py", ".pyi", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh"})
-_ALWAYS_IGNORED = frozenset({".git", ".venv", "venv", "__pycache__", "node_modules", ".crown"})
-_IGNORED_WITHOUT_GIT = _ALWAYS_IGNORED | {"dist", "build"}
-_ENVIRONMENT = "pyvenv.cfg"
+ALWAYS_IGNORED = frozenset({".git", ".venv", "venv", "__pycache__", "node_modules", ".crown"})
+"""Names of files and folders that are no code, even where git does not ignore them."""
+
+_IGNORED_WITHOUT_GIT = ALWAYS_IGNORED | {"dist", "build"}
+ENVIRONMENT = "pyvenv.cfg"
+"""The file by which a virtual environment is known."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Taken:
                 self.skipped.append((path, _full()))
                 continue
             try:
-                file = _read(root, path)
+                file = read(root, path)
             except OSError as error:
                 self.skipped.append((path, f"cannot be read: {error.strerror}"))
                 continue
@@ -82,12 +85,12 @@ class Taken:
         environments = {
             folder
             for path in map(PurePosixPath, paths)
-            if path.name == _ENVIRONMENT and (folder := path.parent).parts
+            if path.name == ENVIRONMENT and (folder := path.parent).parts
         }
         self.skipped += [(f"{folder}/", "a virtual environment") for folder in environments]
         sizes = {}
         for path in paths:
-            if _ALWAYS_IGNORED.intersection(path.split("/")) or environments.intersection(
+            if ALWAYS_IGNORED.intersection(path.split("/")) or environments.intersection(
                 PurePosixPath(path).parents
             ):
                 continue
@@ -157,8 +160,8 @@ def _walk(root: Path, excluded: frozenset[str]) -> Iterator[str]:
             inner = {path.name: path for path in sorted(folder.iterdir())}
         except OSError:  # not ours to read
             continue
-        if _ENVIRONMENT in inner and folder != root:
-            inner = {_ENVIRONMENT: inner[_ENVIRONMENT]}
+        if ENVIRONMENT in inner and folder != root:
+            inner = {ENVIRONMENT: inner[ENVIRONMENT]}
         for name, path in inner.items():
             relative = path.relative_to(root).as_posix()
             if relative in excluded or name.startswith(".env"):
@@ -169,7 +172,8 @@ def _walk(root: Path, excluded: frozenset[str]) -> Iterator[str]:
                 folders.append(path)
 
 
-def _read(root: Path, path: str) -> File:
+def read(root: Path, path: str) -> File:
+    """A file or link below the root. Raises OSError."""
     full = root / path
     if full.is_symlink():
         return File(path, link=str(full.readlink()))

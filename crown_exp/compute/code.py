@@ -20,7 +20,7 @@ from crown_exp.compute import archive
 from crown_exp.compute.archive import File, Taken
 from crown_exp.compute.git import Repository, find_repository
 from crown_exp.config.secrets import guard_text
-from crown_exp.errors import ConfigError
+from crown_exp.errors import ConfigError, Problem
 from crown_exp.identity import canonical_json
 
 CODE_VERSION = "v1"
@@ -61,7 +61,7 @@ def snapshot(root: Path, exclude: Sequence[Path], secrets: Mapping[str, str]) ->
     Raises ConfigError, naming the files, if what would be taken holds a secret or git fails.
     """
     root = root.resolve()
-    excluded = _inside(root, exclude)
+    excluded = inside(root, exclude)
     repository = find_repository(root)
     taken = Taken()
     if repository is None:
@@ -136,7 +136,18 @@ def installed() -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _inside(root: Path, paths: Sequence[Path]) -> list[str]:
+def secrets_in(
+    repository: Repository, diff: bytes, exclude: Sequence[str], secrets: Mapping[str, str]
+) -> list[Problem]:
+    """The secrets that a patch of the repository would give away. exclude: what it was made without."""
+    parts = _readable(diff)
+    if _PACKED in diff:
+        parts += _contents(repository.root, repository.packed(exclude))
+    found = (guard_text(name, text, secrets) for name, text in parts)
+    return [problem for problem in found if problem]
+
+
+def inside(root: Path, paths: Sequence[Path]) -> list[str]:
     """Those below the root, relative to it."""
     resolved = [path.resolve() for path in paths]
     return [
@@ -154,11 +165,7 @@ def _changes(
     large = {change.path: change.size for change in changes if change.size > archive.MAX_FILE}
     taken.skipped += [(path, archive.too_large(size)) for path, size in large.items()]
     diff = repository.diff([*excluded, *large]) if len(large) < len(changes) else b""
-    parts = _readable(diff)
-    if _PACKED in diff:
-        parts += _contents(repository.root, repository.packed([*excluded, *large]))
-    found = (guard_text(name, text, secrets) for name, text in parts)
-    taken.problems += [problem for problem in found if problem]
+    taken.problems += secrets_in(repository, diff, [*excluded, *large], secrets)
     return diff, bool(changes)
 
 

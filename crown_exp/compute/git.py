@@ -84,6 +84,19 @@ class Repository:
         known = ("--cached", "--others", "--exclude-standard", "--directory")
         return bool(_git(self.root, "ls-files", "-z", *known, *spec))
 
+    def files(self, exclude: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The tracked files, and those neither tracked nor ignored; `.env*` among them.
+
+        A submodule, and another repository within, is one path: of its folder.
+        """
+        spec = (".", *(f":(exclude,literal){path}" for path in exclude))
+        kinds = (("--cached",), ("--others", "--exclude-standard"))
+        tracked, untracked = (
+            {os.fsdecode(path).rstrip("/") for path in out.split(b"\0") if path}
+            for out in (_git(self.root, "ls-files", "-z", *kind, "--", *spec) for kind in kinds)
+        )
+        return sorted(tracked), sorted(untracked - tracked)
+
     def _diff(self, flags: Sequence[str], exclude: Sequence[str]) -> bytes:
         if self.commit is None:
             return b""

@@ -11,7 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 READER = "crown_exp/config/settings.py"
 WRITERS = {"crown_exp/__main__.py", "crown_exp/hydra_app/app.py"}
-PROGRAMS = {"crown_exp/compute/executors/slurm/start.py"}
+PROGRAMS = {
+    "crown_exp/compute/environment.py",
+    "crown_exp/compute/executors/slurm/start.py",
+    "crown_exp/compute/start.py",
+}
 """Run as programs where a job is, without the rest of us: what they are told is in there."""
 NAMES = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 

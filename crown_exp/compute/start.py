@@ -1,0 +1,152 @@
+"""What a job on another machine runs: makes the machine ready, then becomes the run.
+
+    python3 start.py prepare             unpacks what came with it, and makes the environment
+    python3 start.py run <folder url>    becomes `python -m crown_exp run <folder url>`
+
+A script of its own (standard library only, Python 3.8 or newer) that lies beside what it unpacks and beside
+`environment.py`. All of it may be done twice, by two jobs at once, or be killed half-way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+FRESH_S = 1800.0
+"""A machine that was booted so shortly before it was made ready was booted for us."""
+
+
+class Failure(Exception):
+    """The machine cannot be made ready; the message is for the user."""
+
+
+def say(text: str) -> None:
+    """Write a line into the job's log."""
+    sys.stderr.write(f"crown: {text}\n")
+    sys.stderr.flush()
+
+
+def unpack(facts: dict[str, Any], place: Path) -> Path:
+    """The folder with the project and crown_exp as they came: made once."""
+    folder = place / str(facts["digest"])[:16]
+    if folder.is_dir():
+        return folder
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return folder
+        for name, digest in facts["files"].items():
+            if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != digest:
+                raise Failure(f"{name} is not as it was sent; launch again")
+        part = place / "part"
+        shutil.rmtree(str(part), ignore_errors=True)  # of one that was killed
+        with tarfile.open(str(HERE / "code.tar.gz"), errors="surrogateescape") as code:
+            extract(code, part / "project")
+        with zipfile.ZipFile(str(HERE / facts["wheel"])) as wheel:
+            wheel.extractall(str(part / "wheel"))
+        part.rename(folder)
+    return folder
+
+
+def extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """All of an archive that we made, links that lead out as well."""
+    folder.mkdir(parents=True)
+    trusted: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "data_filter") else {}
+    archive.extractall(str(folder), **trusted)
+
+
+def interpreter(facts: dict[str, Any]) -> Path:
+    """What to run with: the Python of this machine, or that of the environment, which is made if needed."""
+    if facts["environment"] == "image":
+        return Path(sys.executable)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "environment.py")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        raise Failure("this machine has no environment for the run, as said above")
+    return Path(done.stdout.strip())
+
+
+def since(now: float) -> float:
+    """Since when this machine is paid: its boot, or if that was long ago for others, now."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+        booted = float(next(line for line in lines if line.startswith("btime")).split()[1])
+        if now - FRESH_S < booted < now:
+            return booted
+    return now
+
+
+def prepare() -> tuple[dict[str, Any], Path, Path]:
+    """Make this machine ready: what came, where it was unpacked, the interpreter to run with."""
+    facts = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
+    folder = unpack(facts, Path.cwd() / ".crown-job")
+    return facts, folder, interpreter(facts)
+
+
+def run(url: str) -> None:
+    """Become the run."""
+    facts, folder, python = prepare()
+    project = folder / "project"
+    paths = [folder / "wheel", project, *(project / name for name in facts["paths"])]
+    given = os.environ.get("PYTHONPATH")
+    kept = [given] if given and facts["environment"] == "image" else []
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *kept])
+    if facts["environment"] != "image":
+        os.environ.pop("PYTHONHOME", None)
+        os.environ["VIRTUAL_ENV"] = str(python.parent.parent)
+        path = os.environ.get("PATH", os.defpath)
+        os.environ["PATH"] = f"{python.parent}{os.pathsep}{path}"
+    if not os.environ.get("CROWN_MACHINE_SINCE"):
+        os.environ["CROWN_MACHINE_SINCE"] = noted(folder.parent / "since")
+    os.chdir(str(project))
+    os.execv(str(python), [str(python), "-m", "crown_exp", "run", url])
+
+
+def noted(file: Path) -> str:
+    """What `prepare` found out about since when the machine is paid; if it did not, from now on."""
+    try:
+        return file.read_text(encoding="ascii")
+    except OSError:
+        return repr(since(time.time()))
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say; the exit code, 1 if the machine cannot be made ready."""
+    try:
+        if arguments == ["prepare"]:
+            began = time.time()
+            _, folder, _ = prepare()
+            (folder.parent / "since").write_text(repr(since(began)), encoding="ascii")
+        elif len(arguments) == 2 and arguments[0] == "run":
+            run(arguments[1])
+        else:
+            say("expected: start.py prepare, or: start.py run <folder url>")
+            return 2
+    except Failure as error:
+        say(str(error))
+        return 1
+    except OSError as error:
+        say(f"this machine cannot be made ready: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
