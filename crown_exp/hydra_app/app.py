@@ -175,8 +175,6 @@ class Command:
         from crown_exp.launch.collect import launched
 
         if alone := self.resumed_alone():
-            if self.invocation.planning:
-                raise ConfigError.of("plan", "tells of new launches; leave out resume")
             ended = resume(self.invocation, self.hydra.config_loader, *alone)
             self.invocation.ended += [ended] if ended else []
             return

@@ -109,6 +109,16 @@ def test_yes_stands_anywhere_on_the_line_and_harms_nothing(crown: Any, typed: li
     assert len(crown.runs()) == 1
 
 
+def test_a_plan_of_a_run_that_goes_on(crown: Any) -> None:
+    assert crown(QUICK, "task.fail=interrupt").code == 130
+    (run,) = crown.runs()
+    said = crown("plan", f"resume={run['id']}")
+    assert said.code == 0
+    assert said.out.splitlines()[1].split()[:5] == ["1", run["id"], "quick", "to", "resume"]
+    assert len(crown.read("attempts/*.end.json")) == 1
+    assert crown("plan", "-m", f"resume={run['id']}").code == 2
+
+
 # --- elsewhere ------------------------------------------------------------------------------------------
 
 
