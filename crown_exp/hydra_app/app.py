@@ -181,8 +181,10 @@ class Command:
         cfg = self.hydra.compose_config(
             self.config_name, relax(self.one_job()), RunMode.RUN, with_log_configuration=True
         )
-        if cfg.get("resume") and cfg.hydra.runtime.choices.get("hydra/launcher") != "crown":
-            raise ConfigError.of("resume", "needs hydra/launcher=crown, the default")
+        if cfg.hydra.runtime.choices.get("hydra/launcher") != "crown":
+            from crown_exp.hydra_app.stock import refuse_alone
+
+            refuse_alone(cfg)
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=self.config_name)
         context = HydraContext(config_loader=self.hydra.config_loader, callbacks=callbacks)

@@ -99,6 +99,14 @@ def elsewhere(config: DictConfig, launcher: str) -> Problem | None:
     return Problem(f"compute={OmegaConf.select(config, 'compute.name')}", what)
 
 
+def refuse_alone(config: DictConfig) -> None:
+    """Raises ConfigError for the only run of a command if such a launcher cannot carry it out."""
+    if config.get("resume"):
+        raise ConfigError.of("resume", "needs hydra/launcher=crown, the default")
+    if problem := elsewhere(config, str(config.hydra.runtime.choices["hydra/launcher"])):
+        raise ConfigError([problem])
+
+
 def refuse_elsewhere(
     loader: ConfigLoader, config: DictConfig, jobs: Iterable[Sequence[str]]
 ) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crown_exp.config.settings import variables
-from crown_exp.storage.aws import way_to_s3
+from crown_exp.errors import SettingsError, StoreError
+from crown_exp.storage.aws import NoCredentials, way_to_s3
 from crown_exp.tracking.wandb_mode import key_of
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def travelling_secrets(session: Session, target: Target) -> dict[str, str]:
 
     A key that the environment does not hold but AWS's files or `wandb login` do is looked up; what the machine
     itself is given (a role) stays its own, and machines that see our files read those of AWS by themselves.
-    They are to be handed to an executor, and written nowhere. Raises SettingsError as `travelling_env`;
-    NoCredentials, OSError for a profile that gives no keys.
+    They are to be handed to an executor, and written nowhere. Raises SettingsError as `travelling_env`, and for
+    a profile that gives no keys; StoreError for one that may give them later.
     """
     known = variables(session.project)
     found = chosen(known, target.secrets)
@@ -75,7 +76,12 @@ def store_keys(
     way = way_to_s3(access)
     if way.credentials is None or not of_files:
         return {}
-    keys = way.credentials()
+    try:
+        keys = way.credentials()
+    except NoCredentials as error:
+        raise SettingsError(f"the store's keys for jobs elsewhere: {error}") from None
+    except OSError as error:
+        raise StoreError(f"the store's keys for jobs elsewhere: {error}") from None
     values = (keys["access_key_id"], keys["secret_access_key"], keys["token"])
     return {name: value for name, value in zip(AWS_KEYS, values, strict=True) if value}
 

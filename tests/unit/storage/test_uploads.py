@@ -17,7 +17,10 @@ from crown_exp.folder.records import Damaged
 from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.file import FileStore
 from crown_exp.storage.memory import MemoryStore
+from crown_exp.storage.objects import ObjectStore
+from crown_exp.storage.through_fsspec import FsspecStore
 from crown_exp.storage.uploads import fetch, parse_upload, send, surveyed
+from tests.s3.buckets import Bucket
 
 
 @pytest.fixture
@@ -128,6 +131,18 @@ def test_what_lies_in_a_directory_is_where_it_is(portal: Portal, tmp_path: Path)
     assert files_of(path) == {"a": b"1"}
     with pytest.raises(NotFound):
         portal.call(fetch, store, "data/0000000000000000/x", tmp_path / "kept")
+
+
+@pytest.mark.parametrize("kind", [ObjectStore, FsspecStore])
+def test_through_s3(
+    portal: Portal, bucket: Bucket, kind: Callable[..., BlobStore], tmp_path: Path
+) -> None:
+    store = kind(f"{bucket.url}/here", bucket.access)
+    source = write(tmp_path / "set", a=os.urandom(300_000), b=b"", deep__c=b"3")
+    upload = surveyed(source)
+    assert [portal.call(send, store, upload) for _ in range(2)] == [3, 0]
+    path = portal.call(fetch, store, upload.path, tmp_path / "kept")
+    assert files_of(path) == files_of(source)
 
 
 def test_many_fetch_it_at_once(portal: Portal, away: BlobStore, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from crown_exp.compute.base import Target
 from crown_exp.config.project import find_project
+from crown_exp.errors import SettingsError
 from crown_exp.launch.remote.environment import (
     is_loopback,
     missing_secrets,
@@ -155,6 +156,16 @@ def test_keys_of_a_profile_are_looked_up(
         assert shared.get("AWS_PROFILE") == profile
     written = [path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()]
     assert not any(value.encode() in data for value in keys.values() for data in written)
+
+
+def test_a_profile_that_gives_no_keys_is_one_line(bare: Path) -> None:
+    pytest.importorskip("botocore")
+    (bare / ".aws").mkdir()
+    (bare / ".aws/config").write_text("[default]\ncredential_process = /none/such --at all\n")
+    with session() as opened, pytest.raises(SettingsError) as caught:
+        travelling_secrets(opened, Target(executor="skypilot"))
+    assert str(caught.value).startswith("the store's keys for jobs elsewhere: profile default: its")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_store_of_files_needs_no_keys(
