@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crown_exp.compute.archive import Taken, walk
 from crown_exp.compute.git import find_repository
 from crown_exp.config.places import display
 from crown_exp.config.weights_source import KEY, FileSource, parse_source
@@ -130,13 +131,29 @@ def typed(key: str, value: object) -> str:
 def travelling(session: Session, path: Path) -> str | None:
     """The path relative to the project if all of it is among the files that travel, else None."""
     root = session.root.absolute()
-    if path == root or not path.is_relative_to(root):
+    if path == root or not path.is_relative_to(root) or path.is_relative_to(session.settings.home):
         return None
-    inside = path.relative_to(root).as_posix()
-    if path.is_relative_to(session.settings.home):
-        return None
+    return path.relative_to(root).as_posix() if travels(root, path) else None
+
+
+def travels(root: Path, path: Path) -> bool:
+    """Whether all that lies at a path below a project's root is in its bundle (`compute.tree`)."""
+    if any(part.startswith(".env") for part in path.relative_to(root).parts):
+        return False  # secrets
     repository = find_repository(root)
-    return inside if repository is None or repository.holds(inside) else None
+    if repository is None:
+        found = set(walk(root, (), Taken()))
+        files = [path] if path.is_file() else [it for it in path.rglob("*") if it.is_file()]
+        wanted = {it.relative_to(root).as_posix() for it in files if "__pycache__" not in it.parts}
+        return wanted <= found
+    between = [folder for folder in path.parents if folder.is_relative_to(root) and folder != root]
+    for folder in reversed(between):
+        if (
+            folder / ".git"
+        ).exists():  # a repository within, which the project has as a whole or not
+            inner = folder.relative_to(root).as_posix()
+            return repository.holds(inner) and travels(folder, path)
+    return repository.holds(path.relative_to(root).as_posix())
 
 
 def weights(session: Session, text: str, target: Target) -> Iterator[Problem]:

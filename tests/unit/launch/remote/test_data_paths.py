@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crown_exp.compute.base import Target
+from crown_exp.compute.tree import project_tree
 from crown_exp.config import schema
 from crown_exp.config.check import Checked
 from crown_exp.config.compose import Composition
 from crown_exp.config.project import find_project
 from crown_exp.config.targets import Target as Function
-from crown_exp.launch.remote.data_paths import local_data, path_in, texts
+from crown_exp.launch.remote.data_paths import local_data, path_in, texts, travels
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
 
@@ -153,14 +154,51 @@ def test_these_are(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert path_in("task.x", str(tmp_path / "empty")) is None
 
 
-def test_without_git_what_is_in_the_project_travels(
+def test_without_git_what_is_in_the_project_travels_but_for_what_no_bundle_has(
     session: Session, project: Path, tmp_path: Path
 ) -> None:
     (project / ".git").rename(tmp_path / "away")
-    assert told(session, task(path="data/c.csv")) == []
-    (project / ".crown").mkdir()
-    (project / ".crown/x.csv").write_text("1")
-    assert len(told(session, task(path=".crown/x.csv"))) == 1
+    for name in (".crown/x.csv", "build/x.csv", "data/.hidden/x.csv"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("1")
+    assert told(session, task(path="data/c.csv", root="tracked")) == []
+    for path in (".crown/x.csv", "build/x.csv", "data/.hidden/x.csv", "data/"):
+        assert len(told(session, task(path=path))) == 1, path
+
+
+def test_a_repository_within_travels_if_the_project_has_it(session: Session, project: Path) -> None:
+    for name in ("part", "data/part"):
+        inner = project / name
+        inner.mkdir(parents=True)
+        (inner / "x.csv").write_text("1")
+        (inner / "y.csv").write_text("1")
+        (inner / ".gitignore").write_text("y.csv\n")
+        subprocess.run(["git", "init", "-q"], cwd=inner, check=True)
+        subprocess.run(["git", "add", "x.csv"], cwd=inner, check=True)
+    assert told(session, task(path="part/x.csv")) == []
+    for path in ("part/y.csv", "data/part/x.csv"):
+        assert len(told(session, task(path=path))) == 1, path
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_each_file_travels_that_is_in_a_bundle_and_no_other(
+    project: Path, tmp_path: Path, git: bool
+) -> None:
+    for name in (".env", "deep/.env.local", "build/x", ".hidden/x", "part/x.csv", "part/y.ckpt"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("1")
+    if git:
+        subprocess.run(["git", "init", "-q"], cwd=project / "part", check=True)
+    else:
+        (project / ".git").rename(tmp_path / "away")
+    bundled = {file.path for file in project_tree(project, [], {}).files}
+    files = [
+        path for path in project.rglob("*")
+        if path.is_file() and not {".git", "__pycache__"} & set(path.relative_to(project).parts)
+    ]  # fmt: skip
+    found = {path.relative_to(project).as_posix() for path in files if travels(project, path)}
+    assert found == bundled
+    assert len(found) > 5
 
 
 def test_weights_to_begin_with(session: Session, tmp_path: Path) -> None:
