@@ -140,6 +140,19 @@ def test_a_plan_of_a_sweep_over_targets(project: Project) -> None:
     assert nothing_happened(project)
 
 
+def test_prices_are_told_of_what_cannot_be_launched_yet(project: Project) -> None:
+    typed = ["-m", "task=train", "task.lr=1,2", "compute=there", "compute.shared=false"]
+    done = project.crown("plan", *typed)
+    assert done.returncode == 2
+    assert "expected    unknown; $2.30/h while all run at once" in done.stdout
+    assert "machines of compute=there do not see this machine's files" in done.stdout
+    assert nothing_happened(project)
+    wrong = project.crown("plan", "task=train", "compute=there", "compute.accelerators=[A1000:1]")
+    assert wrong.returncode == 2
+    assert "no machine is known that it could be given" in wrong.stdout
+    assert "did you mean A100" in wrong.stdout
+
+
 @pytest.mark.parametrize("flags", [[], ["-m"]])
 def test_nobody_is_there_to_be_asked(project: Project, flags: list[str]) -> None:
     done = project.crown(*flags, "task=train", "compute=there")

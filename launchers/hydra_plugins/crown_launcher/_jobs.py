@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from crown_exp.compute.executors.local import start_process
 from crown_exp.config.compose import COMPOSING, texts
 from crown_exp.config.diagnose import diagnose, examined
-from crown_exp.errors import ConfigError, Problem
+from crown_exp.errors import ConfigError, CrownError, Problem
 from crown_exp.folder import RunRecord
 from crown_exp.launch.collect import RunFailed, collect
 from crown_exp.launch.equal import equal_run
@@ -55,7 +55,13 @@ def launch(
     ):
         if apart:
             approve_shared(session.blobs)
-        session.approve(orders)
+        try:
+            session.approve(orders)
+        except ConfigError:
+            if invocation.planning:  # what it would cost is worth knowing, too
+                with suppress(CrownError):
+                    batch.sent(session, jobs, orders)
+            raise
         if invocation.planning or any(order.is_elsewhere for order in orders):
             return batch.sent(session, jobs, orders)
         return list(batch.local(session, jobs, orders).values())
