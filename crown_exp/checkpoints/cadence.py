@@ -9,6 +9,13 @@ from crown_exp.config.units import Interval, parse_duration, parse_interval
 MTBF = "2 hours"
 """The mean time between two deaths of a process, where none is stated."""
 
+SHARE = 0.2
+"""What a save takes from the training, of the time until it is durable that the loop is not held up.
+
+Measured: 0.05 where an upload has a core of its own, up to 0.7 where disk and training share two. Saving as if
+it were 0.2 costs at most 1.25 times the least there.
+"""
+
 SHORTEST_S, LONGEST_S = 10.0, 30 * 60.0
 
 
@@ -34,6 +41,7 @@ class Cadence:
     def learn(self, stall: float, seconds: float) -> None:
         """A save held the loop up for `stall` seconds and was durable after `seconds`."""
         if self.auto:
-            cost = max(stall, seconds, 0.0)
+            stall = max(stall, 0.0)
+            cost = stall + SHARE * max(seconds - stall, 0.0)
             best = math.sqrt(2 * cost * self.mtbf)
             self.interval = Interval(seconds=min(max(best, SHORTEST_S), LONGEST_S))
