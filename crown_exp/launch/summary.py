@@ -60,7 +60,9 @@ def table(ended: Sequence[Ended]) -> Table:
 
 
 def state_of(run: Ended) -> State:
-    """What became of a run; one that never began its task has failed."""
+    """What became of a run; one that never began its task has failed, one that was taken over goes on."""
+    if run.exit_code == ExitCode.SUPERSEDED:
+        return State.RUNNING
     try:
         return STATE_OF_EXIT.get(ExitCode(run.exit_code), State.FAILED)
     except ValueError:
