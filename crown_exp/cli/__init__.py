@@ -29,6 +29,7 @@ WORDS = {
     "reindex": "make the index of runs anew from their folders",
     "explain": "where a key gets its value, and what it means",
     "resume": "go on with a run from where it was saved last",
+    "move": "stop a run and go on with it on another machine",
     "fork": "a new run from the state that another one saved",
     "checkpoints": "what a run saved: list, verify, export, prune",
     "verify": "prove that a run of your code survives being killed, to the bit",
