@@ -40,18 +40,25 @@ FIRST_SECONDS = 60.0
 QUICK = frozenset({"slurm", "local"})
 MOST_STARTS = 3
 """A job that its executor has started again so often, and whose run has never begun, will not begin."""
+GONE_SECONDS = 60.0
+"""A job that its executor does not know for so long is over: it may list a new one late."""
 AT_ONCE = 16
 
 
 @dataclass
 class Watched:
-    """A run, and what is known of it. trouble: why its folder could not be read at the last look."""
+    """A run, and what is known of it.
+
+    trouble: why its folder could not be read at the last look. gone: since when its executor does not know its
+    job, by the monotonic clock; None while it does.
+    """
 
     run: Submitted
     progress: Progress
     status: JobStatus | None = None
     ended: Ended | None = None
     trouble: str = ""
+    gone: float | None = None
 
     @property
     def facts(self) -> Facts | None:
@@ -135,6 +142,8 @@ class Watch:
         found = self.opened.executors[name].poll(sorted(map(str, handles))) if handles else {}
         for it in own:
             it.status = found.get(it.run.job.handle or "", JobStatus(JobState.GONE))
+            known = it.status.state is not JobState.GONE
+            it.gone = None if known else it.gone or self.time.monotonic()
 
     def look(self) -> datetime | None:
         """Read what is new of every open run; the store's time, None if the store does not answer."""
@@ -173,9 +182,14 @@ class Watch:
         assert facts is not None
         if status is None or status.state not in OVER:
             return by_itself(it.run, facts, now) or self.given_up(it, facts, status)
+        if it.gone is not None and self.time.monotonic() - it.gone < GONE_SECONDS:
+            return by_itself(it.run, facts, now)
         tail = "" if facts.attempts and facts.ends else self.tail(it)
         found = after_job(it.run, facts, status, now, here(), tail)
         if found is not None and by_itself(it.run, facts, now) is None:
+            if it.gone is not None and it.run.job.handle is not None:  # it must not live, unseen
+                with self._asking:
+                    self.opened.executors[it.run.job.executor].cancel([it.run.job.handle])
             self.note(it, found.error.partition("\n")[0])
         return found
 

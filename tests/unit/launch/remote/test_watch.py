@@ -56,7 +56,8 @@ class Counted:
     """An executor that counts its polls, and says of jobs what it is told to say."""
 
     def __init__(self, real: Any, told: Mapping[str, JobStatus] = {}) -> None:
-        self.real, self.told, self.polls, self.broken = real, told, 0, ""
+        self.real, self.told = real, dict(told)
+        self.polls, self.broken = 0, ""
 
     def poll(self, handles: Collection[str]) -> Mapping[str, JobStatus]:
         self.polls += 1
@@ -118,23 +119,6 @@ def test_an_executor_that_does_not_answer_is_asked_again(far: Elsewhere) -> None
     assert ended.exit_code == 0
 
 
-def test_a_run_that_was_preempted_goes_on_and_is_waited_for(far: Elsewhere) -> None:
-    """With an executor that does not start it again, it is what it was, and does not wait for ever."""
-    told = {"r261124-000001": JobStatus(JobState.RECOVERING, recoveries=1)}
-    through(far, Counted(far.executor, told))
-    sent = far.send("preempted")
-    watch, _ = watched(far, sent)
-    until(lambda: far.facts(sent.record.id).ends)
-    watch.turn()
-    assert not watch.over
-    until(lambda: far.is_over(sent))
-    through(far, far.executor)
-    (ended,), _ = seen_through(far, sent)
-    assert ended.exit_code in (0, 75)  # 0 where the executor has started it again
-    assert far.job(sent.record.id).cancelled is (ended.exit_code == 75)
-    assert state_of(far, sent.record.id) in ("stopped", "completed")
-
-
 # --- jobs that end without their runs -----------------------------------------------------------------
 
 
@@ -173,13 +157,27 @@ def test_a_run_that_is_killed_without_a_word(far: Elsewhere) -> None:
 
 
 def test_a_job_that_its_executor_does_not_know(far: Elsewhere) -> None:
-    sent = far.send("lasts")
-    through(far, Counted(far.executor, {sent.job.handle or "": JobStatus(JobState.GONE)}))
-    run = far.lab.make("tasks.train")
-    unknown = Submitted(far.facts(run).run, replace(sent.job, run=run, job=run), sent.target)
-    (ended,), _ = seen_through(far, unknown)
+    """It is given a minute, then over, and ended if it lived after all."""
+    waits = (sys.executable, "-c", "import time; time.sleep(600)")
+    sent = far.send("train", setup=waits)
+    handle, executor = sent.job.handle or "", Counted(far.executor)
+    through(far, executor)
+    watch, _ = watched(far, sent)
+    for ahead, told, over in (
+        (0.0, {handle: JobStatus(JobState.GONE)}, False),
+        (50.0, {handle: JobStatus(JobState.GONE)}, False),
+        (70.0, {}, False),
+        (100.0, {handle: JobStatus(JobState.GONE)}, False),
+        (170.0, {handle: JobStatus(JobState.GONE)}, True),
+    ):
+        far.clock.ahead, executor.told = ahead, told
+        watch.turn()
+        assert watch.over is over
+    (ended,) = watch.ended()
     assert ended.exit_code == 80
-    assert ended.error.startswith(f"skypilot does not know its job {sent.job.handle} on a100_spot")
+    assert ended.error.startswith(f"skypilot does not know its job {handle} on a100_spot any more")
+    until(lambda: far.is_over(sent))
+    assert far.job(ended.run).cancelled
 
 
 def test_a_job_that_is_cancelled_behind_our_back(far: Elsewhere) -> None:
@@ -197,6 +195,8 @@ def test_a_run_that_somebody_else_holds(far: Elsewhere) -> None:
     holder = far.send("lasts")
     far.wait_for_log(holder.record.id)
     job = replace(holder.job, number=2, job="other", handle="never")
+    told = JobStatus(JobState.FAILED, "exit code 76", 76)
+    through(far, Counted(far.executor, {"never": told}))
     (ended,), _ = seen_through(far, replace(holder, job=job))
     assert ended.exit_code == 76
     assert ended.error.startswith("it goes on elsewhere: attempt 1 on ")
