@@ -117,6 +117,9 @@ def test_a_plan_of_a_run_that_goes_on(crown: Any) -> None:
     assert said.out.splitlines()[1].split()[:5] == ["1", run["id"], "quick", "to", "resume"]
     assert len(crown.read("attempts/*.end.json")) == 1
     assert crown("plan", "-m", f"resume={run['id']}").code == 2
+    assert crown(QUICK).code == 0
+    done = crown.runs()[-1]["id"]
+    assert crown("plan", f"resume={done}").out == f"nothing: {done} is over already\n"
 
 
 # --- elsewhere ------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ def agreed(session: Session, invocation: Invocation, orders: Sequence[Order]) ->
 def agreed_to_resume(session: Session, invocation: Invocation, found: Resumption) -> Plan | None:
     """As `agreed`, for a run to go on with; None too if it is over, which is told without a job."""
     if found.order is None or found.facts is None:
+        if invocation.planning:
+            sys.stdout.write(f"nothing: {found.record.id} is over already\n")
         return None
     if not invocation.planning and not found.is_elsewhere:
         return None
