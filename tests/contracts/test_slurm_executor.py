@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crown_exp.compute.base import (
     OVER,
     Executor,
+    ExecutorError,
     Job,
     JobState,
     JobStatus,
@@ -20,6 +27,7 @@ from crown_exp.compute.base import (
     Target,
 )
 from crown_exp.compute.executors.slurm import SlurmExecutor
+from crown_exp.compute.executors.slurm.submission import TRAVELS
 from crown_exp.testing import ExecutorContract
 from tests.slurm import cluster, missing
 
@@ -55,6 +63,8 @@ starts.open("a").write("start\\n")
 sys.exit(code)
 """
 
+UP = "import os, time; print('up', os.getpid(), os.getppid(), flush=True); time.sleep(60)"
+
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[str]:
@@ -86,10 +96,10 @@ class Bed:
 
     def submit(self, code: str, *arguments: str, name: str = "", **options: object) -> str:
         self.made += 1
-        target = Target(name="slurm", executor="slurm", cpus=1)
+        target = options.pop("target", Target(name="slurm", executor="slurm", cpus=1))
         job = Job(
-            name or f"{self.root.name}-{self.made}", (sys.executable, "-c", code, *arguments), target,
-            directory=self.root, **options,  # type: ignore[arg-type]
+            name or f"{self.root.name}-{self.made}", (sys.executable, "-c", code, *arguments),
+            directory=self.root, target=target, **options,  # type: ignore[arg-type]
         )  # fmt: skip
         return self.executor.submit(job)
 
@@ -113,6 +123,12 @@ class Bed:
         while "up" not in self.executor.log(handle):
             assert time.monotonic() < until, self.executor.poll([handle])
             time.sleep(0.05)
+
+    def pids(self, handle: str) -> tuple[int, int]:
+        """Of a job that runs UP: the process of the command, and that of the batch script."""
+        self.wait_until_up(handle)
+        _, first, second = self.executor.log(handle).split()
+        return int(first), int(second)
 
     @property
     def starts(self) -> int:
@@ -193,6 +209,217 @@ def test_no_secret_is_where_others_read(bed: Bed) -> None:
     assert folder is not None and folder.stat().st_mode & 0o077 == 0
     for file in folder.rglob("*"):
         assert file.stat().st_mode & 0o077 == 0 or b"hush-hush" not in file.read_bytes()
+
+
+def test_secrets_are_gone_when_the_job_is_over(bed: Bed) -> None:
+    ends = bed.submit("import os; print(os.environ['TOKEN'])", secrets={"TOKEN": "hush-hush"})
+    killed = bed.submit(UP, secrets={"TOKEN": "hush-hush"}, name="killed")
+    bed.wait_until_up(killed)
+    file = bed.root / "slurm/killed/secrets.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    bed.wait(ends)
+    command("scancel", "--signal=KILL", "--full", killed)
+    bed.wait(killed)
+    assert not list(bed.root.glob("slurm/*/secrets.json"))
+    assert not [file for file in bed.root.glob("slurm/*/*.json") if "hush" in file.read_text()]
+
+
+def test_a_later_start_has_the_secrets_too(bed: Bed) -> None:
+    code = "import os; assert os.environ['TOKEN'] == 'hush-hush'\n" + ENDS
+    assert bed.wait(bed.submit(code, "75", secrets={"TOKEN": "hush-hush"})).exit_code == 0
+    assert bed.starts == 2
+
+
+def test_nothing_else_of_our_environment_travels(
+    bed: Bed, slurm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "hush-hush")
+    monkeypatch.setenv("SBATCH_EXPORT", "ALL")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    tells = "import json, os; print(json.dumps(dict(os.environ)))"
+    handle = bed.submit(tells, env={"MINE": "a b"}, name="tells")
+    assert bed.wait(handle).state is JobState.SUCCEEDED
+    seen = json.loads(bed.executor.log(handle))
+    own = {"MINE": "a b", "CROWN_JOB": "tells", "LC_ALL": "C.UTF-8", "HOME": os.environ["HOME"]}
+    assert own.items() <= seen.items()
+    by_slurm = (
+        "SLURM",
+        "ENVIRONMENT",
+        "HOSTNAME",
+        "PWD",
+        "SHLVL",
+        "_",
+        "SUBMITIT",
+        "TMPDIR",
+        "CUDA_VISIBLE",
+        "GPU_DEVICE",
+    )
+    rest = {name for name in seen if not TRAVELS.fullmatch(name) and not name.startswith(by_slurm)}
+    assert rest == {"MINE", "CROWN_JOB"}
+    kept = [file for file in Path(slurm).parent.rglob("*") if file.is_file()]
+    assert not [file for file in kept if b"hush-hush" in file.read_bytes()]
+
+
+# --- what is killed outright ----------------------------------------------------------------------------
+
+
+def test_a_command_that_is_killed_is_not_run_again(bed: Bed) -> None:
+    handle = bed.submit(UP)
+    os.kill(bed.pids(handle)[0], signal.SIGKILL)
+    status = bed.wait(handle)
+    assert (status.state, status.exit_code, status.recoveries) == (JobState.FAILED, 137, 0)
+    assert status.reason.startswith("its process was ended by SIGKILL")
+
+
+def test_a_job_whose_batch_process_is_killed_is_not_run_again(bed: Bed) -> None:
+    handle = bed.submit(UP)
+    command_, batch = bed.pids(handle)
+    os.kill(batch, signal.SIGKILL)
+    status = bed.wait(handle)
+    assert (status.state, status.exit_code) == (JobState.FAILED, None)
+    assert status.reason == "Slurm ended it: FAILED"
+    assert bed.executor.log(handle).count("up") == 1
+    until = time.monotonic() + 30
+    while Path(f"/proc/{command_}").exists():  # a run is asked to save
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_a_job_that_slurm_is_told_to_kill_is_cancelled(bed: Bed) -> None:
+    handle = bed.submit(UP)
+    bed.wait_until_up(handle)
+    command("scancel", "--signal=KILL", handle)
+    status = bed.wait(handle)
+    assert (status.state, status.reason) == (JobState.CANCELLED, "Slurm ended it: CANCELLED")
+    assert bed.executor.log(handle).count("up") == 1
+
+
+def test_a_job_whose_node_goes_down_is_run_again_elsewhere(bed: Bed) -> None:
+    handle = bed.submit(TELLS, secrets={"TOKEN": "hush-hush"})
+    bed.wait_until_up(handle)
+    node = command("squeue", "-h", "-j", handle, "-o", "%N").strip()
+    command("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    try:
+        assert bed.wait(handle, frozenset({JobState.RECOVERING})).recoveries == 0
+        status = bed.wait(handle)
+    finally:
+        back_up(node)
+    assert (status.state, status.recoveries) == (JobState.SUCCEEDED, 1), bed.executor.log(handle)
+    assert "got SIGTERM" in bed.executor.log(handle)
+    assert bed.starts == 2
+
+
+def back_up(node: str) -> None:
+    """A node that was said to be down is up as soon as it has told Slurm so."""
+    until = time.monotonic() + 60
+    while "idle" not in command("sinfo", "-h", "-n", node, "-p", "cpu", "-o", "%t"):
+        subprocess.run(
+            ["scontrol", "update", f"NodeName={node}", "State=RESUME"], capture_output=True
+        )
+        assert time.monotonic() < until
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize("mode", ["REQUEUE", "CANCEL"])
+def test_a_job_that_others_take_the_place_of_saves_and_goes_on(bed: Bed, mode: str) -> None:
+    command("scontrol", "update", "PartitionName=spot", f"PreemptMode={mode}")
+    spot = Target(name="slurm", executor="slurm", cpus=1, partition="spot")
+    handle = bed.submit(TELLS, target=spot, secrets={"TOKEN": "hush-hush"})
+    bed.wait_until_up(handle)
+    whole = Target(name="slurm", executor="slurm", cpus=4)
+    others = [
+        bed.submit("import time; time.sleep(8)", name=f"other-{n}", target=whole) for n in range(2)
+    ]
+    seen = bed.watch(handle)
+    assert (seen[-1].state, seen[-1].exit_code) == (JobState.SUCCEEDED, 0), bed.executor.log(handle)
+    assert seen[-1].recoveries == 1
+    assert "got SIGTERM" in bed.executor.log(handle)
+    assert not {status.state for status in seen[:-1]} & OVER
+    assert bed.starts == 2
+    assert {bed.wait(other).state for other in others} == {JobState.SUCCEEDED}
+
+
+# --- what is given up, refused or lost -------------------------------------------------------------------
+
+
+def test_a_store_that_is_never_there_is_given_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crown_exp.compute.executors.slurm.jobs.MOST_LOST", 2)
+    handle = bed.submit("print('up', flush=True); raise SystemExit(80)")
+    bed.wait(handle, frozenset({JobState.RECOVERING}))
+    status = bed.wait(handle)
+    assert (status.state, status.exit_code, status.recoveries) == (JobState.FAILED, 80, 1)
+    assert status.reason == (
+        "its store was not to be had 2 times in a row; the next launch starts it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"partition": "cpux"}, "compute.partition: no such partition; did you mean cpu?"),
+        ({"time": 2 * 86400.0}, "compute.time: cpu lets a job run for 24 hours at a stretch; expected"),
+        ({"cpus": 5}, "compute.cpus: no machine of cpu has 5 CPUs; expected at most 4"),
+        ({"memory_gb": 900}, "compute.memory_gb: no machine of cpu has 900 GB; expected at most 3"),
+        ({"accelerators": ("A100:1",)}, "compute.accelerators: no machine of cpu has a GPU; expected"),
+    ],
+)  # fmt: skip
+def test_what_no_machine_gives_is_refused(bed: Bed, asked: dict[str, Any], line: str) -> None:
+    target = Target(name="slurm", executor="slurm", **asked)
+    assert [str(problem).startswith(line) for problem in bed.executor.problems(target)] == [True]
+    with pytest.raises(NotSubmitted) as caught:
+        bed.submit("pass", target=target, name="asks", secrets={"TOKEN": "hush-hush"})
+    assert str(caught.value).startswith(f"asks: {line}")
+    assert "\n" not in str(caught.value)
+    assert not bed.executor.jobs()
+    assert not (bed.root / "slurm/asks").exists()
+
+
+def test_what_sbatch_refuses_is_told_in_its_words(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SBATCH_CONSTRAINT", "no-such-feature")
+    with pytest.raises(NotSubmitted) as caught:
+        bed.submit("pass", name="asks", secrets={"TOKEN": "hush-hush"})
+    assert str(caught.value) == (
+        "asks: sbatch: Batch job submission failed: Invalid feature specification"
+    )
+    assert capfd.readouterr() == ("", "")
+    assert not (bed.root / "slurm/asks").exists()
+
+
+def test_a_job_whose_submitter_died_is_found_again(bed: Bed) -> None:
+    """Killed after sbatch had answered, and before the answer was noted."""
+    handle = bed.submit("print('up', flush=True); import time; time.sleep(3)", name="found")
+    (bed.root / "slurm/.handles" / handle).unlink()
+    (bed.root / "slurm/found/handle").unlink()
+    later = SlurmExecutor(bed.root / "slurm")
+    assert [job.handle for job in later.jobs() if job.name == "found"] == [handle]
+    assert later.handle(handle) == handle
+    assert bed.wait(handle).state is JobState.SUCCEEDED
+    assert "up" in later.log(handle)
+
+
+def test_an_answer_that_was_lost_is_no_refusal(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sbatch fails after Slurm has taken the job, as it does when its answer is late."""
+    real = shutil.which("sbatch")
+    fails = bed.root / "bin/sbatch"
+    fails.parent.mkdir()
+    fails.write_text(f'#!/bin/sh\n{real} "$@" >/dev/null; echo timed out >&2; exit 1\n')
+    fails.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fails.parent}:{os.environ['PATH']}")
+    assert bed.wait(bed.submit("pass")).state is JobState.SUCCEEDED
+
+
+def test_a_cluster_that_does_not_answer_refuses_nothing(
+    bed: Bed, slurm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Path(slurm).read_text()
+    away = re.sub("SlurmctldPort=.*", "SlurmctldPort=1\nMessageTimeout=2", there)
+    (bed.root / "slurm.conf").write_text(away)
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(bed.root / "slurm.conf"))
+        with pytest.raises(ExecutorError):
+            bed.submit("pass")
 
 
 def test_a_name_that_is_taken_is_refused(bed: Bed) -> None:

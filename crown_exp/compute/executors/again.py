@@ -27,4 +27,4 @@ def gave_up(times: int) -> str:
 
 def pause_seconds(starts: int, first: float) -> float:
     """Before the next of so many starts (>= 1): twice the last pause, at most 30 times the first one."""
-    return min(first * 2 ** min(starts - 1, 10), first * 30)
+    return min(first * 2.0 ** min(starts - 1, 10), first * 30)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import math
-import shlex
 import shutil
-import sys
+import signal
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,19 @@ from crown_exp.compute.base import (
     NotSubmitted,
     Target,
 )
+from crown_exp.compute.executors.again import AGAIN, gave_up
 from crown_exp.compute.executors.output import tail
 from crown_exp.compute.executors.slurm.jobs import JobFolders, read
+from crown_exp.compute.executors.slurm.limits import beyond
 from crown_exp.compute.executors.slurm.queue import (
     Row,
     ask,
-    partitions,
     read_accounts,
+    read_machines,
     read_queue,
 )
-from crown_exp.config.nearest import did_you_mean
+from crown_exp.compute.executors.slurm.submission import sbatch
 from crown_exp.errors import Problem
-
-NOTICE = 120.0
-"""Seconds before the time limit at which Slurm says so."""
 
 REQUEUE_SECONDS = 300.0
 """How long Slurm may take to put a job that is to be run again back into its queue."""
@@ -46,6 +44,9 @@ REQUEUE_SECONDS = 300.0
 HURRY_SECONDS = 20.0
 """How long a job that is to be run again is left alone: the end of its last process, which reaches Slurm late,
 was seen to be taken for that of its next one."""
+
+CUT_SHORT = frozenset({"PREEMPTED", "TIMEOUT"})
+"""What Slurm calls jobs that it ended; they may have asked to be run again, and have not been heard."""
 
 LOG = "{handle}_0_log.out"
 """What submitit calls what a job prints."""
@@ -63,6 +64,7 @@ class SlurmExecutor:
 
     def __init__(self, root: Path) -> None:
         self.folders = JobFolders(root.absolute())
+        self._waiting: dict[str, float] = {}
 
     def problems(self, target: Target) -> Sequence[Problem]:
         """What keeps jobs of the target from being submitted. Raises ExecutorError if Slurm does not answer."""
@@ -73,11 +75,8 @@ class SlurmExecutor:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             what = "no sbatch here: start it on a machine of the cluster, or use compute=local"
             return [*found, Problem("compute.executor", what)]
-        known = partitions()
-        if target.partition is not None and target.partition not in known:
-            what = f"no such partition; {did_you_mean(target.partition, known)}"
-            found.append(Problem("compute.partition", what))
-        return found
+        beyond_it = beyond(target, read_machines())
+        return [*found, *(Problem(f"compute.{where}", what) for where, what in beyond_it)]
 
     def candidates(self, target: Target) -> Sequence[Candidate]:
         """The one kind of machine that is asked for; a cluster of one's own costs nothing."""
@@ -91,16 +90,28 @@ class SlurmExecutor:
 
     def submit(self, job: Job) -> str:
         """Submit the job; its handle. Raises NotSubmitted, ExecutorError."""
-        if holder := next((row for row in self.jobs() if row.name == job.name), None):
-            raise NotSubmitted(f"{job.name}: job {holder.handle} has this name already")
+        for where, what in beyond(job.target, read_machines()):
+            raise NotSubmitted(f"{job.name}: compute.{where}: {what}")
+        live = {row.name: row.handle for row in self.jobs()}
+        if job.name in live:
+            raise NotSubmitted(f"{job.name}: job {live[job.name]} has this name already")
+        self.folders.tidy(live)
         folder = self.folders.prepare(job)
-        handle = sbatch(job, folder)
+        try:
+            handle = sbatch(job, folder)
+        except NotSubmitted:
+            # An answer that was lost on its way is a refusal for sbatch; ExecutorError if Slurm is not there
+            found = [row.handle for row in self.jobs() if row.name == job.name]
+            if not found:
+                shutil.rmtree(folder)
+                raise
+            handle = found[0]
         self.folders.note(handle, job.name)
         return handle
 
     def handle(self, ticket: str) -> str:
         """The ticket, if it is one. Raises NotSubmitted."""
-        if self.folders.folder(ticket) is None and ticket not in read_queue():
+        if self.folders.folder(ticket) is None and ticket not in self.queue():
             raise NotSubmitted(f"{ticket}: Slurm has no such job")
         return ticket
 
@@ -108,7 +119,7 @@ class SlurmExecutor:
         """What became of jobs. One that Slurm has forgotten is known by the end it wrote, or by accounting."""
         if not handles:
             return {}
-        rows = read_queue()
+        rows = self.queue()
         self.hurry(rows[handle] for handle in handles if handle in rows)
         found = {handle: self.status(rows[handle]) for handle in handles if handle in rows}
         for handle in handles:
@@ -117,27 +128,68 @@ class SlurmExecutor:
         unknown = [handle for handle in handles if handle not in found]
         for handle, word in read_accounts(unknown).items():
             found[handle] = self.status(Row(handle, "", word, ""))
-        return {handle: found.get(handle, JobStatus(JobState.GONE)) for handle in handles}
+        told = {handle: found.get(handle, JobStatus(JobState.GONE)) for handle in handles}
+        for handle, status in told.items():
+            if status.state in OVER:
+                self.folders.forget_secrets(handle)
+        return told
+
+    def queue(self) -> dict[str, Row]:
+        """What Slurm knows of this user's jobs, after those that it ended too early are in its queue again."""
+        rows = read_queue()
+        for handle, row in rows.items():
+            if row.state not in OVER:
+                self.folders.adopt(handle, row.name)
+            elif row.word in CUT_SHORT and self.revive(handle, row.word):
+                rows[handle] = replace(row, word="REQUEUED")
+        return rows
+
+    def revive(self, handle: str, word: str) -> bool:
+        """Have a job run again that Slurm has ended, before it could ask for that itself; whether it will be.
+
+        Where other jobs' `PreemptMode=CANCEL` takes its place, Slurm tells it and calls it over at once.
+        """
+        end, ours = self.end(handle), self.has_begun(handle)
+        asked = end["exit_code"] in AGAIN if end is not None else word == "PREEMPTED"
+        if not ours or not asked or self.is_cancelled(handle):
+            return False
+        with contextlib.suppress(ExecutorError):
+            ask("scontrol", "requeue", handle)
+            return True
+        return False
 
     def hurry(self, rows: Iterable[Row]) -> None:
-        """Jobs that are run again begin soon: Slurm would have each of them wait for two minutes."""
-        for row in rows:
-            waits = row.word == "PENDING" and row.reason == "BeginTime"
-            if waits and HURRY_SECONDS < self.asked_for_again(row.handle) < math.inf:
+        """Jobs that are run again begin soon: Slurm would have each of them wait for two minutes.
+
+        Not those that have waited in vain for their store to come back.
+        """
+        waiting = {
+            row.handle for row in rows
+            if row.word == "PENDING" and row.reason == "BeginTime" and self.has_begun(row.handle)
+        }  # fmt: skip
+        now = time.monotonic()
+        self._waiting = {handle: self._waiting.get(handle, now) for handle in waiting}
+        for handle, since in self._waiting.items():
+            if now - since > HURRY_SECONDS and self.lost(handle) < 2:
                 with contextlib.suppress(ExecutorError):  # then it waits
-                    ask("scontrol", "update", f"JobId={row.handle}", "StartTime=now")
+                    ask("scontrol", "update", f"JobId={handle}", "StartTime=now")
+
+    def lost(self, handle: str) -> int:
+        """How many ends with 80 it has in a row."""
+        noted = read(self.folders.folder(handle), "lost.json", handle)
+        return 0 if noted is None else int(noted["times"])
 
     def jobs(self) -> Sequence[Listed]:
         """All jobs of this user that are not over, whoever submitted them."""
-        listed = (Listed(row.name, row.handle, self.status(row)) for row in read_queue().values())
+        listed = (Listed(row.name, row.handle, self.status(row)) for row in self.queue().values())
         return [job for job in listed if job.status.state not in OVER]
 
     def cancel(self, handles: Collection[str]) -> None:
         """Ask for the end of jobs: their runs save and end, and are not run again."""
-        rows = read_queue() if handles else {}
+        rows = self.queue() if handles else {}
         live = [handle for handle in handles if handle in rows and rows[handle].state not in OVER]
         for handle in live:
-            if folder := self.folders.folder(handle, rows[handle].name):
+            if folder := self.folders.folder(handle):
                 (folder / "cancelled").touch()
         if live:
             ask("scancel", "--quiet", *live)
@@ -220,45 +272,18 @@ def ended(end: Mapping[str, Any], recoveries: int, cancelled: bool) -> JobStatus
     state = JobState.SUCCEEDED if code == 0 else JobState.FAILED
     if cancelled and code:
         state = JobState.CANCELLED
-    reason = "the setting up of its machine failed" if nothing and code else ""
-    return JobStatus(state, reason, code, nothing, recoveries)
+    return JobStatus(state, why(end, code) if code else "", code, nothing, recoveries)
 
 
-def parameters(target: Target) -> dict[str, Any]:
-    """What submitit is told of a target. GPUs are named in small letters, as clusters do."""
-    minutes = None if target.time is None else max(1, math.ceil(target.time / 60))
-    notice = NOTICE if minutes is None else min(NOTICE, minutes * 60 / 5)
-    kind, _, count = (target.accelerators[0] if target.accelerators else "").partition(":")
-    return {
-        "partition": target.partition,
-        "time": minutes,
-        "cpus_per_task": target.cpus,
-        "mem": None if target.memory_gb is None else f"{target.memory_gb}GB",
-        "gres": f"gpu:{kind.lower()}:{count or 1}" if kind else None,
-        "wckey": None,
-        "use_srun": False,
-        "stderr_to_stdout": True,
-        # B: to the batch step alone, which submitit leaves out. requeue: the same job may be run again
-        "additional_parameters": {"signal": f"B:USR2@{notice:.0f}", "requeue": True},
-    }
-
-
-def sbatch(job: Job, folder: Path) -> str:
-    """Have submitit write and submit a batch script; Slurm's id. No value of a user's is in the script."""
-    import submitit
-    from submitit.core.utils import FailedJobError
-
+def why(end: Mapping[str, Any], code: int) -> str:
+    """Why a job failed, as far as its own end tells; "" if that is for its log to say."""
+    if end.get("lost"):
+        return gave_up(int(end["lost"]))
+    if end["began_nothing"]:
+        return "the setting up of its machine failed"
     try:
-        executor = submitit.SlurmExecutor(folder=folder)
-        executor.update_parameters(job_name=job.name, **parameters(job.target))
-        argv = [sys.executable, str(folder / "start.py"), str(folder)]
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints what it raises
-            submitted = executor._submit_command(f"exec {shlex.join(argv)}")
-    except FailedJobError as error:
-        complaint = str(error).strip().splitlines()
-        raise NotSubmitted(
-            f"{job.name}: sbatch: {complaint[-1] if complaint else error}"
-        ) from error
-    except RuntimeError as error:
-        raise ExecutorError(f"submitit: {error}") from error
-    return str(submitted.job_id)
+        name = signal.Signals(code - 128).name
+    except ValueError:
+        return ""
+    short = " (the kernel does so when memory is short)" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{short}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from crown_exp.compute.base import ExecutorError, JobState
+from crown_exp.compute.executors.slurm.limits import FIELDS, Machines, parse
 
 TIMEOUT = 60.0
 """Seconds that one of Slurm's commands may take."""
@@ -95,6 +96,6 @@ def read_accounts(handles: Iterable[str]) -> dict[str, str]:
     return {handle: word.split(" ")[0] for handle, word in rows}  # `CANCELLED by 1000`
 
 
-def partitions() -> list[str]:
-    """The names of the cluster's partitions."""
-    return ask("sinfo", "-h", "-o", "%R").split()
+def read_machines() -> list[Machines]:
+    """What the cluster's partitions have."""
+    return parse(ask("sinfo", "-h", "-a", "-e", "-o", FIELDS))

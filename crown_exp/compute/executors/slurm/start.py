@@ -3,12 +3,14 @@
 A script of its own (standard library only), of which every job has a copy in its folder: what is edited
 after a job was submitted does not change the job. The command is a process of its own with the signals as
 Python has them; it hears of a time limit, a preemption or `scancel` itself, and decides what to save. When
-it ends with 75 (preempted) or 80 (the store was not to be had), Slurm is asked to run the same job again.
+it ends with 75 (preempted) or 80 (the store was not to be had), Slurm is asked to run the same job again;
+not after many ends with 80 in a row. When the job is over, its secrets are removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -22,12 +24,22 @@ from typing import Any
 AGAIN = frozenset({75, 80})
 """Exit codes after which the same job is run again: preempted, and a store that was not to be had."""
 
+PR_SET_PDEATHSIG = 1
 PREEMPTED = 75
+LOST = 80
 SETUP_FAILED = 1
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 TERM_GRACE = 1.0
 """Seconds before SIGTERM is passed on, as SIGUSR2. Slurm sends SIGTERM to all processes of a job, and a second
 SIGTERM would mean `at once` to a run; SIGUSR2 says nothing new to one that knows."""
+
+
+def end_with_parent() -> None:
+    """Called in a new process: it is sent SIGTERM if the one that started it is killed.
+
+    Slurm may lose sight of a process whose parent is gone, and it would run on beside the job's next start.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Relay:
@@ -70,7 +82,9 @@ class Relay:
 
         Raises OSError if it cannot be started.
         """
-        self.child = subprocess.Popen(argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL)
+        self.child = subprocess.Popen(
+            argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent
+        )
         if self.waiting is not None:
             self.child.send_signal(self.waiting)
         code = self.child.wait()
@@ -101,6 +115,17 @@ def command(*argv: str) -> str | None:
     return done.stdout.strip()
 
 
+def lost_in_a_row(folder: Path, job: dict[str, Any], handle: str, code: int, seconds: float) -> int:
+    """How many ends with 80 the job has in a row with this one, as `executors.again` counts; noted."""
+    path, before = folder / "lost.json", 0
+    with contextlib.suppress(OSError, ValueError):
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        before = int(noted["times"]) if noted["handle"] == handle else 0
+    times = before + 1 if code == LOST and seconds < job["long_seconds"] else 0
+    write(path, {"handle": handle, "times": times})
+    return times
+
+
 def ask_again(folder: Path, handle: str, restarts: int) -> bool:
     """Have Slurm run this job again. Not if somebody has cancelled it, when it is not RUNNING any more."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it as soon as the job is requeued
@@ -119,11 +144,18 @@ def ask_again(folder: Path, handle: str, restarts: int) -> bool:
     return True
 
 
-def carry_out(folder: Path, relay: Relay) -> tuple[int, bool]:
+def secrets(folder: Path, job: dict[str, Any]) -> dict[str, str]:
+    """The job's secrets. Raises OSError if they are gone: the job was over before, and is run once more."""
+    if not job["secret_names"]:
+        return {}
+    kept: dict[str, str] = json.loads((folder / "secrets.json").read_text(encoding="utf-8"))
+    return kept
+
+
+def carry_out(folder: Path, job: dict[str, Any], relay: Relay) -> tuple[int, bool]:
     """Prepare the machine, run the command: the exit code, and whether the command was never started."""
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    environment = {**os.environ, **job["env"], **job["secrets"]}
     try:
+        environment = {**os.environ, **secrets(folder, job), **job["env"]}
         if job["setup"] and (code := relay.run(job["setup"], job["directory"], environment)):
             return (code, True) if relay.heard else (SETUP_FAILED, True)
         return relay.run(job["argv"], job["directory"], environment), False
@@ -138,14 +170,23 @@ def main() -> int:
     relay.listen()
     folder, handle = Path(sys.argv[1]), os.environ["SLURM_JOB_ID"]
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    times, began = 0, time.monotonic()
     if (folder / "cancelled").exists():
         code, nothing = PREEMPTED, True
     else:
         write(folder / "began.json", {"handle": handle, "restarts": restarts})
-        code, nothing = carry_out(folder, relay)
-    if code in AGAIN and ask_again(folder, handle, restarts):
+        (folder / "end.json").unlink(missing_ok=True)  # of a start that Slurm has cut short
+        code, nothing = carry_out(folder, job, relay)
+        times = lost_in_a_row(folder, job, handle, code, time.monotonic() - began)
+    gave_up = code == LOST and times >= job["most_lost"]
+    if code in AGAIN and not gave_up and ask_again(folder, handle, restarts):
         return code
-    write(folder / "end.json", {"handle": handle, "exit_code": code, "began_nothing": nothing})
+    end = {"handle": handle, "exit_code": code, "began_nothing": nothing, "lost": times * gave_up}
+    write(folder / "end.json", end)
+    # Whether Slurm itself runs this job again (its node is down, another job is in its place) it does not say
+    if code not in AGAIN or gave_up or (folder / "cancelled").exists():
+        (folder / "secrets.json").unlink(missing_ok=True)
     return code
 
 
