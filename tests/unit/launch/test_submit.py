@@ -96,26 +96,43 @@ def test_nothing_is_made_of_a_config_that_holds_a_secret(
     assert not list(Path(session.settings.home).rglob("run.json"))
 
 
+def missing_device() -> str:
+    import torch
+
+    return "mps" if torch.cuda.is_available() else "cuda"
+
+
 def test_what_this_machine_cannot_do() -> None:
     tree = schema.defaults()
     assert unfit(tree) == []
-    assert (
-        unfit(tree | {"compute": {"name": "x", "executor": "slurm"}})[0].where == "compute.executor"
-    )
-    import torch
-
-    missing = "cuda" if not torch.cuda.is_available() else "mps"
-    problems = unfit(tree | {"device": tree["device"] | {"kind": missing}})
+    problems = unfit(tree | {"device": tree["device"] | {"kind": missing_device()}})
     assert [problem.where.partition(".")[0] for problem in problems] == ["device"]
 
 
 def test_all_orders_are_approved_before_any_is_made(session: Session) -> None:
-    away = {"name": "x", "executor": "slurm"}
+    away = schema.defaults()["compute"] | {"executor": "slurm", "infra": ["awz"]}
+    wrong = schema.defaults()["device"] | {"kind": missing_device()}
     with pytest.raises(ConfigError) as caught:
-        session.approve(
-            [order(), order(compute=away), order(compute=away | {"executor": "skypilot"})]
-        )
-    assert len(caught.value.problems) == 2
+        session.approve([order(), order(compute=away), order(device=wrong)])
+    assert [it.where for it in caught.value.problems] == ["device", "compute.infra"]
+    assert not list(Path(session.settings.home).rglob("run.json"))
+
+
+def test_a_run_elsewhere_is_not_held_against_this_machine(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here are no GPUs, and no SkyPilot either: the last is told, the first is not."""
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    Path("sky.py").write_text("raise ImportError('No module named sky')\n")
+    gpu = {"executor": "skypilot", "accelerators": ["A100:1"], "shared": True}
+    config = schema.defaults()
+    far = order(
+        compute=config["compute"] | gpu, device=config["device"] | {"kind": "cuda", "precision": "tf32"}
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        session.approve([far])
+    (problem,) = caught.value.problems
+    assert "SkyPilot is not installed" in problem.what
 
 
 class Interrupted(FileStore):
