@@ -25,7 +25,7 @@ def all_checks() -> list[Named]:
         "python": machine.python, "packages": machine.packages, "device": machine.device,
         "project": project.project, "settings": project.settings, "home": project.home, "git": project.git,
         "secrets": project.secrets_file, "store": record.store, "registry": record.registry,
-        "wandb": services.wandb, "sky": jobs.sky, "slurm": jobs.slurm, "aws": services.aws,
+        "wandb": services.wandb, "sky": jobs.sky, "reach": jobs.reach, "slurm": jobs.slurm, "aws": services.aws,
     }  # fmt: skip
     return [Named(name, look, SLOWER.get(name, SECONDS)) for name, look in checks.items()]
 

@@ -6,10 +6,17 @@ import importlib.util
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from crown_exp.compute.base import Executor, ExecutorError, Target
 from crown_exp.launch.doctor.base import Finding, Place
 from crown_exp.launch.doctor.services import installed, optional
+from crown_exp.launch.remote.environment import is_loopback
+from crown_exp.launch.remote.fitness import AFAR
+from crown_exp.storage.aws import way_to_s3
+
+if TYPE_CHECKING:
+    from crown_exp.config.settings_model import Settings
 
 NAMED = 8
 """How many clouds are named."""
@@ -20,12 +27,17 @@ def sky(place: Place) -> Sequence[Finding]:
     settings = place.settings
     if settings is None:
         return []
-    if settings.sky.python is None and importlib.util.find_spec("sky") is None:
+    if not has_sky(settings):
         return [optional("sky", "pip install 'crown-exp[sky]'", "for machines in a cloud")]
     from crown_exp.compute.executors.skypilot.executor import make_executor
 
     with closing(make_executor(settings.sky.python, settings.sky.home)) as executor:
         return clouds(executor)
+
+
+def has_sky(settings: Settings) -> bool:
+    """Whether SkyPilot is installed, here or where the settings say."""
+    return settings.sky.python is not None or importlib.util.find_spec("sky") is not None
 
 
 def clouds(executor: Executor) -> Sequence[Finding]:
@@ -43,6 +55,25 @@ def clouds(executor: Executor) -> Sequence[Finding]:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     what = f"skypilot{f' {version}' if version else ''}, enabled: {', '.join(names[:NAMED])}{more}"
     return [Finding("sky", "ok", what)]
+
+
+def reach(place: Place) -> Sequence[Finding]:
+    """Whether machines in a cloud can reach the store; nothing if none are to be had here."""
+    if place.settings is None or not has_sky(place.settings):
+        return []
+    root = place.settings.storage.root
+    if root.startswith(("memory:", "file:")) or "://" not in root:
+        what = f"machines in a cloud do not see {root}; those of compute.shared=true targets do"
+        return [Finding("reach", "ok", what, f"set {AFAR}   # for runs in a cloud")]
+    if root.startswith("s3:"):
+        endpoint = way_to_s3(place.settings.storage.access).endpoint
+        if is_loopback(endpoint):
+            what = (
+                f"{endpoint} is each machine itself, so machines in a cloud do not find the store"
+            )
+            fix = "set CROWN_STORAGE__ENDPOINT to one that they reach"
+            return [Finding("reach", "warn", what, fix)]
+    return [Finding("reach", "ok", f"machines in a cloud are told to find the store at {root}")]
 
 
 def slurm(place: Place) -> Sequence[Finding]:

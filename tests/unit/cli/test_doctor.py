@@ -392,6 +392,25 @@ def test_the_clouds_of_skypilot_are_told(here: World, sky: Path) -> None:
     assert "enabled: " in finding.found
 
 
+@pytest.mark.parametrize(
+    ("root", "endpoint", "status", "told"),
+    [
+        ("", "", "ok", "machines in a cloud do not see file://"),
+        ("s3://bucket/runs", "http://127.0.0.1:9000", "warn", "is each machine itself"),
+        ("s3://bucket/runs", "https://s3.example.org", "ok", "find the store at s3://bucket/runs"),
+    ],
+)
+def test_whether_a_job_would_reach_the_store(
+    here: World, sky: Path, monkeypatch: pytest.MonkeyPatch,
+    root: str, endpoint: str, status: str, told: str,
+) -> None:  # fmt: skip
+    if root:
+        monkeypatch.setenv("CROWN_STORAGE__ROOT", root)
+        monkeypatch.setenv("CROWN_STORAGE__ENDPOINT", endpoint)
+    finding = found("reach")
+    assert (finding.status, told in finding.found) == (status, True)
+
+
 def test_a_python_that_lacks_skypilot(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROWN_SKY__PYTHON", "/nowhere/python")
     finding = found("sky")
