@@ -6,7 +6,8 @@
 #        skypilot.sh status         one line a part; exit 3 if one is down
 #        skypilot.sh preempt NAME   take the machine of the job of that name, as a reclaim of spot does
 #        skypilot.sh restart        SkyPilot's API server once more: what it forgets, and who goes on without it
-#        skypilot.sh plan DIR       make a home in DIR where prices of aws and gcp are known (fixtures, no quotes)
+#        skypilot.sh plan DIR       make a home in DIR where prices of aws and gcp are known (fixtures, no quotes);
+#                                   prints the exports, needs nothing of the above but SkyPilot
 #        skypilot.sh down           end all jobs, stop all that `up` started and delete its folder
 # SkyPilot is that of $CROWN_SKY__PYTHON, else of a virtual environment that `up` makes from PyPI.
 #
@@ -59,7 +60,6 @@ find_python() {
   # Without hostlist a job ends in FAILED_SETUP; without grpc it hangs in STARTING for ever.
   "$PYTHON" -c 'import importlib.util as u; assert all(map(u.find_spec, ("sky", "hostlist", "grpc")))' 2>/dev/null ||
     die "no skypilot[slurm,remote] in $PYTHON: type: pip install 'skypilot[slurm,remote]==$VERSION' 'click<8.2'"
-  echo "$PYTHON" >"$DIR/python"
 }
 
 write_shims() {
@@ -154,7 +154,9 @@ up() {
   done
   mkdir -p "$DIR"/{log,shims,site,etc,empty} "$DIR/tmp" "$NODE_HOME/.ssh" "$SKY_HOME/.sky/api_server" "$SKY_HOME/.slurm"
   touch "$DIR/made_by_skypilot.sh"
-  find_python; write_shims; write_homes
+  if alive "$DIR/server.pid"; then PYTHON=$(cat "$DIR/python"); else find_python; fi
+  echo "$PYTHON" >"$DIR/python"
+  write_shims; write_homes
   [ -f "$SKY_HOME/.sky/state.db" ] || HOME=$SKY_HOME "$PYTHON" "$HERE/skypilot_catalogue.py" "$SKY_HOME" slurm >>"$DIR/log/catalogue.log" 2>&1 ||
     die "the catalogue was not written: see $DIR/log/catalogue.log"
   inside start >>"$DIR/log/up.log" 2>&1 || die "$(tail -n 1 "$DIR/log/up.log")"
@@ -254,7 +256,8 @@ status) status ;;
 start) start ;;                               # used by `up` itself
 restart) restart ;;
 preempt) preempt "${2:?NAME}" ;;
-plan) find_python 2>/dev/null; HOME=${2:?DIR} "$PYTHON" "$HERE/skypilot_catalogue.py" "$2" aws gcp ;;
+plan) find_python; HOME=${2:?DIR} "$PYTHON" "$HERE/skypilot_catalogue.py" "$2" aws gcp >&2
+  echo "export CROWN_SKY__PYTHON=$PYTHON"; echo "export CROWN_SKY__HOME=$(cd "$2" && pwd)" ;;
 down) down ;;
 *) echo "usage: $0 up|env|status|preempt NAME|restart|plan DIR|down" >&2; exit 2 ;;
 esac

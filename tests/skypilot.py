@@ -19,6 +19,9 @@ TARGET = Target(
     name="slurm_spot", executor="skypilot", infra=("slurm/crown-dev/spot",), cpus=1, memory_gb=1
 )
 
+# Taken before a test's environment is made clean.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name.startswith("CROWN_SKY")}
+
 marks = [
     pytest.mark.full,
     pytest.mark.timeout(1800),
@@ -31,14 +34,27 @@ marks = [
 
 def script(*words: str) -> str:
     """What dev/skypilot.sh prints."""
-    done = subprocess.run([SCRIPT, *words], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [SCRIPT, *words],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+    )
     return done.stdout
+
+
+def _status() -> str:
+    done = subprocess.run(
+        [SCRIPT, "status"], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}
+    )
+    return done.stdout or "down"
 
 
 @contextmanager
 def bed() -> Iterator[Mapping[str, str]]:
     """Inside, SkyPilot is up; the variables that lead to it. One that was up before stays up."""
-    was_up = subprocess.run([SCRIPT, "status"], stdout=subprocess.DEVNULL).returncode == 0
+    was_up = "down" not in _status()
     try:
         lines = script("up").splitlines()
         yield dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)

@@ -131,3 +131,8 @@ def sold_out(where: Path, accelerators: list[str]) -> None:
 def delay(where: Path, **seconds: float) -> None:
     """Other delays than those of `server.DELAYS`, before they are scaled."""
     write(where / "delays.json", seconds)
+
+
+def older(where: Path, seconds: float) -> None:
+    """Machines have been paid for so long when a job begins on them."""
+    write(where / "older.json", seconds)

@@ -1,5 +1,6 @@
 """Managed jobs: each call but `tail_logs` gives a request's id at once."""
 
+import json
 import shutil
 import sys
 import uuid
@@ -56,6 +57,10 @@ def tail_logs(
     path = folder() / "logs" / f"{job_id}.log"
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     out = output_stream or sys.stdout
+    known = folder() / "jobs.json"
+    numbers = [job["job_id"] for job in json.loads(known.read_text())] if known.exists() else []
+    if job_id not in numbers:
+        out.write(f"Job {job_id} not found.\n")
     if not lines:
         return
     out.write("\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit)\x1b[0m\n")

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,16 @@ class Machine:
             "SKYPILOT_TASK_ID": f"sky-managed-2026-11-30-00-00-00-000000_{name}_{self.job}-0",
             "SKYPILOT_MANAGED_JOB_ID": str(self.job),
             "SKYPILOT_CLUSTER_INFO": json.dumps(info),
+            **self.age(),
             **asked["env"],
         }
+
+    def age(self) -> dict[str, str]:
+        """Since when it is paid, where a test says that it is older than it is."""
+        path = self.where / "older.json"
+        if not path.exists():
+            return {}
+        return {"CROWN_MACHINE_SINCE": str(time.time() - float(path.read_text()))}
 
     def code(self) -> int | None:
         path = self.node / "code"

@@ -24,6 +24,9 @@ from crown_exp.compute.executors.skypilot import resources, states
 from crown_exp.compute.executors.skypilot.child import Child, DoorError
 from crown_exp.errors import Problem
 
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# before each line that a job, or the setting up of its machine, has printed
+_SOURCE = re.compile(r"^\([^()]*\bpid=\d+[^()]*\) ?")
 _SUBMIT_SECONDS = 900.0  # the bundle is uploaded while SkyPilot takes the request
 _HANDLE_SECONDS = (
     3600.0  # seen: 10 s to 500 s for a managed job, more where a controller is to be started
@@ -150,9 +153,15 @@ class SkyPilotExecutor(Executor):
             self._child.ask("cancel", handles=sorted(handles))
 
     def log(self, handle: str, lines: int = 40) -> str:
-        """The last lines that the job, or the setting up of its machine, has printed, without SkyPilot's."""
-        text = str(self._child.ask("log", handle=handle, lines=lines))
-        return "\n".join(printed(text)[-lines:])
+        """The last lines that the job, or the setting up of its machine, has printed.
+
+        SkyPilot's own lines around them are left out, but where there are no others.
+        """
+        told = _COLOUR.sub("", str(self._child.ask("log", handle=handle, lines=lines))).splitlines()
+        own = [_SOURCE.sub("", line) for line in told if _SOURCE.match(line)]
+        if told and not own and self.poll([handle])[handle].state is JobState.GONE:
+            return ""  # what is told is that there is no such job
+        return "\n".join((own or told)[-lines:])
 
     def close(self) -> None:
         """End the process with SkyPilot in it. The jobs go on."""
@@ -183,20 +192,6 @@ def task(job: Job) -> dict[str, Any]:
         "workdir": str(job.bundle) if job.bundle is not None else None,
         "num_nodes": job.target.nodes,
     }
-
-
-_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_SOURCE = re.compile(r"^\([^()]*\bpid=\d+[^()]*\) ?")
-
-
-def printed(text: str) -> list[str]:
-    """Lines of SkyPilot's log that a job has printed: those with `(<name>, pid=<number>) ` before them, cut.
-
-    If there is none all lines: they tell why.
-    """
-    lines = [_COLOUR.sub("", line) for line in text.splitlines()]
-    of_job = [_SOURCE.sub("", line) for line in lines if _SOURCE.match(line)]
-    return of_job or lines
 
 
 def _without_prices(clouds: Collection[str], missing: Collection[str]) -> Sequence[Problem]:

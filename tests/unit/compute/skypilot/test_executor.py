@@ -163,11 +163,14 @@ def test_a_log_is_what_the_job_printed_without_skypilots_own_lines(open_executor
         "\x1b[32m✓ Job finished (status: SUCCEEDED).\x1b[0m\n"
     )
     assert open_executor(log=seen).log("1") == "(a, b) x=1\n"
-    assert open_executor(log="\x1b[31mno machine\x1b[0m\n").log("1") == "no machine"
+    none = "\x1b[31mno machine\x1b[0m\n"
+    assert open_executor(log=none, poll={"1": {"status": "FAILED"}}).log("1") == "no machine"
+    assert open_executor(log=none, poll={}).log("1") == ""
 
 
 def test_the_log_has_no_more_lines_than_asked_for(open_executor: Opened) -> None:
-    assert open_executor(log="a\nb\nc\n").log("1", 2) == "b\nc"
+    log = "(one, pid=1) a\n(one, pid=1) b\n(one, pid=1) c\n"
+    assert open_executor(log=log).log("1", 2) == "b\nc"
 
 
 @given(
