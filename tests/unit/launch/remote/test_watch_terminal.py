@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +20,8 @@ from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
 from tests.stand_in.sky import edge
 
 WATCHES = """
-import os, sys
-from pathlib import Path
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its Ctrl-C is ours
 from crown_exp.compute.base import Target
 from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.leaving import watch
@@ -53,13 +54,13 @@ class Terminal:
     """A process on a terminal of its own, as a person has it."""
 
     def __init__(self, far: Elsewhere, *sent: Submitted) -> None:
-        runs = [it.record.id for it in sent]
-        self.pid, self.file = pty.fork()
-        if self.pid == 0:
-            os.chdir(far.root)
-            os.environ["CROWN_STORAGE__ROOT"] = str(far.root / "store")
-            os.environ["TERM"] = "xterm"
-            os.execv(sys.executable, [sys.executable, "-c", WATCHES, *runs])
+        self.file, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WATCHES, *(it.record.id for it in sent)],
+            cwd=far.root, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            env={**os.environ, "CROWN_STORAGE__ROOT": str(far.root / "store"), "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(theirs)
         self.said = ""
 
     def read(self) -> None:
@@ -80,11 +81,10 @@ class Terminal:
     def types(self, text: str) -> None:
         os.write(self.file, text.encode())
 
-    def lives(self) -> bool:
-        return os.waitpid(self.pid, os.WNOHANG) == (0, 0)
-
-    def close(self) -> None:
+    def close(self) -> int:
+        """The code with which the process ends once nobody looks."""
         os.close(self.file)
+        return self.process.wait(60)
 
 
 def test_a_table_until_all_are_over(far: Elsewhere, tmp_path: Path) -> None:
@@ -130,8 +130,7 @@ def test_a_terminal_that_is_closed_loses_nothing(far: Elsewhere) -> None:
     sent = far.send("lasts")
     terminal = Terminal(far, sent)
     terminal.until("running")
-    terminal.close()
-    until(lambda: not terminal.lives())
+    assert terminal.close() == -signal.SIGHUP
     assert not far.is_over(sent) and not far.job(sent.record.id).cancelled
     done = subprocess.run(
         [sys.executable, "-m", "crown_exp", "cancel", "--yes", sent.record.id],
