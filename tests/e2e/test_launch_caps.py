@@ -1,0 +1,101 @@
+"""Money caps hold while a run is elsewhere: saved, 77, not started again; with the launcher alive and dead."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import Project, ends
+from tests.sky_project import executor_of, sky_project, state_of
+from tests.stand_in.sky import edge
+
+TASKS = """
+import time
+
+
+def train(run, steps: int = 600):
+    for _ in run.steps(steps):
+        time.sleep(0.05)
+    return {"steps": steps}
+"""
+RATE = 1.25
+"""Dollars an hour of the dearest candidate of `there`, which counts where the region is none of theirs."""
+CAP = 1.3
+LEFT_SECONDS = 15.0
+"""Until the cap is reached, by a machine that has been paid for so long as it buys but for this."""
+TYPED = ("task=train", "compute=there", f"budget.run_usd={CAP}", "--yes")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with sky_project(tmp_path / "project", TASKS) as project:
+        state = state_of(project)
+        state.mkdir()
+        edge.older(state, CAP / RATE * 3600 - LEFT_SECONDS)
+        yield project
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def check(project: Project) -> Path:
+    """That the run was saved and capped, once, and that nothing of it is left on SkyPilot."""
+    (run,) = project.runs
+    assert ends(run) == [77]
+    end = json.loads((run / "attempts/000001.end.json").read_text())
+    assert end["saved"] == end["step"] > 0
+    assert "budget.run_usd=1.3 reached" in end["reason"]
+    with executor_of(project) as executor:
+        assert not executor.jobs()
+    return run
+
+
+def test_with_the_launcher_alive(project: Project) -> None:
+    done = project.crown(*TYPED)
+    assert done.returncode == 77, done.stdout
+    run = check(project)
+    assert f"{run.name} capped" in done.stdout
+    assert f"crown-exp resume {run.name} budget.run_usd=2.6" in done.stdout
+    told = project.crown("cost", run.name)
+    assert "$1.3" in told.stdout
+
+    again = project.crown(*TYPED)  # the same command does not raise the cap
+    assert again.returncode == 77
+    assert ends(run) == [77]
+
+    edge.older(state_of(project), 0.0)
+    more = project.crown("resume", run.name, "budget.run_usd=4", "--yes")
+    assert more.returncode == 0, more.stdout
+    assert ends(run) == [77, 0]
+
+
+def test_with_the_launcher_dead(project: Project) -> None:
+    child = project.popen(*TYPED)
+    until = time.monotonic() + 60
+    while not project.runs:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (run,) = project.runs
+    wait_for(run / "attempts/000001.json")
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    wait_for(run / "attempts/000001.end.json")
+    time.sleep(3.0)  # long enough for the stand-in to begin it again, if it were to
+    check(project)
+
+
+def test_of_a_month_by_all_runs_together(project: Project) -> None:
+    cap = f"budget.month_usd={CAP}"
+    typed = ("-m", "task=train", "compute=there", "task.steps=600,601", cap, "--yes")
+    done = project.crown(*typed)
+    assert done.returncode == 77, done.stdout
+    assert [ends(run) for run in project.runs] == [[77], [77]]
