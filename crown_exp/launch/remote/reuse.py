@@ -110,18 +110,6 @@ def earlier_of(session: Session, orders: Sequence[Order]) -> list[Earlier | None
     ]
 
 
-def named_run(session: Session, facts: Facts) -> Earlier:
-    """A run that the user has named, and its fate: done, running if its job may live, else to be resumed.
-
-    Raises ExecutorError if its job cannot be asked for.
-    """
-    one = judged(facts, seen_state(facts, session.portal.call(session.blobs.now), here()))
-    if one.found in FINAL:
-        return Earlier(facts, Fate.DONE)
-    ask_for_jobs(session, [one])
-    return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
-
-
 def key_of(session: Session, order: Order) -> Key | None:
     """What an equal run must have; None if none can be, or is wanted."""
     config = order.composition.config

@@ -21,11 +21,11 @@ from crown_exp.folder import (
 )
 from crown_exp.launch.remote import reuse
 from crown_exp.launch.remote.base import Earlier, Fate
-from crown_exp.launch.remote.reuse import earlier_of, named_run
+from crown_exp.launch.remote.reuse import earlier_of
 from crown_exp.launch.session import Session
 from crown_exp.registry import ingest_run, open_registry
 from crown_exp.storage.machine import here
-from crown_exp.storage.runs import read_facts, write_end, write_job, write_result
+from crown_exp.storage.runs import write_end, write_job, write_result
 from tests.launches import COMPUTE, Told, order, project, session_with
 
 
@@ -320,20 +320,3 @@ def test_an_attempt_here_that_is_dead_is_lost_at_once(session: Session) -> None:
         session, record, job=None, host=machine.host, boot_id=machine.boot_id, pid=2**22 + 1,
     )  # fmt: skip
     assert fate(session) == (record.id, Fate.RESUMED)
-
-
-# --- a run that was named -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("code", "wanted"), [(0, "done"), (1, "done"), (75, "to resume")])
-def test_a_named_run_has_a_fate(session: Session, code: int, wanted: str) -> None:
-    record = ended(session, code)
-    facts = session.portal.call(read_facts, session.blobs, record.id)
-    assert named_run(session, facts).fate == wanted
-
-
-def test_a_named_run_whose_job_lives_is_running(session: Session, executor: Told) -> None:
-    record = ended(session, 75)
-    job(session, record, ticket="t", handle=executor.add(record.id, JobState.RECOVERING))
-    facts = session.portal.call(read_facts, session.blobs, record.id)
-    assert named_run(session, facts).fate is Fate.RUNNING
