@@ -26,8 +26,8 @@ from crown_exp.outcome import STOPS, ExitCode
 class Ended:
     """How one run of the command ended.
 
-    run: its id; "" if a stock launcher ran it in another process. error: one line; "" if it completed.
-    overrides: what composed it, as a user would type it.
+    run: its id; "" if a stock launcher ran it in another process. error: one line, below it the end of the log
+    if it was elsewhere; "" if it completed. overrides: what composed it, as a user would type it.
     """
 
     run: str

@@ -44,7 +44,8 @@ def cancel_jobs(opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER
     """
     for name in dict.fromkeys(job.executor for job in jobs):
         own = [job for job in jobs if job.executor == name]
-        handles = [handle for job in own if (handle := handle_of(opened, job))]
+        known = own if name in opened.executors else []  # not of an executor of another version
+        handles = [handle for job in known if (handle := handle_of(opened, job))]
         if handles:
             opened.executors[name].cancel(handles)
         for job in own:

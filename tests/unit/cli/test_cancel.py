@@ -91,6 +91,12 @@ def test_a_job_that_was_never_submitted_is_recorded_as_over(both: Both) -> None:
     assert both.here.out("cancel", made.id, "--yes")[0] == f"{made.id} is stopped"
 
 
+def test_a_job_of_an_executor_that_nobody_knows_is_recorded_as_over(both: Both) -> None:
+    made = both.here.call(make_run, both.here.blobs)
+    both.here.call(made.job)
+    assert both.here.out("cancel", made.id, "--yes")[0] == f"{made.id} is stopped"
+
+
 def test_a_run_here_in_another_process_is_told(both: Both) -> None:
     run = both.far.lab.make("tasks.lasts")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
