@@ -85,7 +85,8 @@ def make_bundle(
         folder=target,
         digest=digest,
         environment=str(facts["environment"]),
-        size=sum(path.stat().st_size for path in target.iterdir()),
+        # not all that lies there: on a shared file system jobs begin in this folder
+        size=sum((target / name).stat().st_size for name in (FACTS, *_files(target))),
         skipped=(*tree.skipped, *(lock.left_out if lock else ())),
     )
 
@@ -121,10 +122,15 @@ def _digest(
 def _is_whole(target: Path) -> bool:
     """Whether a bundle is there with the bytes that it was written with."""
     try:
-        facts = json.loads((target / FACTS).read_bytes())
-        return all(_sha256(target / name) == digest for name, digest in facts["files"].items())
+        return all(_sha256(target / name) == digest for name, digest in _files(target).items())
     except (OSError, ValueError):
         return False
+
+
+def _files(target: Path) -> dict[str, str]:
+    """Name and sha256 of what a bundle was written with."""
+    files: dict[str, str] = json.loads((target / FACTS).read_bytes())["files"]
+    return files
 
 
 def _sha256(path: Path) -> str:

@@ -31,6 +31,9 @@ HERE = Path(__file__).resolve().parent
 MARK = "crown-environment.json"
 """First in a packed environment, last in one that is made: where and for which machines it was made."""
 
+END = "crown-environment.end"
+"""Last in a packed environment. A stream that is cut off between two files looks like one that has ended."""
+
 CONSTRAINTS = "# constraints"
 """The line of a lock after which packages are only installed if another asks for them."""
 
@@ -69,11 +72,11 @@ def locked(path: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def extract(archive: tarfile.TarFile, folder: Path) -> None:
-    """All of an archive that we made, links that lead out as well."""
-    folder.mkdir(parents=True)
+def extract_rest(archive: tarfile.TarFile, folder: Path) -> None:
+    """What is left of an archive that we made and that is read as it comes; links that lead out as well."""
     trusted: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "data_filter") else {}
-    archive.extractall(str(folder), **trusted)
+    folder.mkdir(parents=True)
+    archive.extractall(str(folder), members=iter(archive.next, None), **trusted)
 
 
 def environments() -> Path:
@@ -134,7 +137,9 @@ def fetch(folder: Path, minor: str) -> bool:
                 )
                 return False
             say("fetching the environment")
-            extract(archive, folder)
+            extract_rest(archive, folder)
+            if not (folder / END).is_file():
+                raise EOFError
     except FileNotFoundError:
         return False
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
@@ -323,9 +328,10 @@ def pack(folder: Path, file: IO[bytes]) -> None:
         return entry
 
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
-        names = [MARK, *sorted({path.name for path in folder.iterdir()} - {MARK})]
+        names = [MARK, *sorted({path.name for path in folder.iterdir()} - {MARK, END})]
         for name in names:
             archive.add(str(folder / name), name, filter=nobodys)
+        archive.addfile(tarfile.TarInfo(END))
 
 
 def put_file(target: Path, source: IO[bytes]) -> None:

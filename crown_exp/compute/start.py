@@ -10,7 +10,6 @@ A script of its own (standard library only, Python 3.8 or newer) that lies besid
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -26,6 +26,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 FRESH_S = 1800.0
 """A machine that was booted so shortly before it was made ready was booted for us."""
+
+LITTER_AGE_S = 24 * 3600.0
 
 
 class Failure(Exception):
@@ -39,25 +41,30 @@ def say(text: str) -> None:
 
 
 def unpack(facts: dict[str, Any], place: Path) -> Path:
-    """The folder with the project and crown_exp as they came: made once."""
+    """The folder with the project and crown_exp as they came: made once, and whole or not there."""
     folder = place / str(facts["digest"])[:16]
     if folder.is_dir():
         return folder
+    for name, digest in facts["files"].items():
+        if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != digest:
+            raise Failure(f"{name} is not as it was sent; launch again")
     place.mkdir(exist_ok=True)
-    with (place / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():
-            return folder
-        for name, digest in facts["files"].items():
-            if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != digest:
-                raise Failure(f"{name} is not as it was sent; launch again")
-        part = place / "part"
-        shutil.rmtree(str(part), ignore_errors=True)  # of one that was killed
+    for old in place.glob("part-*"):  # of jobs that were killed
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > LITTER_AGE_S:
+                shutil.rmtree(str(old))
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=str(place)))
+    try:
         with tarfile.open(str(HERE / "code.tar.gz"), errors="surrogateescape") as code:
             extract(code, part / "project")
         with zipfile.ZipFile(str(HERE / facts["wheel"])) as wheel:
             wheel.extractall(str(part / "wheel"))
         part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another job was first
+            raise
+    finally:
+        shutil.rmtree(str(part), ignore_errors=True)
     return folder
 
 
@@ -104,6 +111,8 @@ def run(url: str) -> None:
     """Become the run."""
     facts, folder, python = prepare()
     project = folder / "project"
+    for name in ("CROWN_ENVIRONMENT_GET", "CROWN_ENVIRONMENT_PUT"):
+        os.environ.pop(name, None)  # links to the store, which are nothing of the task's
     paths = [folder / "wheel", project, *(project / name for name in facts["paths"])]
     given = os.environ.get("PYTHONPATH")
     kept = [given] if given and facts["environment"] == "image" else []

@@ -75,6 +75,8 @@ def test_one_that_is_there_is_used_and_a_damaged_one_is_made_anew(
     stamp = (first.folder / "code.tar.gz").stat()
     assert make(project, tmp_path / "bundles") == first
     assert (first.folder / "code.tar.gz").stat() == stamp
+    (first.folder / ".crown-job").mkdir()
+    assert make(project, tmp_path / "bundles") == first
     (first.folder / "code.tar.gz").write_bytes(b"half")
     (tmp_path / "bundles/.part-of-one-that-was-killed").mkdir()
     assert make(project, tmp_path / "bundles") == first
