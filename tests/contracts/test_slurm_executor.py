@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing()),
 ]
 
+TARGET = Target(name="slurm", executor="slurm", cpus=1)
 TELLS = """
 import signal, sys, time
 from pathlib import Path
@@ -84,7 +86,7 @@ class TestSlurmExecutor(ExecutorContract):
 
     @pytest.fixture
     def target(self) -> Target:
-        return Target(name="slurm", executor="slurm", cpus=1)
+        return TARGET
 
 
 class Bed:
@@ -96,7 +98,7 @@ class Bed:
 
     def submit(self, code: str, *arguments: str, name: str = "", **options: object) -> str:
         self.made += 1
-        target = options.pop("target", Target(name="slurm", executor="slurm", cpus=1))
+        target = options.pop("target", TARGET)
         job = Job(
             name or f"{self.root.name}-{self.made}", (sys.executable, "-c", code, *arguments),
             directory=self.root, target=target, **options,  # type: ignore[arg-type]
@@ -110,9 +112,9 @@ class Bed:
             time.sleep(0.1)
         return status
 
-    def watch(self, handle: str) -> list[JobStatus]:
+    def watch(self, handle: str, patience: float = 120) -> list[JobStatus]:
         """All that is said of a job until it is over, asked for as often as possible."""
-        until, seen = time.monotonic() + 120, list[JobStatus]()
+        until, seen = time.monotonic() + patience, list[JobStatus]()
         while not seen or seen[-1].state not in OVER:
             assert time.monotonic() < until, (seen[-1], self.executor.log(handle))
             seen.append(self.executor.poll([handle])[handle])
@@ -323,10 +325,10 @@ def back_up(node: str) -> None:
 @pytest.mark.parametrize("mode", ["REQUEUE", "CANCEL"])
 def test_a_job_that_others_take_the_place_of_saves_and_goes_on(bed: Bed, mode: str) -> None:
     command("scontrol", "update", "PartitionName=spot", f"PreemptMode={mode}")
-    spot = Target(name="slurm", executor="slurm", cpus=1, partition="spot")
+    spot = replace(TARGET, partition="spot")
     handle = bed.submit(TELLS, target=spot, secrets={"TOKEN": "hush-hush"})
     bed.wait_until_up(handle)
-    whole = Target(name="slurm", executor="slurm", cpus=4)
+    whole = replace(TARGET, cpus=4)
     others = [
         bed.submit("import time; time.sleep(8)", name=f"other-{n}", target=whole) for n in range(2)
     ]
@@ -337,6 +339,18 @@ def test_a_job_that_others_take_the_place_of_saves_and_goes_on(bed: Bed, mode: s
     assert not {status.state for status in seen[:-1]} & OVER
     assert bed.starts == 2
     assert {bed.wait(other).state for other in others} == {JobState.SUCCEEDED}
+
+
+def test_a_job_that_saves_only_when_its_time_is_over_goes_on_too(bed: Bed) -> None:
+    """Slurm calls it over (TIMEOUT) when it tells it so: too late for the job to ask for another start."""
+    late = TELLS.replace('print("up"', 'signal.signal(signal.SIGUSR2, signal.SIG_IGN)\nprint("up"')
+    handle = bed.submit(late.replace("+ 60", "+ 200"), target=replace(TARGET, time=60.0))
+    seen = bed.watch(handle, patience=300)
+    assert (seen[-1].state, seen[-1].recoveries) == (JobState.SUCCEEDED, 1), bed.executor.log(
+        handle
+    )
+    assert "got SIGTERM" in bed.executor.log(handle)
+    assert bed.starts == 2
 
 
 # --- what is given up, refused or lost -------------------------------------------------------------------

@@ -231,7 +231,7 @@ class SlurmExecutor:
             state = JobState.CANCELLING
         elif state is JobState.WAITING and self.folders.folder(row.handle):
             state = JobState.RECOVERING if self.has_begun(row.handle) else state
-        code = None if end is None else int(end["exit_code"])
+        code = int(end["exit_code"]) if end is not None and state in OVER else None
         return JobStatus(state, reason, code, self.began_nothing(row, state), again)
 
     def has_begun(self, handle: str) -> bool:

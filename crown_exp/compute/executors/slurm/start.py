@@ -126,6 +126,14 @@ def lost_in_a_row(folder: Path, job: dict[str, Any], handle: str, code: int, sec
     return times
 
 
+def started_again(folder: Path, handle: str) -> int:
+    """How often this job was started again, by any machine; -1 if it never began."""
+    with contextlib.suppress(OSError, ValueError):
+        noted = json.loads((folder / "began.json").read_text(encoding="utf-8"))
+        return int(noted["restarts"]) if noted["handle"] == handle else -1
+    return -1
+
+
 def ask_again(folder: Path, handle: str, restarts: int) -> bool:
     """Have Slurm run this job again. Not if somebody has cancelled it, when it is not RUNNING any more."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm sends it as soon as the job is requeued
@@ -179,6 +187,8 @@ def main() -> int:
         (folder / "end.json").unlink(missing_ok=True)  # of a start that Slurm has cut short
         code, nothing = carry_out(folder, job, relay)
         times = lost_in_a_row(folder, job, handle, code, time.monotonic() - began)
+    if started_again(folder, handle) > restarts:
+        return code  # it was cut off from Slurm, which has started the job elsewhere: nothing is ours to say
     gave_up = code == LOST and times >= job["most_lost"]
     if code in AGAIN and not gave_up and ask_again(folder, handle, restarts):
         return code
