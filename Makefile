@@ -10,7 +10,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints.txt)
 # Files of tests side by side: most of their time goes into starting processes.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help run test test-full format lint type-check check bench install clean services-s3 services-s3-stop soak
+.PHONY: help run test test-full test-e2e test-e2e-full format lint type-check check bench install clean services-s3 services-s3-stop soak
 help: ## this page
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -22,6 +22,12 @@ test: install ## the tests that take minutes at most
 
 test-full: install ## all tests
 	$(BIN)/python -m pytest $(WORKERS)
+
+test-e2e: install ## whole commands on a real SkyPilot and Slurm, both started here (root, Debian; up to 40 min)
+	CROWN_TEST_SKYPILOT=1 $(BIN)/python -m pytest tests/e2e_sky/test_commands.py
+
+test-e2e-full: install ## all that is tested on them (hours)
+	CROWN_TEST_SKYPILOT=1 $(BIN)/python -m pytest tests/e2e_sky
 
 soak: install ## kill runs in a bucket 200 times, and 20 with torch; every bit must be the same
 	$(BIN)/python -m dev.soak

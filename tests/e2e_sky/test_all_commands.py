@@ -1,0 +1,119 @@
+"""What `make test-e2e` leaves out: failures, three preemptions, launchers that die, a move, a cancel."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e_sky.bed_project import (
+    bed_project,
+    jobs_of,
+    record,
+    result,
+    see_through,
+    take_machine,
+    wait_for,
+)
+from tests.running import Project, ends
+from tests.skypilot import marks, open_executor
+
+pytestmark = marks
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with bed_project(tmp_path / "project") as project:
+        yield project
+
+
+def left(project: Project) -> list[str]:
+    """The jobs that SkyPilot still has of this project's runs."""
+    executor = open_executor(project.environment)
+    try:
+        names = {run.name for run in project.runs}
+        return [job.name for job in executor.jobs() if job.name[:14] in names]
+    finally:
+        executor.close()
+
+
+def test_a_sweep_of_four_with_one_that_raises(project: Project) -> None:
+    typed = ("-m", "task=train,fails", "compute=bed", "+task.none=1,2")
+    code, said = see_through(project, *typed)
+    assert code == 2, said  # fails has no such argument: nothing is launched
+    assert project.runs == []
+    code, said = see_through(project, "-m", "task=train", "compute=bed", "task.lr=0.1,0.2,0.3")
+    assert code == 0, said
+    assert len({result(run)["sum"] for run in project.runs}) == 3
+    code, said = see_through(project, "task=fails", "compute=bed")
+    assert code == 1
+    assert "ValueError: the data is not there" in said
+    assert left(project) == []
+
+
+def test_three_preemptions_change_no_bit(project: Project) -> None:
+    typed = ("task=train", "task.steps=150", "checkpoint.every=1 steps")
+    assert see_through(project, *typed)[0] == 0
+    child = project.popen(*typed, "task.pace=0.3", "compute=bed", "reuse=never")
+    _, run = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
+    for attempt in (1, 2, 3):
+        take_machine(run, attempt)
+    said, _ = child.communicate(timeout=1500)
+    assert child.returncode == 0, said
+    assert result(run) == result(project.runs[0])
+    assert len(ends(run)) == 4
+    assert jobs_of(run) == {run.name}
+
+
+@pytest.mark.parametrize("seen", ["intent", "ticket", "handle", "attempt"])
+def test_the_launcher_is_killed(project: Project, seen: str) -> None:
+    """The same command finishes what the killed one began: one run, one job, nothing left."""
+    typed = ("task=train", "task.steps=20", "task.pace=0.1", "compute=bed")
+    child = project.popen(*typed)
+
+    def come() -> bool:
+        runs = project.runs
+        if not runs or not (runs[0] / "jobs/0001.json").exists():
+            return False
+        if seen == "attempt":
+            return (runs[0] / "attempts/000001.json").exists()
+        return seen == "intent" or record(runs[0] / "jobs/0001.json")[seen] is not None
+
+    wait_for(come)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    code, said = see_through(project, *typed)
+    assert code == 0, said
+    (run,) = project.runs
+    assert len(jobs_of(run)) == 1
+    assert ends(run) == [0]
+    assert left(project) == []
+
+
+def test_moved_there_and_back(project: Project) -> None:
+    typed = ("task=train", "task.steps=600")
+    assert see_through(project, *typed)[0] == 0
+    child = project.popen(*typed, "task.pace=0.1")
+    _, run = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
+    wait_for((run / "attempts/000001.json").exists)
+    away = project.popen("move", run.name, "compute=bed")
+    child.communicate(timeout=60)
+    assert child.returncode == 75
+    wait_for((run / "attempts/000002.json").exists)
+    code, said = see_through(project, "move", run.name, "compute=local")
+    assert code == 0, said
+    away.communicate(timeout=120)
+    assert result(run) == result(project.runs[0])
+    assert left(project) == []
+
+
+def test_cancelled(project: Project) -> None:
+    child = project.popen("task=train", "task.steps=6000", "task.pace=0.1", "compute=bed")
+    (run,) = wait_for(lambda: project.runs)
+    wait_for((run / "attempts/000001.json").exists)
+    assert see_through(project, "cancel", run.name, "--yes")[0] == 0
+    child.communicate(timeout=300)
+    assert child.returncode == 130
+    wait_for(lambda: not left(project))
