@@ -6,13 +6,15 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
 
+from crown_exp.compute.base import JobStatus
 from crown_exp.launch.invocation import Ended
 from crown_exp.launch.remote import leaving
+from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.leaving import see_through, watch
 from crown_exp.launch.remote.watch import Watch
 from crown_exp.outcome import ExitCode
@@ -109,6 +111,28 @@ def test_sigterm_goes_away_at_once(far: Elsewhere, sends: Callable[..., None]) -
     assert ended.exit_code == 75
     assert "Ctrl-C again" not in said and "detached" in said
     assert far.executor.jobs()
+
+
+def test_nobody_waits_for_an_executor_that_does_not_answer(
+    far: Elsewhere, sends: Callable[..., None]
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    class Silent:
+        def poll(self, handles: Collection[str]) -> dict[str, JobStatus]:
+            asked.set()
+            answers.wait(60)
+            return {}
+
+    sent = far.send("lasts")
+    far.executors = Executors({"skypilot": Silent})  # type: ignore[dict-item]
+    watching = Watch(far, [sent], io.StringIO())
+    sends((asked.is_set, signal.SIGINT))
+    (ended,) = see_through(watching, again_seconds=0.0)
+    assert not answers.is_set()
+    answers.set()
+    assert ended.error.startswith("detached; it goes on")
+    assert not far.job(sent.record.id).cancelled
 
 
 def test_a_stop_that_was_asked_for_before(far: Elsewhere) -> None:
