@@ -155,7 +155,7 @@ def end(session: Session, going: Going) -> bool:
         return False
     if alive(process.pid, process.process_started):
         try:
-            os.kill(process.pid, signal.SIGTERM)
+            os.kill(process.pid, signal.SIGINT)  # stopped by a person, not called again
         except ProcessLookupError:
             pass  # it has ended since
         except PermissionError:

@@ -30,6 +30,7 @@ def command(origin: str, changes: tuple[str, ...], yes: bool, multirun: bool) ->
     comes from.
     """
     from crown_exp.config.project import find_project
+    from crown_exp.launch.awake import awake
     from crown_exp.launch.forking import forked
     from crown_exp.launch.invocation import Invocation
     from crown_exp.launch.recorded import conf_of
@@ -58,8 +59,10 @@ def command(origin: str, changes: tuple[str, ...], yes: bool, multirun: bool) ->
             assert record.lineage is not None
             parent = record.lineage["fork"]
             to_stderr(f"{record.id} recorded, forked from {parent['run']}@{parent['step']}")
-            ending = run_attempt(
-                session.portal, session.blobs, record.id,
-                home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
-            )  # fmt: skip
+            with awake():
+                ending = run_attempt(
+                    session.portal, session.blobs, record.id,
+                    home=session.home, root=session.root, database=session.database,
+                    elsewhere=session.elsewhere,
+                )  # fmt: skip
     return ending.exit_code

@@ -24,6 +24,7 @@ def command(run: str, changes: tuple[str, ...], yes: bool) -> int:
     crown-exp move k7f compute=local device.workers=2
     """
     from crown_exp.config.project import find_project
+    from crown_exp.launch.awake import awake
     from crown_exp.launch.invocation import Invocation
     from crown_exp.launch.recorded import conf_of
     from crown_exp.launch.remote.dispatch import moved
@@ -42,9 +43,10 @@ def command(run: str, changes: tuple[str, ...], yes: bool) -> int:
         ended = moved(session, Invocation(False, project, yes=yes), found)
         if ended is not None:
             return ended.exit_code
-        ending = run_attempt(
-            session.portal, session.blobs, found.record.id,
-            home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
-            changes=found.changes,
-        )  # fmt: skip
+        with awake():
+            ending = run_attempt(
+                session.portal, session.blobs, found.record.id,
+                home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
+                changes=found.changes,
+            )  # fmt: skip
     return ending.exit_code

@@ -34,6 +34,7 @@ def command(run: str, changes: tuple[str, ...], take_over: bool, yes: bool, mult
     completed or failed is not run again.
     """
     from crown_exp.config.project import find_project
+    from crown_exp.launch.awake import awake
     from crown_exp.launch.invocation import Invocation
     from crown_exp.launch.recorded import conf_of
     from crown_exp.launch.resuming import resumed
@@ -53,9 +54,10 @@ def command(run: str, changes: tuple[str, ...], take_over: bool, yes: bool, mult
             ended = gone_on(session, Invocation(False, project, yes=yes), found)
             assert ended is not None
             return ended.exit_code
-        ending = run_attempt(
-            session.portal, session.blobs, found.record.id,
-            home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
-            changes=found.changes, take_over=take_over,
-        )  # fmt: skip
+        with awake():
+            ending = run_attempt(
+                session.portal, session.blobs, found.record.id,
+                home=session.home, root=session.root, database=session.database, elsewhere=session.elsewhere,
+                changes=found.changes, take_over=take_over,
+            )  # fmt: skip
     return ending.exit_code

@@ -103,7 +103,9 @@ class Away:
             else:
                 self.watched.append(run.number)
                 going.append(job)
-        self.watch = Watch(session, going)
+        # beside the progress of a run here a table would be in the way
+        alone = plan is None or len(runs) == len(plan.runs)
+        self.watch = Watch(session, going, mode=None if alone else "lines")
         if going:
             self.watch.start()
 

@@ -17,6 +17,7 @@ from crown_exp.config.compose import COMPOSING, texts
 from crown_exp.config.diagnose import diagnose, examined
 from crown_exp.errors import ConfigError, CrownError, Problem
 from crown_exp.folder import RunRecord
+from crown_exp.launch.awake import awake
 from crown_exp.launch.collect import RunFailed, collect
 from crown_exp.launch.equal import equal_run
 from crown_exp.launch.fitness import approve_shared, is_lost
@@ -170,7 +171,9 @@ class Batch:
         env = OmegaConf.to_container(job.hydra.job.env_set)
         with env_override(env):  # type: ignore[arg-type]
             self.started(job)
-            ended = self.here(session, order) if order.sweep is None else self.apart(session, order)
+            with awake():
+                apart = order.sweep is not None
+                ended = self.apart(session, order) if apart else self.here(session, order)
             return self.finished(job, ended)
 
     def started(self, job: DictConfig) -> None:

@@ -107,8 +107,8 @@ def test_a_run_here_in_another_process_is_told(both: Both) -> None:
     ) as child:  # fmt: skip
         both.far.wait_for_log(run)
         both.here.out("cancel", run, "--yes")
-        assert child.wait(60) == 75
-    assert both.here.out("cancel", run, "--yes")[0] == f"{run} is preempted"
+        assert child.wait(60) == 130
+    assert both.here.out("cancel", run, "--yes")[0] == f"{run} is stopped"
 
 
 def test_what_is_over_stays_as_it_is(both: Both) -> None:

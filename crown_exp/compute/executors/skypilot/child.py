@@ -18,6 +18,7 @@ from crown_exp.config.settings import whole_environment
 
 DOOR = Path(__file__).with_name("door.py")
 _ANSWER_SECONDS = 300.0
+_CLOSE_SECONDS = 2.0
 
 
 class DoorError(ExecutorError):
@@ -162,11 +163,26 @@ class Child:
             process.kill()
             process.wait()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self._turn.locked()
+
     def close(self) -> None:
-        """End the process, if there is one. What it asked SkyPilot's server for goes on."""
-        with self._turn:
-            if self._process is not None:
-                self._end(self._process)
+        """End the process, if there is one. What it asked SkyPilot's server for goes on.
+
+        A question that is not answered yet is cut off: its asker is told that the process died.
+        """
+        answered = self._turn.acquire(timeout=_CLOSE_SECONDS)
+        try:
+            process = self._process
+            if process is not None and answered:
+                self._end(process)
+            elif process is not None:
+                process.kill()
+        finally:
+            if answered:
+                self._turn.release()
 
 
 def _read(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:

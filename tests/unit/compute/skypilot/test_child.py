@@ -2,7 +2,9 @@
 
 import pickle
 import textwrap
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,19 @@ def test_a_call_has_a_deadline(make: Made) -> None:
     with pytest.raises(ExecutorError, match="did not answer within"):
         child.ask("sleep", 0.1)
     assert child.ask("echo")[1] != first
+
+
+def test_closing_does_not_wait_for_an_answer(make: Made) -> None:
+    """SkyPilot's server may be silent for minutes, and Ctrl-C is to be the end."""
+    child = make(DOOR)
+    child.ask("echo")
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(child.ask, "sleep", 50.0)
+        while not child.busy:
+            time.sleep(0.01)
+        child.close()
+        with pytest.raises(ExecutorError, match="SkyPilot's process ended"):
+            asked.result(timeout=20.0)
 
 
 def test_anything_else_on_its_stdout_is_refused(make: Made) -> None:
