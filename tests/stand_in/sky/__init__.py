@@ -7,13 +7,14 @@ Its clouds sell what is in `market.py`. No plain clusters: `status` lists none.
 """
 
 import enum
+import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from . import exceptions, jobs
-from .edge import answered, folder, send
+from .edge import answered, folder, reach, send
 from .market import cost
 
 __version__ = "0.14.1"
@@ -151,7 +152,13 @@ def launch(*_: Any, **__: Any) -> str:
     raise exceptions.NotSupportedError("the stand-in has no plain clusters")
 
 
-def api_status(*_: Any, **__: Any) -> list[SimpleNamespace]:
-    """Requests that are not answered yet."""
-    waiting = sorted((folder() / "requests").glob("*.json"))
-    return [SimpleNamespace(request_id=path.stem, status="PENDING") for path in waiting]
+def api_status(
+    request_ids: list[str] | None = None, all_status: bool = False, **_: Any
+) -> list[SimpleNamespace]:
+    """Requests that the server knows: those named, else those that are not answered yet, or all."""
+    reach()
+    found = {path.stem: "PENDING" for path in (folder() / "requests").glob("*.json")}
+    for path in (folder() / "answers").glob("*.json") if request_ids or all_status else ():
+        found[path.stem] = "FAILED" if "error" in json.loads(path.read_text()) else "SUCCEEDED"
+    names = sorted(set(found) if request_ids is None else set(request_ids) & set(found))
+    return [SimpleNamespace(request_id=name, status=found[name]) for name in names]

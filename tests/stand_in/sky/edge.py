@@ -11,6 +11,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from . import exceptions
+
 
 class RequestNotFound(RuntimeError):
     """SkyPilot says it in prose too."""
@@ -31,6 +33,7 @@ def write(path: Path, value: Any) -> None:
 
 def send(do: str, value: dict[str, Any], request: str = "") -> str:
     """Leave a request, with a server there to answer it; its id at once."""
+    reach()
     request = request or str(uuid.uuid4())
     start()
     write(folder() / "requests" / f"{request}.json", {"do": do, **value})
@@ -39,6 +42,7 @@ def send(do: str, value: dict[str, Any], request: str = "") -> str:
 
 def answered(request: str) -> dict[str, Any] | None:
     """The answer to a request; None if there is none yet. A server that has died since forgets it."""
+    reach()
     start()
     path = folder() / "answers" / f"{request}.json"
     if path.exists():
@@ -47,6 +51,13 @@ def answered(request: str) -> dict[str, Any] | None:
     if not (folder() / "requests" / f"{request}.json").exists() and not path.exists():
         raise RequestNotFound(f"Request {request!r} not found")
     return None
+
+
+def reach() -> None:
+    """What every call of the SDK begins with: is a server there, and of our version?"""
+    path = folder() / "failing.json"
+    if path.exists() and (told := json.loads(path.read_text()))["type"]:
+        raise getattr(exceptions, told["type"])(told["text"])
 
 
 def serves() -> bool:
@@ -121,6 +132,15 @@ def _is_free(path: Path) -> bool:
 def refuse(where: Path, kind: str, text: str) -> None:
     """The next launches are refused with this exception of `sky.exceptions`; kind "": no longer."""
     write(where / "refuse.json", {"type": kind, "text": text})
+
+
+def fail(where: Path, kind: str, text: str) -> None:
+    """Every call that needs the server raises this from now on; kind "": no longer.
+
+    Seen in SkyPilot's source: a server elsewhere that is dead is an ApiServerConnectionError (its URL), one of
+    another version an APIVersionMismatchError; a dead one of this machine is started anew without a word.
+    """
+    write(where / "failing.json", {"type": kind, "text": text})
 
 
 def sold_out(where: Path, accelerators: list[str]) -> None:

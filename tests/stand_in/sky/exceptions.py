@@ -33,9 +33,21 @@ class RequestCancelled(Exception):
     pass
 
 
-class APIVersionMismatchError(Exception):
+class CloudUserIdentityError(Exception):
     pass
 
 
-class ApiServerConnectionError(Exception):
+class APIVersionMismatchError(RuntimeError):
     pass
+
+
+class ApiServerConnectionError(RuntimeError):
+    def __init__(self, server_url: str) -> None:
+        super().__init__(
+            f"Could not connect to SkyPilot API server at {server_url}. Please ensure that the server is "
+            f"running. Try: curl {server_url}/api/health"
+        )
+
+
+class InternalError(Exception):
+    """Stands for whatever a server's code may raise: SkyPilot has no class for it."""

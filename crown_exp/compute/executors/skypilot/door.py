@@ -62,6 +62,10 @@ class NameTaken(ValueError):
     """There is, or was, a job of that name."""
 
 
+class RequestFailed(ValueError):
+    """A request to submit came to its end without a job; whatever it raised, it will raise again."""
+
+
 class Door:
     """What can be asked. Each method takes plain data and gives plain data.
 
@@ -105,11 +109,24 @@ class Door:
         except Forgotten:
             return self.left_by(sort, name, request)
         except Exception as error:
-            if sort == "cluster" and kind(self.sky, error) == "refused":
+            sure = kind(self.sky, error) == "refused"
+            if not (sure or self.has_failed(request)):
+                raise
+            if sort == "cluster":
                 self.end_cluster(name)  # one whose setup failed would idle till its auto-stop
-            raise
+            if sure:
+                raise
+            raise RequestFailed(f"{type(error).__name__}: {error}") from None
         number = numbers[0] if isinstance(numbers, (list, tuple)) else numbers
         return str(number) if sort == "job" else f"{name}/{number}"
+
+    def has_failed(self, request: str) -> bool:
+        """Whether a request is over and came to nothing."""
+        try:
+            known = self.sky.api_status([request], all_status=True)
+        except Exception:
+            return False  # not known: what was raised before tells more
+        return any(plain(getattr(it, "status", None)) in ("FAILED", "CANCELLED") for it in known)
 
     def left_by(self, sort: str, name: str, request: str) -> str:
         """What a forgotten request has made: servers forget all requests when they start, and no job."""

@@ -6,7 +6,7 @@ SkyPilot here is the least that answers as 0.14.1 does; it is checked against th
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +29,7 @@ class Sky:
     """Answers of SkyPilot by the name of the call: a value, or an exception that `get` raises."""
 
     exceptions = EXCEPTIONS
+    states: Mapping[str, str] = {}
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
@@ -55,9 +56,11 @@ class Sky:
             raise self.answers["tail_logs"]
         output_stream.write(self.answers["tail_logs"])
 
-    def api_status(self, requests: list[str], *, all_status: bool) -> list[str]:
+    def api_status(self, requests: list[str], *, all_status: bool) -> list[SimpleNamespace]:
         assert all_status
-        return [request for request in requests if request in self.answers]
+        return [
+            SimpleNamespace(status=self.states.get(it)) for it in requests if it in self.answers
+        ]
 
     def get(self, request: str) -> Any:
         if request not in self.answers:
@@ -130,6 +133,19 @@ def test_a_managed_jobs_number_is_its_handle_and_what_comes_with_it_is_never_sho
             raise NotImplementedError
 
     assert ask(Sky(request=([12], Odd())), "handle", ticket="job/r1/request")["answer"] == "12"
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [("FAILED", "refused"), ("CANCELLED", "refused"), ("SUCCEEDED", "unknown"), ("", "unknown")],
+)
+def test_a_request_that_failed_for_whatever_reason_has_made_no_job(state: str, kind: str) -> None:
+    """It would be raised again for ever, and the run wait for it."""
+    sky = Sky(request=KeyError("odd"))
+    sky.states = {"request": state}
+    told = ask(sky, "handle", ticket="job/r1/request")["error"]
+    assert told["kind"] == kind
+    assert "KeyError" in told["type"] + told["text"]
 
 
 @pytest.mark.parametrize(
