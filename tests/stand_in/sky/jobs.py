@@ -6,7 +6,9 @@ import sys
 import uuid
 from typing import Any
 
-from .edge import folder, send
+from .edge import folder, reach, send
+
+FAILED = "failed with return code list:"
 
 
 def launch(task: Any, name: str | None = None, **_: Any) -> str:
@@ -54,6 +56,7 @@ def tail_logs(
 ) -> None:
     """What the job has printed so far, each line with the job's name before it, between SkyPilot's own."""
     assert not follow, "the stand-in follows nothing"
+    reach()
     path = folder() / "logs" / f"{job_id}.log"
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     out = output_stream or sys.stdout
@@ -65,4 +68,7 @@ def tail_logs(
         return
     out.write("\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit)\x1b[0m\n")
     for line in lines[-tail:] if tail else lines:
-        out.write(f"\x1b[36m({name or 'task'}, pid={job_id})\x1b[0m {line}\n")
+        if line.startswith(FAILED):
+            out.write(f"ERROR: \x1b[31mJob 1 {line}\x1b[0m\n")
+        else:
+            out.write(f"\x1b[36m({name or 'task'}, pid={job_id})\x1b[0m {line}\n")
