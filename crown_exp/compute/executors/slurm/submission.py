@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import re
 import shlex
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from crown_exp.compute.base import ExecutorError, Job, NotSubmitted, Target
 from crown_exp.compute.executors.slurm.limits import ANY_GPU, gpus_of
+from crown_exp.config.settings import whole_environment
 
 NOTICE = 120.0
 """Seconds before the time limit at which Slurm says so."""
@@ -72,7 +72,7 @@ def sbatch(job: Job, folder: Path) -> str:
         """Calls sbatch in an environment of its own."""
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            own = [f"{name}={value}" for name, value in travelling(os.environ).items()]
+            own = [f"{name}={value}" for name, value in travelling(whole_environment()).items()]
             return ["env", "-i", *own, *super()._make_submission_command(submission_file_path)]
 
     try:
