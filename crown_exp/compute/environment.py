@@ -175,7 +175,9 @@ def relocate(folder: Path, old: str) -> None:
     new = str(folder)
     if old == new:
         return
-    for path in [folder / "venv" / "pyvenv.cfg", *(folder / "venv" / "bin").iterdir()]:
+    pythons_of_uv = (folder / "python").glob("*")
+    venv = folder / "venv"
+    for path in [venv / "pyvenv.cfg", *(venv / "bin").iterdir(), *pythons_of_uv]:
         if path.is_symlink():
             target = os.readlink(str(path))  # noqa: PTH115 -- Path.readlink is of Python 3.9
             if target.startswith(f"{old}/"):
@@ -264,7 +266,12 @@ def ask_uv(uv: str, folder: Path, minor: str, lock: int) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     own = {"UV_PYTHON_INSTALL_DIR": str(place), "UV_PYTHON_INSTALL_BIN": "0"}
     call([uv, "python", "install", minor], lock, own)
-    found = sorted(place.glob(f"*/bin/python{minor}"))
+    # beside the folder of a version, uv makes a link to it for the minor version
+    found = [
+        path
+        for path in sorted(place.glob(f"*/bin/python{minor}"))
+        if not path.parents[1].is_symlink()
+    ]
     if not found:
         raise Failure(f"uv fetched no Python {minor}; take an image with it (compute.image)")
     return found[0]

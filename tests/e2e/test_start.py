@@ -420,7 +420,7 @@ def test_uv_is_taken_where_it_is(node: Node, index: Path) -> None:
         pytest.skip("no uv here")
     (node.root / "home/.local/bin").mkdir(parents=True)
     (node.root / "home/.local/bin/uv").symlink_to(uv)
-    said = node.done("prepare", env={"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(index)})
+    said = node.done("prepare", env={"UV_OFFLINE": "1", "UV_FIND_LINKS": str(index)})
     assert "making the environment with uv" in said
     assert node.packages() == {"tiny", "tinier"}
 
