@@ -21,6 +21,12 @@ _ANSWER_SECONDS = 300.0
 _CLOSE_SECONDS = 2.0
 
 
+class NotStarted(ExecutorError):
+    """CROWN_SKY__PYTHON is no Python that has SkyPilot."""
+
+    exit_code = 2
+
+
 class DoorError(ExecutorError):
     """SkyPilot answered with an error. kind: as in `door.py`; type: the class of its exception."""
 
@@ -79,7 +85,7 @@ class Child:
         self._count = 0
 
     def ask(self, do: str, seconds: float = _ANSWER_SECONDS, /, **arguments: Any) -> Any:
-        """The door's answer. Raises DoorError, or ExecutorError if it dies or takes more than `seconds`.
+        """The door's answer. Raises NotStarted; DoorError; ExecutorError if it dies or needs over `seconds`.
 
         After either the next call starts a new process; what was asked of SkyPilot's server goes on there.
         """
@@ -105,10 +111,7 @@ class Child:
                 start_new_session=True,  # Ctrl-C is for us: a request in the middle is not to be cut off
             )  # fmt: skip
         except OSError as error:
-            raise ExecutorError(
-                f"SkyPilot's Python cannot be started: {self._command[0]}: {error.strerror}; "
-                "set CROWN_SKY__PYTHON to one that has SkyPilot"
-            ) from None
+            raise self._useless(f"cannot be started ({error.strerror})") from None
         assert process.stdout is not None and process.stderr is not None
         for target, arguments in (
             (_read, (process.stdout, self._lines)),
@@ -116,8 +119,19 @@ class Child:
         ):
             threading.Thread(target=target, args=arguments, daemon=True).start()
         self._process = process
-        self._answer(process, 0, seconds)
+        try:
+            self._answer(process, 0, seconds)
+        except ExecutorError as error:
+            if self._command[0] == sys.executable:
+                raise
+            missing = isinstance(error, DoorError) and error.kind == "missing"
+            why = "has no SkyPilot" if missing else f"does not begin as one does: {error}"
+            raise self._useless(why) from None
         return process
+
+    def _useless(self, why: str) -> NotStarted:
+        what = "set it to a Python that has SkyPilot, or unset it"
+        return NotStarted(f"CROWN_SKY__PYTHON={self._command[0]} {why}; {what}")
 
     def _answer(self, process: subprocess.Popen[str], number: int, seconds: float) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shlex
 import sys
@@ -21,7 +22,7 @@ from crown_exp.compute.base import (
     Target,
 )
 from crown_exp.compute.executors.skypilot import resources, states
-from crown_exp.compute.executors.skypilot.child import Child, DoorError
+from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
 from crown_exp.errors import Problem
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -49,7 +50,7 @@ class SkyPilotExecutor(Executor):
         """No SkyPilot, no cloud, no such accelerator, nothing at that price. Asks nothing of the network."""
         try:
             enabled = self._enabled()
-        except DoorError as error:
+        except (DoorError, NotStarted) as error:
             return [Problem("compute", str(error))]
         found = list(_impossible(target)) + list(_not_enabled(target, enabled))
         if resources.clouds(target, enabled) and not found:
@@ -68,7 +69,9 @@ class SkyPilotExecutor(Executor):
         prices = [c.usd_per_hour for c in dearer if c.usd_per_hour is not None]
         if prices:
             what = f"no machine is sold for ${limit:.2f}/h or less; the cheapest is ${min(prices):.2f}/h"
-            return [Problem("compute.max_usd_per_hour", what)]
+            enough = math.ceil(min(prices) * 100) / 100
+            more = f"type compute.max_usd_per_hour={enough:.2f} or more"
+            return [Problem("compute.max_usd_per_hour", f"{what}; {more}")]
         where = ", ".join(target.infra) or "the clouds that are enabled"
         kind = "spot machine" if target.spot else "machine"
         wish = " or ".join(target.accelerators) or "these cpus and this memory"

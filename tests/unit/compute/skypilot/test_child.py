@@ -1,6 +1,7 @@
 """The process with SkyPilot in it, spoken to through doors of our own."""
 
 import pickle
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crown_exp.compute.base import ExecutorError
-from crown_exp.compute.executors.skypilot.child import Child, DoorError
+from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
 
 DOOR = """
     import json, os, sys, time
@@ -117,8 +118,20 @@ def test_errors_have_kinds_and_one_line(make: Made, kind: str, way_out: str) -> 
 
 
 def test_a_python_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ExecutorError, match="CROWN_SKY__PYTHON"):
+    with pytest.raises(NotStarted, match=r"CROWN_SKY__PYTHON=.*cannot be started"):
         Child(str(tmp_path / "python")).ask("enabled")
+
+
+@pytest.mark.parametrize(
+    ("door", "why"),
+    [("raise ImportError('no')", "has no SkyPilot"), ("exit(3)", "ended with code 3")],
+)
+def test_a_python_that_was_set_and_has_no_skypilot(tmp_path: Path, door: str, why: str) -> None:
+    (tmp_path / "sky.py").write_text(door)
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    with pytest.raises(NotStarted, match=f"CROWN_SKY__PYTHON={python} .*{why}.*or unset it"):
+        Child(str(python), env={"PYTHONPATH": str(tmp_path)}).ask("enabled")
 
 
 def test_a_real_door_without_skypilot_says_what_to_install(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def job(target: Target) -> Job:
     ("target", "where", "what"),
     [
         (Target(accelerators=("A1000:1",)), "compute.accelerators", "did you mean A100"),
-        (Target(max_usd_per_hour=0.5), "compute.max_usd_per_hour", "the cheapest is $1.00/h"),
+        (Target(max_usd_per_hour=0.5), "compute.max_usd_per_hour", "usd_per_hour=1.00 or more"),
         (Target(infra=("azure",)), "compute.infra", "type: sky check azure"),
         (Target(infra=("slurm/a/b",), managed=False), "compute.managed", "cannot stop itself"),
     ],
