@@ -7,12 +7,15 @@ cut off between asking and noting, by its name.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from crown_exp.compute.base import Listed, NotSubmitted
-from crown_exp.folder import JobRecord, RunRecord
+from crown_exp.folder import JobRecord, RunPaths, RunRecord, decode
 from crown_exp.launch.remote.base import Fate, Planned, Submitted
 from crown_exp.launch.remote.cancelling import note_cancelled
 from crown_exp.launch.remote.jobs import Prepared
@@ -26,6 +29,9 @@ APPEARS_SECONDS = 120.0
 """So long after it was meant to be asked for a job may take to be listed; then it was never asked for."""
 
 LOOK_SECONDS = 1.0
+
+SLOW_SECONDS = 10.0
+"""So long answers are waited for without a word."""
 
 NOT_BEGUN = "it was over before its first attempt"
 NEVER_CAME = "it was never asked for: the command that meant to was cut off"
@@ -51,7 +57,24 @@ def submit_all(
     ]
     submission = Submission(session, prepared)
     begun = [submission.begin(each, record) for each, record in zip(planned, records, strict=True)]
-    return [submission.accepted(each) for each in begun]
+    with told_if_slow(sum(each.is_open for each in begun)):
+        return [submission.accepted(each) for each in begun]
+
+
+@contextmanager
+def told_if_slow(jobs: int) -> Iterator[None]:
+    """Inside, a line says what is waited for, if it takes long: a first job may take minutes."""
+    what = "1 job is" if jobs == 1 else f"{jobs} jobs are"
+    line = (
+        f"{what} asked for and not accepted yet; cut off here, the same command goes on from there"
+    )
+    timer = threading.Timer(SLOW_SECONDS, to_stderr, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,12 @@ class Begun:
     record: RunRecord
     job: JobRecord
     anew: bool
+    refused: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is still to come."""
+        return self.job.handle is None and self.job.ticket is not None and not self.refused
 
 
 class Submission:
@@ -84,18 +113,12 @@ class Submission:
 
     def found(self, job: JobRecord) -> JobRecord | None:
         """A job that an earlier command recorded, or meant to ask for; None if it never did."""
-        if job.handle is not None:
-            return self.noted(job)
+        if job.handle is not None:  # noted, or found by its name when the launch was planned
+            return self.adopted(job, job.handle)
         if job.ticket is not None:
             return job
         listed = self.appearing(job)
-        return None if listed is None else self.write(replace(job, handle=listed.handle))
-
-    def noted(self, job: JobRecord) -> JobRecord:
-        """A job whose handle is known: from its record, or since the launch was planned, by its name."""
-        jobs = self.session.portal.call(read_jobs, self.session.blobs, job.run)
-        kept = next(one for one in jobs if one.number == job.number)
-        return kept if kept.handle else self.write(replace(kept, handle=job.handle))
+        return None if listed is None else self.adopted(job, listed.handle)
 
     def closed(self, planned: Planned) -> int:
         """Record that earlier jobs which began nothing will not come; the number of the last."""
@@ -126,7 +149,7 @@ class Submission:
                 except NotSubmitted as error:
                     job = self.refused(job, error)
                 else:
-                    job = self.write(replace(job, ticket=ticket))
+                    job = self.noted(job, ticket=ticket)
         except AlreadyExists:
             return self.after_another(planned, record, number)
         return Begun(planned, record, job, anew=True)
@@ -144,6 +167,7 @@ class Submission:
             bundle=self.prepared.bundle(planned.target).digest,
             rates=sorted(rates, key=lambda rate: rate["usd_per_hour"]),
             hours=planned.guess.hours if planned.guess else None, usd=planned.usd,
+            controller=planned.controller.rate if planned.controller else None,
         )  # fmt: skip
 
     def after_another(self, planned: Planned, record: RunRecord, number: int) -> Begun:
@@ -160,24 +184,26 @@ class Submission:
 
     def accepted(self, begun: Begun) -> Submitted:
         """Wait until a job is accepted, or refused."""
-        job, target = begun.job, begun.planned.target
-        while job.handle is None and not job.cancelled:
-            assert job.ticket is not None
-            try:
-                handle = self.session.executors[job.executor].handle(job.ticket)
-                job = self.write(replace(job, handle=handle))
-            except NotSubmitted as error:
-                begun = self.after_refusal(begun, job, error)
-                job = begun.job
-        return Submitted(begun.record, job, target)
+        while begun.is_open:
+            begun = self.answered(begun)
+        return Submitted(begun.record, begun.job, begun.planned.target)
+
+    def answered(self, begun: Begun) -> Begun:
+        """Wait for the answer to a request."""
+        job = begun.job
+        try:
+            handle = self.session.executors[job.executor].handle(str(job.ticket))
+        except NotSubmitted as error:
+            return self.after_refusal(begun, job, error)
+        return replace(begun, job=self.adopted(job, handle))
 
     def after_refusal(self, begun: Begun, job: JobRecord, error: NotSubmitted) -> Begun:
         """A request came to nothing, or was forgotten: one that an earlier command made is made again."""
         if begun.anew:
-            return replace(begun, job=self.refused(job, error))
+            return replace(begun, job=self.refused(job, error), refused=True)
         listed = self.listed(job, anew=True)
         if listed is not None:
-            return replace(begun, job=self.write(replace(job, handle=listed.handle)))
+            return replace(begun, job=self.adopted(job, listed.handle))
         self.close(job)
         return self.ask(begun.planned, begun.record, job.number + 1)
 
@@ -185,10 +211,32 @@ class Submission:
         """Record that a job will not be, unless it is there after all."""
         listed = self.listed(job, anew=True)
         if listed is not None:
-            return self.write(replace(job, handle=listed.handle))
+            return self.adopted(job, listed.handle)
         reason = " ".join(str(error).split())
         to_stderr(f"{job.run}: not submitted: {reason}")
-        return self.write(replace(job, cancelled=True, reason=reason))
+        return self.noted(job, cancelled=True, reason=reason)
+
+    # --- records --------------------------------------------------------------------------------------
+
+    def adopted(self, job: JobRecord, handle: str) -> JobRecord:
+        """Record the handle of a job. One that was cancelled before it had any is cancelled now."""
+        job = self.noted(job, handle=handle)
+        if job.cancelled:
+            self.session.executors[job.executor].cancel([handle])
+        return job
+
+    def noted(self, job: JobRecord, **answers: Any) -> JobRecord:
+        """Record what was answered; what others recorded meanwhile stays, such as that it was cancelled."""
+        path = RunPaths(job.run).job(job.number)
+        data = self.session.portal.call(self.session.blobs.get, path)
+        kept = decode(JobRecord, data, path)
+        found = replace(kept, **answers)
+        return kept if found == kept else self.write(found)
+
+    def write(self, job: JobRecord, *, create: bool = False) -> JobRecord:
+        """A record, in the store. Raises AlreadyExists if it is to be the first and is not."""
+        self.session.portal.call(write_job, self.session.blobs, job, create=create)
+        return job
 
     # --- what is there --------------------------------------------------------------------------------
 
@@ -214,11 +262,6 @@ class Submission:
             time.sleep(min(LOOK_SECONDS, left))
             found = self.listed(job, anew=True)
         return found
-
-    def write(self, job: JobRecord, *, create: bool = False) -> JobRecord:
-        """A record, in the store. Raises AlreadyExists if it is to be the first and is not."""
-        self.session.portal.call(write_job, self.session.blobs, job, create=create)
-        return job
 
 
 def unsettled(planned: Planned) -> JobRecord | None:

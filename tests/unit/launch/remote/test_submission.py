@@ -15,6 +15,7 @@ from crown_exp.errors import ConfigError
 from crown_exp.folder import JobRecord, state
 from crown_exp.launch.remote import submission
 from crown_exp.launch.remote.base import Earlier, Fate, Guess, Planned, Submitted
+from crown_exp.launch.remote.cancelling import note_cancelled
 from crown_exp.launch.remote.reuse import earlier_of
 from crown_exp.launch.remote.submission import submit_all
 from crown_exp.launch.session import Session
@@ -181,6 +182,42 @@ def test_an_executor_that_is_gone_leaves_all_that_it_took_owned(
     runs = [it.record.id for it in found if it]
     assert [len(jobs(session, run)) for run in runs] == [1, 1, 0]
     assert jobs(session, runs[0])[0].ticket and not jobs(session, runs[1])[0].ticket
+
+
+@pytest.mark.parametrize("when", ["submit", "handle"])
+def test_a_job_that_is_cancelled_while_it_is_asked_for_is_cancelled(
+    session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """From another terminal: it says so in the record, and must not be overheard."""
+    run = session.make(order()).id
+    original = getattr(executor, when)
+
+    def act(argument: Any) -> Any:
+        (record,) = jobs(session, run)
+        session.portal.call(note_cancelled, session.blobs, record, "by the user")
+        return original(argument)
+
+    monkeypatch.setattr(executor, when, act)
+    (done,) = launch(session, order())
+    assert jobs(session, run) == [done.job]
+    assert (done.job.cancelled, done.job.reason, done.job.handle) == (True, "by the user", "1")
+    assert executor.called[-1] == "cancel"
+
+
+def test_what_takes_long_is_told(
+    session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setattr(submission, "SLOW_SECONDS", 0.01)
+    original, said = executor.handle, []
+
+    def slow(ticket: str) -> str:
+        while not said:
+            said.extend(capfd.readouterr().err.splitlines())
+        return original(ticket)
+
+    monkeypatch.setattr(executor, "handle", slow)
+    launch(session, order())
+    assert said[0].startswith("1 job is asked for and not accepted yet; cut off here")
 
 
 # --- what is there already ------------------------------------------------------------------------------
