@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from crown_exp.cli.screen import complain, screen, write_json, write_lines
+from crown_exp.errors import ConfigError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from crown_exp.cli.refreshed import RefreshedIndex
-    from crown_exp.compute.money import By, Compared
-    from crown_exp.folder import SpendingRecord
+    from crown_exp.compute.money import By, Compared, Watched
+    from crown_exp.folder import Facts, JobRecord, SpendingRecord
+    from crown_exp.storage import BlobStore
+
+AT_ONCE = 32
+"""How many runs are read together."""
 
 
 @click.command(name="cost")
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
 def command(wanted: str | None, by: By, as_json: bool) -> None:
     """Show what paid machines cost, over all attempts, beside what was expected.
 
+    A run's share of the machine with which SkyPilot watches over jobs is in it, without the minutes before that
+    stops itself; what was expected knows nothing of it.
+
     RUN is an id or its beginning, whole or after the dash; SWEEP a sweep's whole
     id. Without either: everything in the store's ledger. A run that is at work
     is counted up to its last beat, every 15 seconds. The error is how much more
@@ -32,7 +43,7 @@ def command(wanted: str | None, by: By, as_json: bool) -> None:
     """
     from crown_exp.cli.letters import plain
     from crown_exp.cli.refreshed import refreshed_index
-    from crown_exp.compute.money import compared
+    from crown_exp.compute.money import compared, total
     from crown_exp.storage.spending import read_ledger
 
     with refreshed_index() as index:
@@ -40,7 +51,9 @@ def command(wanted: str | None, by: By, as_json: bool) -> None:
         for line in ledger.damaged:
             complain(plain(f"{line}; it is left out"))
         records = chosen(index, ledger.records, wanted)
-        rows = compared(records, estimates(index, {it.run for it in records}), by)
+        facts = index.call(facts_of, index.blobs, {it.run for it in records})
+        watched = controllers(index, facts, ledger.records)
+        rows = compared(records, estimates(facts), by, watched)
     if as_json:
         write_json(
             [
@@ -49,7 +62,7 @@ def command(wanted: str | None, by: By, as_json: bool) -> None:
             ]
         )
     else:
-        write_lines(lines(rows, by))
+        write_lines(lines(rows, by, total(watched)))
 
 
 def chosen(
@@ -64,28 +77,72 @@ def chosen(
     return [it for it in records if it.run == run]
 
 
-def estimates(index: RefreshedIndex, runs: Iterable[str]) -> dict[str, float]:
-    """Dollars by run that its jobs were expected to cost together; without runs that have none, or are gone.
+def controllers(
+    index: RefreshedIndex, facts: Sequence[Facts], ledger: Iterable[SpendingRecord]
+) -> list[SpendingRecord]:
+    """What these runs have cost of the machines that watched over their jobs, which they share with others."""
+    from crown_exp.compute.money import controller_spending
+
+    if not any(job.controller for each in facts for job in each.jobs):
+        return []
+    runs = {each.run.id for each in facts}
+    others = index.call(facts_of, index.blobs, {it.run for it in ledger} - runs)
+    jobs = watched_jobs([*facts, *others], index.clock.now())
+    return [it for it in controller_spending(jobs) if it.run in runs]
+
+
+async def facts_of(blobs: BlobStore, runs: Iterable[str]) -> list[Facts]:
+    """What is known of these runs, without those that are gone: what they cost is not."""
+    from crown_exp.storage.parallel import each
+    from crown_exp.storage.runs import read_facts
+
+    found: dict[str, Facts] = {}
+
+    async def read(run: str) -> None:
+        with suppress(ConfigError):  # deleted
+            found[run] = await read_facts(blobs, run)
+
+    await each(read, sorted(runs), at_once=AT_ONCE)
+    return [found[run] for run in sorted(found)]
+
+
+def estimates(facts: Iterable[Facts]) -> dict[str, float]:
+    """Dollars by run that its jobs were expected to cost together; without runs that have none.
 
     A job that was cancelled was not to cost anything.
     """
-    from crown_exp.errors import ConfigError
-    from crown_exp.storage.runs import read_facts
-
     found: dict[str, float] = {}
-    for run in sorted(runs):
-        try:
-            jobs = index.call(read_facts, index.blobs, run).jobs
-        except ConfigError:  # deleted; what it cost is not
-            continue
-        told = [it.usd for it in jobs if it.usd is not None and not it.cancelled]
+    for each in facts:
+        told = [it.usd for it in each.jobs if it.usd is not None and not it.cancelled]
         if told:
-            found[run] = sum(told)
+            found[each.run.id] = sum(told)
     return found
 
 
-def lines(rows: dict[str, Compared], by: str) -> Iterator[str]:
-    """The table, and the sum where there is more than one line."""
+def watched_jobs(facts: Iterable[Facts], now: datetime) -> Iterator[Watched]:
+    """The jobs that a controller which is paid watched over, each until its last attempt was last heard of."""
+    from crown_exp.compute.money import Watched
+
+    for each in facts:
+        for job in each.jobs:
+            if job.controller is not None and job.controller["usd_per_hour"] > 0:
+                until = last_of(each, job, now)
+                yield Watched(each.run, job.target, job.controller, job.created, until)
+
+
+def last_of(facts: Facts, job: JobRecord, now: datetime) -> datetime:
+    """When a job was last heard of: `now` for one that has not begun, its creation if it never will."""
+    own = [it for it in facts.attempts if it.job == job.job]
+    if not own:
+        return job.created if job.cancelled else now
+    newest = max(own, key=lambda it: it.attempt)
+    end = next((it.ended for it in facts.ends if it.attempt == newest.attempt), None)
+    beat = facts.last_beat if newest == facts.newest_attempt else None
+    return end or beat or newest.started
+
+
+def lines(rows: dict[str, Compared], by: str, shared: float) -> Iterator[str]:
+    """The table, the sum where there is more than one line, and what of it controllers cost."""
     from crown_exp.cli.table import Column, table
     from crown_exp.compute.money import Compared
 
@@ -104,6 +161,8 @@ def lines(rows: dict[str, Compared], by: str) -> Iterator[str]:
     cells = [[key or "-", *cells_of(it)] for key, it in shown.items()]
     on = screen()
     yield from table(heads, cells, width=on.width, colour=on.colour)
+    if shared:
+        yield f"of it the machine that watches over jobs: ${shared:.2f}"
 
 
 COLUMNS = ("cost", "expected", "error")

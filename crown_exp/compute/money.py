@@ -6,8 +6,9 @@ Money is in US dollars, rates are per hour, months are calendar months in UTC, w
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -100,6 +101,55 @@ def expected(hours: float | None, rate: Rate) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A job over which a controller watched, and for how long."""
+
+    run: RunRecord
+    target: str
+    controller: Rate
+    since: datetime
+    until: datetime
+
+
+def controller_spending(jobs: Iterable[Watched]) -> list[SpendingRecord]:
+    """What controllers cost, as records of attempt 0: one for each job and month, in no order.
+
+    A moment of a controller is shared by the jobs that it watches over then; without any it costs nothing here,
+    so that the minutes before it stops itself are left out. Jobs with equal rates have one controller.
+    """
+    jobs = [job for job in jobs if job.since < job.until]
+    found: list[SpendingRecord] = []
+    for rate in {tuple(sorted(job.controller.items())): job.controller for job in jobs}.values():
+        own = [job for job in jobs if job.controller == rate]
+        parts = [(job, start, end) for job in own for start, end in by_month(job.since, job.until)]
+        shared = _shared(own, [edge for _, start, end in parts for edge in (start, end)])
+        for job, start, end in parts:
+            (record,) = spending(job.run, 0, job.target, rate, start, end)
+            usd = cost(shared[end] - shared[start], rate["usd_per_hour"])
+            found.append(replace(record, usd=usd))
+    return found
+
+
+def _shared(jobs: Iterable[Watched], moments: Iterable[datetime]) -> dict[datetime, float]:
+    """By moment: seconds until then that a job which was there throughout has of the controller.
+
+    A second counts for as little as there are jobs then, and not at all without any.
+    """
+    comes: Counter[datetime] = Counter()
+    for job in jobs:
+        comes[job.since] += 1
+        comes[job.until] -= 1
+    there, seconds, found = 0, 0.0, {}
+    before: datetime | None = None
+    for moment in sorted({*comes, *moments}):
+        if before is not None and there:
+            seconds += (moment - before).total_seconds() / there
+        found[moment], before = seconds, moment
+        there += comes[moment]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """Dollars that were spent, and those that were expected.
 
@@ -117,9 +167,14 @@ class Compared:
 
 
 def compared(
-    records: Iterable[SpendingRecord], estimates: Mapping[str, float], by: By
+    records: Iterable[SpendingRecord],
+    estimates: Mapping[str, float],
+    by: By,
+    controllers: Iterable[SpendingRecord] = (),
 ) -> dict[str, Compared]:
     """`sums`, with estimates beside them. estimates: dollars by run, of those that have one.
+
+    controllers: what was spent on those, of which estimates know nothing.
 
     A run whose spending lies in several groups (months) shares its estimate among them as it spent.
     """
@@ -136,7 +191,11 @@ def compared(
             was.estimate if share is None else (was.estimate or 0.0) + share,
             was.estimated + (0.0 if share is None else record.usd),
         )
-    return result
+    for record in controllers:
+        key = key_of(record, by)
+        was = result.get(key, Compared(0.0))
+        result[key] = replace(was, usd=was.usd + record.usd)
+    return dict(sorted(result.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,8 @@ class JobRecord:
     cancelled: it was, or it was over before its first attempt; reason says why.
     target: the compute target's name. changes: what this job is to change of the run's config, as in
     AttemptRecord. bundle: sha256 of the code that travelled. rates: where it may run, dearest last, with all
-    nodes together. hours, usd: what was expected; None if it could not be.
+    nodes together. hours, usd: what was expected; None if it could not be. controller: the machine that its
+    executor pays to watch over it; None if none.
     """
 
     format: ClassVar[int] = 1
@@ -141,6 +142,7 @@ class JobRecord:
     rates: list[Rate] = field(default_factory=list)
     hours: float | None = None
     usd: float | None = None
+    controller: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,8 @@ class ResultRecord:
 class SpendingRecord:
     """budget/<yyyy-mm>/<run>-<attempt>.json: what an attempt has cost in a month; written again while it lives.
 
-    sweep: its id. target: the compute target's name. since, until: the paid time in that month so far.
+    attempt: 0 for the share that a run has of a controller, which is reckoned and never written. sweep: its id.
+    target: the compute target's name. since, until: the paid time in that month so far.
     """
 
     format: ClassVar[int] = 1

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from crown_exp.storage.database.columns import Json, Moment, Name
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest revision in crown_exp/registry/migrations; a test keeps the two together."""
 
 metadata = MetaData(
@@ -147,6 +147,7 @@ jobs = Table(
     Column("rates", Json),
     Column("hours", Double),
     Column("usd", Double),
+    Column("controller", Json),
 )
 
 tags = Table(

@@ -142,6 +142,7 @@ def job_rows(facts: Facts) -> Iterator[Row]:
             "rates": job.rates,
             "hours": job.hours,
             "usd": job.usd,
+            "controller": job.controller,
         }
 
 

@@ -22,6 +22,7 @@ from crown_exp.folder import (
 )
 from crown_exp.folder.records import Record
 
+st.register_type_strategy(float, st.floats(allow_nan=False))  # nan is not equal to itself
 calm = settings(deadline=None)
 CLASSES = (RunRecord, JobRecord, AttemptRecord, EndRecord, ResultRecord, SpendingRecord)
 

@@ -49,7 +49,8 @@ class Planned:
 
     target: of a run here, too. candidates: in fall-back order, the first is the one that is
     expected; () here. guess: None if nothing like it has run. number: in the command, from 1. changes: what
-    its next job is to change of the run's config, as in JobRecord.
+    its next job is to change of the run's config, as in JobRecord. controller: the machine that watches over
+    its job, and is paid; None if none.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Planned:
     earlier: Earlier | None = None
     guess: Guess | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    controller: Candidate | None = None
 
     @property
     def fate(self) -> Fate:
@@ -87,14 +89,17 @@ class Planned:
 class Plan:
     """What a command is about to do, and what that costs.
 
-    controller: the machine that SkyPilot would start beside the jobs; None if none. caps, spent: dollars by
-    the names in `money.CAPS`; what is absent is no cap, or nothing.
+    caps, spent: dollars by the names in `money.CAPS`; what is absent is no cap, or nothing.
     """
 
     runs: tuple[Planned, ...]
-    controller: Candidate | None = None
     caps: Mapping[str, float | None] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def controller(self) -> Candidate | None:
+        """The machine that SkyPilot would start beside the jobs, if none is up; None if it needs none."""
+        return next((run.controller for run in self.launched if run.controller), None)
 
     @property
     def launched(self) -> tuple[Planned, ...]:

@@ -37,7 +37,7 @@ def make_plan(
         for number, (order, was) in enumerate(zip(orders, earlier, strict=True), 1)
     )
     runs = _guessed(session, _with_machines(session.executors, runs))
-    plan = Plan(runs, _controller(session.executors, runs))
+    plan = Plan(_with_controller(session.executors, runs))
     caps = caps_of(plan.launched)
     if not plan.is_billed or not caps:
         return replace(plan, caps=caps)
@@ -70,11 +70,16 @@ def to_be_had_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda it: it.enabled is False)
 
 
-def _controller(executors: Executors, runs: Iterable[Planned]) -> Candidate | None:
-    for run in runs:
-        if run.is_launched and run.target.executor == "skypilot" and run.target.managed:
-            return executors["skypilot"].controller()
-    return None
+def _with_controller(executors: Executors, runs: Sequence[Planned]) -> tuple[Planned, ...]:
+    if not any(map(_is_watched, runs)):
+        return tuple(runs)
+    controller = executors["skypilot"].controller()
+    return tuple(replace(run, controller=controller) if _is_watched(run) else run for run in runs)
+
+
+def _is_watched(run: Planned) -> bool:
+    """Whether a machine of SkyPilot's watches over its job."""
+    return run.is_launched and run.target.executor == "skypilot" and run.target.managed
 
 
 def _guessed(session: Session, runs: Sequence[Planned]) -> tuple[Planned, ...]:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from crown_exp.compute.money import spending
-from crown_exp.folder import JobRecord, RunRecord
+from crown_exp.folder import AttemptRecord, EndRecord, JobRecord, RunPaths, RunRecord, encode
 from crown_exp.folder.paths import spending_path
 from crown_exp.folder.records import Rate, SweepPlace
-from crown_exp.storage.runs import write_job, write_run
+from crown_exp.storage.runs import write_end, write_job, write_run
 from crown_exp.storage.spending import write_spending
 from tests.unit.cli.record import World
 
@@ -114,3 +114,26 @@ def test_what_a_deleted_run_has_cost_was_paid_nevertheless(three: World) -> None
     row = three.type("cost", "--json")
     assert row[0] == 0
     assert '{"key": "r261130-bbbbbb", "usd": 6.0, "estimate": null, "error": null}' in row[1]
+
+
+def test_the_controller_is_in_it_shared_with_runs_that_are_not_asked_for(here: World) -> None:
+    controller = RATE | {"accelerators": "", "usd_per_hour": 0.5}
+    for run in ("r261130-aaaaaa", "r261130-bbbbbb"):
+        paid(here, run, 2.0)
+        job = JobRecord(
+            run=run, number=1, executor="skypilot", created=T0, job=f"{run}-1", cancelled=False,
+            controller=controller,
+        )  # fmt: skip
+        here.call(write_job, here.blobs, job)
+        attempt = AttemptRecord(
+            run=run, attempt=1, started=T0, host="h", pid=1, process_started=1.0, boot_id="b",
+            job=f"{run}-1", numerics={}, versions={}, place=RATE,
+        )  # fmt: skip
+        here.call(here.blobs.put, RunPaths(run).attempt(1), encode(attempt))
+        end = EndRecord(
+            run=run, attempt=1, ended=T0 + 2 * HOUR, exit_code=0, step=1, reason="completed",
+            error=None, code=None,
+        )  # fmt: skip
+        here.call(write_end, here.blobs, end)
+    assert here.json("cost", "aaa")[0]["usd"] == pytest.approx(4.0 + 0.5)
+    assert here.out("cost")[-1] == "of it the machine that watches over jobs: $1.00"

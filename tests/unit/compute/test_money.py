@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from crown_exp.compute.money import (
     CAPS,
+    Watched,
     allowed,
     by_month,
     compared,
+    controller_spending,
     expected,
     key_of,
     month_of,
@@ -182,3 +184,38 @@ def test_what_is_allowed_reaches_one_cap_and_passes_none(
     )
     if found.hours:
         assert all(after[name] <= (cap or 0.0) + 1e-6 for name, cap in caps.items())
+
+
+WATCHER = Rate(cloud="aws", region="r", accelerators="", spot=False, usd_per_hour=0.2)
+
+
+def watched(id: str, since: float, until: float) -> Watched:
+    return Watched(run(id), "a100", WATCHER, T0 + since * HOUR, T0 + until * HOUR)
+
+
+def test_a_controller_is_shared_by_the_jobs_it_watches_over() -> None:
+    jobs = [watched("a", 0, 2), watched("b", 1, 3), watched("b", 5, 6), watched("c", 4, 4)]
+    assert sums(controller_spending(jobs), "run") == pytest.approx({"a": 0.3, "b": 0.5})
+    assert {it.attempt for it in controller_spending(jobs)} == {0}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 900), st.floats(0, 900)), max_size=8)
+)
+def test_all_shares_are_what_it_costs_while_there_are_jobs(
+    jobs: list[tuple[str, float, float]],
+) -> None:
+    found = controller_spending([watched(id, since, since + long) for id, since, long in jobs])
+    there, until = 0.0, 0.0
+    for _, since, long in sorted(jobs, key=lambda job: job[1]):
+        there += max(0.0, since + long - max(until, since))
+        until = max(until, since + long)
+    assert total(found) == pytest.approx(0.2 * there, rel=1e-6, abs=1e-6)
+    assert all(it.usd >= 0 for it in found)
+
+
+def test_estimates_know_nothing_of_controllers() -> None:
+    shares = controller_spending([watched("r1", 0, 1)])
+    (row,) = compared([paid(1)], {"r1": 2.0}, "run", shares).values()
+    assert row.usd == pytest.approx(2.2)
+    assert row.error == pytest.approx(0.0)

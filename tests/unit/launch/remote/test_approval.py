@@ -16,7 +16,7 @@ from tests.unit.launch.remote.plans import CLUSTER, H100, HERE, candidate, plann
 
 
 def plan(*runs: Planned, spent: dict[str, float] | None = None, **caps: float) -> Plan:
-    return Plan(runs, None, caps, spent or {})
+    return Plan(runs, caps, spent or {})
 
 
 def asked(wanted: Plan, answer: bool) -> list[str]:

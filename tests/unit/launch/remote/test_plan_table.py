@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -15,7 +16,10 @@ from crown_exp.launch.remote.plan_table import ROWS, SHOWN, plan_lines
 from tests.unit.launch.remote.plans import A100, CLUSTER, H100, HERE, WATCHER, candidate, planned
 
 
-def page(*runs: Planned, width: int = 80, colour: bool = False, **fields: Any) -> str:
+def page(
+    *runs: Planned, width: int = 80, colour: bool = False, controller: Candidate | None = None, **fields: Any
+) -> str:  # fmt: skip
+    runs = tuple(replace(run, controller=controller) for run in runs)
     lines = list(plan_lines(Plan(runs, **fields), width=width, colour=colour))
     return "\n".join(lines)
 
@@ -196,7 +200,8 @@ def test_no_line_is_wider_than_the_screen_and_none_is_obeyed_by_it(
     width: int,
     many: bool,
 ) -> None:
-    plan = Plan(tuple(runs * (ROWS if many else 1)), controller, caps, spent)
+    runs = [replace(run, controller=controller) for run in runs]
+    plan = Plan(tuple(runs * (ROWS if many else 1)), caps, spent)
     for line in plan_lines(plan, width=width, colour=False):
         assert columns(line) <= width
         assert line.isprintable()
