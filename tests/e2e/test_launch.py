@@ -180,6 +180,27 @@ def test_ctrl_c_leaves_it_running(project: Project) -> None:
     assert "completed" in shown.stdout
 
 
+def test_ctrl_c_while_jobs_are_being_accepted(project: Project) -> None:
+    state = state_of(project)
+    state.mkdir()
+    edge.delay(state, launch=2000.0)  # 20 s
+    typed = ("-m", "task=train", "compute=there,local", "--yes")
+    child = project.popen(*typed)
+
+    def asked() -> bool:
+        return bool(project.runs) and record(project.runs[0] / "jobs/0001.json")["ticket"]
+
+    wait_for(asked)
+    said = end(child, signal.SIGINT)
+    assert child.returncode == 130
+    (run,) = project.runs  # the one for here was not begun
+    assert f"crown-exp logs -f {run.name}" in said
+    edge.delay(state)
+    done = project.crown(*typed)
+    assert done.returncode == 0, done.stdout
+    assert [ends(run) for run in project.runs] == [[0], [0]]
+
+
 def test_it_is_cancelled_from_another_terminal(project: Project) -> None:
     typed = ("task=train", "task.steps=2000", "task.pace=0.05", "compute=there", "--yes")
     child = project.popen(*typed)

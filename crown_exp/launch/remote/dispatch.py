@@ -10,24 +10,31 @@ from shutil import get_terminal_size
 from typing import TextIO
 
 from crown_exp.config.settings import wants_colour
+from crown_exp.errors import CrownError
 from crown_exp.folder import Facts, RunPaths, state
 from crown_exp.launch.invocation import Ended, Invocation
+from crown_exp.launch.remote.accepting import accepted
 from crown_exp.launch.remote.approval import allow
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
+from crown_exp.launch.remote.cancelling import BY_USER
 from crown_exp.launch.remote.ending import ended
 from crown_exp.launch.remote.leaving import asker, see_through
 from crown_exp.launch.remote.moving import stop
 from crown_exp.launch.remote.plan_table import plan_lines
 from crown_exp.launch.remote.planning import make_plan
 from crown_exp.launch.remote.reuse import ask_for_jobs, earlier_of, judged
-from crown_exp.launch.remote.submission import submit_all
+from crown_exp.launch.remote.submission import ask_all
 from crown_exp.launch.remote.watch import Watch
 from crown_exp.launch.resuming import Resumption
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.launch.summary import results, state_of
-from crown_exp.outcome import ExitCode
+from crown_exp.outcome import ExitCode, State
+from crown_exp.storage.runs import read_facts
 from crown_exp.tracking.run_log import to_stderr
+
+NOT_SUBMITTED = "not submitted: "
+RESUMABLE = (State.STOPPED, State.CAPPED, State.PREEMPTED, State.LOST)
 
 
 def agreed(session: Session, invocation: Invocation, orders: Sequence[Order]) -> Plan | None:
@@ -37,7 +44,7 @@ def agreed(session: Session, invocation: Invocation, orders: Sequence[Order]) ->
     """
     if not invocation.planning and not any(order.is_elsewhere for order in orders):
         return None
-    return seen(invocation, make_plan(session, orders, earlier_of(session, orders)))
+    return seen(session, invocation, make_plan(session, orders, earlier_of(session, orders)))
 
 
 def agreed_to_resume(session: Session, invocation: Invocation, found: Resumption) -> Plan | None:
@@ -51,7 +58,7 @@ def agreed_to_resume(session: Session, invocation: Invocation, found: Resumption
     earlier = going_on(session, found.facts)
     plan = make_plan(session, [found.order], [earlier])
     (run,) = plan.runs
-    return seen(invocation, replace(plan, runs=(replace(run, changes=found.changes),)))
+    return seen(session, invocation, replace(plan, runs=(replace(run, changes=found.changes),)))
 
 
 def going_on(session: Session, facts: Facts) -> Earlier:
@@ -62,14 +69,19 @@ def going_on(session: Session, facts: Facts) -> Earlier:
     return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
 
 
-def seen(invocation: Invocation, plan: Plan) -> Plan:
-    """The plan, shown if it was asked for or costs money, and agreed to where that is due."""
+def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
+    """The plan, shown if it was asked for or costs money, and agreed to where that is due.
+
+    Raises ExecutorError if one that is to carry out a part of it does not answer: nothing is recorded yet.
+    """
     if invocation.planning:
         show(plan, sys.stdout)
         return plan
     if plan.is_billed:
         show(plan, sys.stderr)
     allow(plan, yes=invocation.yes, ask=asker(sys.stderr))
+    for name in dict.fromkeys(run.target.executor for run in plan.launched):
+        session.executors[name].jobs()
     return plan
 
 
@@ -85,14 +97,14 @@ def show(plan: Plan, stream: TextIO) -> None:
 class Away:
     """The runs of a plan that are elsewhere: their jobs are submitted and watched from a thread from now on.
 
-    Raises as `submit_all`.
+    left: the stop that was asked for while jobs were being accepted; nothing is watched then. Raises as
+    `submit_all`.
     """
 
     def __init__(self, session: Session, plan: Plan | None) -> None:
-        self.session = session
         runs = [run for run in plan.runs if not run.target.is_here] if plan else []
         asked = [run for run in runs if run.fate is not Fate.DONE]
-        submitted = submit_all(session, asked) if asked else []
+        submitted, self.left = accepted(*ask_all(session, asked)) if asked else ([], None)
         self.ends = {run.number: reused(run) for run in runs if run.fate is Fate.DONE}
         self.watched: list[int] = []
         self.numbers = {run.number for run in runs}
@@ -106,7 +118,7 @@ class Away:
         # beside the progress of a run here a table would be in the way
         alone = plan is None or len(runs) == len(plan.runs)
         self.watch = Watch(session, going, mode=None if alone else "lines")
-        if going:
+        if going and self.left is None:
             self.watch.start()
 
     def ended(self, asked: ExitCode | None) -> dict[int, Ended]:
@@ -115,7 +127,7 @@ class Away:
         asked: the stop that the command was asked for meanwhile. Raises what the watch could not bear.
         """
         if self.watched:
-            found = see_through(self.watch, asked=asked)
+            found = see_through(self.watch, asked=asked or self.left)
             self.ends |= dict(zip(self.watched, found, strict=True))
         return self.ends
 
@@ -129,7 +141,7 @@ def reused(run: Planned) -> Ended:
 
 def refused(job: Submitted) -> Ended:
     """A run whose job was not taken."""
-    return ended(job.record, ExitCode.RAISED, f"not submitted: {job.job.reason}")
+    return ended(job.record, ExitCode.RAISED, f"{NOT_SUBMITTED}{job.job.reason}")
 
 
 def gone_on(session: Session, invocation: Invocation, found: Resumption) -> Ended | None:
@@ -147,7 +159,7 @@ def moved(session: Session, invocation: Invocation, found: Resumption) -> Ended 
     plan = None
     if found.is_elsewhere and found.order is not None:
         plan = make_plan(session, [found.order], [Earlier(found.facts, Fate.RESUMED)])
-        plan = seen(invocation, plan)
+        plan = seen(session, invocation, plan)
     facts = stop(session, found.facts)
     if plan is None:
         return None
@@ -167,9 +179,24 @@ def carried_out(session: Session, plan: Plan) -> Ended:
 def tell(session: Session, run: Ended) -> None:
     """A few lines on how a run has ended that was elsewhere, as one that was here says it itself."""
     values = " ".join(f"{name} {value}" for name, value in results(run).items())
-    place = f"{session.blobs.url}/{RunPaths(run.run).root}"
-    said = [f"{run.run} {state_of(run)}{f': {values}' if values else ''}", f"folder  {place}"]
-    short = run.run.partition("-")[2]
-    to_stderr(
-        "\n".join([*([run.error] if run.error else []), *said, f"next    crown-exp show {short}"])
-    )
+    found = state_now(session, run)
+    error = "" if run.error.startswith(NOT_SUBMITTED) else run.error  # that was told as it happened
+    word = "resume" if found in RESUMABLE else "show"
+    said = [
+        *([error] if error else []),
+        f"{run.run} {found}{f': {values}' if values else ''}",
+        f"folder  {session.blobs.url}/{RunPaths(run.run).root}",
+        f"next    crown-exp {word} {run.run.partition('-')[2]}",
+    ]
+    to_stderr("\n".join(said))
+
+
+def state_now(session: Session, run: Ended) -> State:
+    """What a run does, in the word that all others use; as this command saw it end if the store is away."""
+    if run.error == BY_USER:
+        return State.STOPPED  # it is told to; its process may save yet
+    try:
+        facts = session.portal.call(read_facts, session.blobs, run.run)
+        return state(facts, session.portal.call(session.blobs.now))
+    except CrownError:
+        return state_of(run)

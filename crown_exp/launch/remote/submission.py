@@ -48,6 +48,15 @@ def submit_all(
     Raises ConfigError for code that cannot travel, before anything is recorded; ExecutorError, StoreError at
     any moment, NotMade for a stop while a run is recorded: the same command goes on from there.
     """
+    submission, begun = ask_all(session, planned, prepared=prepared)
+    with told_if_slow(sum(each.is_open for each in begun)):
+        return [submission.accepted(each) for each in begun]
+
+
+def ask_all(
+    session: Session, planned: Sequence[Planned], *, prepared: Prepared | None = None
+) -> tuple[Submission, list[Begun]]:
+    """The first half of `submit_all`: all requests are made, and recorded; no answer is waited for."""
     prepared = prepared or Prepared(session)
     for each in planned:
         if each.is_launched:
@@ -56,9 +65,9 @@ def submit_all(
         each.earlier.record if each.earlier else session.make(each.order) for each in planned
     ]
     submission = Submission(session, prepared)
-    begun = [submission.begin(each, record) for each, record in zip(planned, records, strict=True)]
-    with told_if_slow(sum(each.is_open for each in begun)):
-        return [submission.accepted(each) for each in begun]
+    return submission, [
+        submission.begin(each, record) for each, record in zip(planned, records, strict=True)
+    ]
 
 
 @contextmanager

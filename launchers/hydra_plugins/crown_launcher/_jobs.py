@@ -135,6 +135,7 @@ class Batch:
             return []
         before = len(self.invocation.ended)
         away = Away(session, plan)
+        self.invocation.asked = self.invocation.asked or away.left
         for number in away.numbers:
             self.started(jobs[number - 1])
         returns = self.local(session, jobs, orders, but=away.numbers)
