@@ -15,10 +15,14 @@ from pathlib import Path
 from crown_exp.compute.base import Executor
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
+from crown_exp.config.project import builtin_conf
 from tests.running import Project
 from tests.stand_in.sky import edge
 
 TESTS = Path(__file__).parent
+STAND_IN = TESTS / "stand_in"
+"""To be on PYTHONPATH, before SkyPilot."""
+
 TARGET = """\
 executor: skypilot
 accelerators: [A100:1]
@@ -40,13 +44,21 @@ def sky_project(root: Path, tasks: str, **keys: str) -> Iterator[Project]:
     state = root.parent / f"{root.name}-stand-in"
     project.environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{TESTS / 'stand_in'}{os.pathsep}{TESTS.parent}",
+        "PYTHONPATH": f"{STAND_IN}{os.pathsep}{TESTS.parent}",
         "SKY_STAND_IN": str(state),
     }
     try:
         yield project
     finally:
         edge.stop(state)
+
+
+def near_targets(conf: Path, *names: str) -> None:
+    """Have machines of some of the framework's targets see this one's files, as the stand-in's do."""
+    for name in names:
+        text = (builtin_conf() / f"compute/{name}.yaml").read_text()
+        target = conf / f"compute/{name}.yaml"
+        target.write_text(f"{text}shared: true\nenvironment: image\n")
 
 
 def state_of(project: Project) -> Path:
