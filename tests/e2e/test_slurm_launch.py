@@ -1,0 +1,138 @@
+"""Whole commands on a real Slurm: the same run there, values back, failures told, moved there and back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import Project, ends
+from tests.slurm import cluster, missing
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+    pytest.mark.timeout(600),
+]
+
+TASKS = """
+import random
+import time
+
+
+def train(run, lr: float = 0.1, steps: int = 6, pace: float = 0.0):
+    state = run.state(sum=0.0)
+    for _ in run.steps(steps):
+        state.sum = state.sum * 0.9 + lr * random.random()
+        time.sleep(pace)
+        run.log(sum=state.sum)
+    return {"sum": state.sum}
+
+
+def fails(run):
+    raise ValueError("the data is not there")
+"""
+
+
+@pytest.fixture(scope="module")
+def configuration() -> Iterator[str]:
+    with cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def project(tmp_path: Path, configuration: str) -> Project:
+    project = Project.write(tmp_path / "project", TASKS)
+    project.environment["SLURM_CONF"] = configuration
+    return project
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
+def result(run: Path) -> Any:
+    return json.loads((run / "result.json").read_text())["result"]
+
+
+def jobs_of(run: Path) -> list[str | None]:
+    paths = sorted((run / "attempts").glob("??????.json"))
+    return [json.loads(path.read_text())["job"] for path in paths]
+
+
+def test_a_sweep_over_here_and_there(project: Project) -> None:
+    done = project.crown("-m", "task=train", "compute=local,slurm", "task.lr=0.1,0.2")
+    assert done.returncode == 0, done.stdout
+    assert len(project.runs) == 4
+    assert len({result(run)["sum"] for run in project.runs}) == 2
+    there = [run for run in project.runs if jobs_of(run) == [run.name]]
+    assert len(there) == 2
+    again = project.crown("-m", "task=train", "compute=slurm", "task.lr=0.1,0.2")
+    assert again.returncode == 0
+    assert len(project.runs) == 4  # both were done
+
+
+def test_one_that_raises(project: Project) -> None:
+    done = project.crown("-m", "task=fails,train", "compute=slurm")
+    assert done.returncode == 1
+    assert "ValueError: the data is not there" in done.stdout
+    assert sorted(ends(run)[-1] for run in project.runs) == [0, 1]
+
+
+def test_what_slurm_refuses(project: Project) -> None:
+    done = project.crown("task=train", "compute=slurm", "compute.partition=nowhere")
+    assert done.returncode == 2
+    assert "compute.partition: no such partition; known: cpu, spot" in done.stdout
+    assert project.runs == []
+
+
+def test_a_launcher_that_was_killed_is_gone_on_with(project: Project) -> None:
+    typed = ("task=train", "task.steps=200", "task.pace=0.05", "compute=slurm")
+    child = project.popen(*typed)
+    run = wait_for(lambda: project.runs and (project.runs[0] / "attempts/000001.json").exists())
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    done = project.crown(*typed)
+    assert done.returncode == 0, done.stdout
+    (run,) = project.runs
+    assert ends(run) == [0]
+
+
+def test_moved_there_and_back_and_cancelled(project: Project) -> None:
+    typed = ("task=train", "task.steps=400")
+    assert project.crown(*typed).returncode == 0
+    child = project.popen(*typed, "task.pace=0.05")
+    _, run = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
+    wait_for((run / "attempts/000001.json").exists)
+    away = project.popen("move", run.name, "compute=slurm")
+    child.communicate(timeout=60)
+    assert child.returncode == 75
+    wait_for((run / "attempts/000002.json").exists)
+    back = project.crown("move", run.name, "compute=local")
+    assert back.returncode == 0, back.stdout
+    away.communicate(timeout=60)
+    assert result(run) == result(project.runs[0])
+    assert jobs_of(run) == [None, run.name, None]
+
+
+def test_cancelled_it_is_stopped_and_resumed(project: Project) -> None:
+    typed = ("task=train", "task.steps=300", "task.pace=0.05", "compute=slurm")
+    child = project.popen(*typed)
+    (run,) = wait_for(lambda: project.runs)
+    wait_for((run / "attempts/000001.json").exists)
+    assert project.crown("cancel", run.name, "--yes").returncode == 0
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    wait_for(lambda: "stopped" in project.crown("show", run.name).stdout)
+    done = project.crown("resume", run.name)
+    assert done.returncode == 0, done.stdout
+    assert jobs_of(run) == [run.name, f"{run.name}-2"]
