@@ -15,6 +15,7 @@ import shutil
 import site
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
@@ -32,6 +33,10 @@ CODE, LOCK, FACTS = "code.tar.gz", "lock.txt", "bundle.json"
 PROGRAMS = ("start.py", "environment.py")
 VERSION = 1
 IMAGE = "image"
+
+
+KEPT_DAYS = 60
+"""After so many days without a job that begins in it a bundle is deleted; on a cluster jobs run in them."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def make_bundle(
     target = folder / digest
     if not _is_whole(target):
         _write(target, {**facts, "digest": digest}, _contents(tree.files, lock, wheel, programs))
+    os.utime(target)
+    _forget(folder, target)
     return Bundle(
         folder=target,
         digest=digest,
@@ -158,6 +165,17 @@ def _write(target: Path, facts: Mapping[str, Any], contents: Mapping[str, bytes]
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _forget(folder: Path, used: Path) -> None:
+    """Delete bundles that nobody made anew and no job began in for a long time."""
+    before = time.time() - KEPT_DAYS * 86400
+    for path in folder.iterdir():
+        try:
+            if path != used and path.stat().st_mtime < before:
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # another process was quicker
+            continue
 
 
 def _installed(root: Path) -> Iterator[Distribution]:

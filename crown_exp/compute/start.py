@@ -103,6 +103,8 @@ def since(now: float) -> float:
 def prepare() -> tuple[dict[str, Any], Path, Path]:
     """Make this machine ready: what came, where it was unpacked, the interpreter to run with."""
     facts = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):  # not ours to touch
+        os.utime(str(HERE))  # still in use: on a cluster this is the bundle itself
     folder = unpack(facts, Path.cwd() / ".crown-job")
     return facts, folder, interpreter(facts)
 

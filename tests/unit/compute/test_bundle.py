@@ -6,6 +6,7 @@ import os
 import shutil
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,16 @@ def test_whatever_changes_makes_another(project: Path, tmp_path: Path) -> None:
     (project / "link").symlink_to("task.py")
     assert differs()
     assert make(project, tmp_path / "bundles").digest not in digests
+
+
+def test_what_nothing_began_in_for_two_months_is_deleted(project: Path, tmp_path: Path) -> None:
+    folder, kept = tmp_path / "bundles", []
+    for days in (61, 59, 61):
+        (project / "tasks.py").write_text(f"DAYS = {days}, {len(kept)}\n")
+        kept.append(make(project, folder).folder)
+        os.utime(kept[-1], (time.time() - days * 86400,) * 2)
+    assert make(project, folder).folder == kept[-1]  # the one that is used again stays
+    assert set(folder.iterdir()) == set(kept[1:])
 
 
 def test_without_an_environment_there_is_no_lock(project: Path, tmp_path: Path) -> None:
