@@ -50,7 +50,7 @@ class Watched:
     """A run, and what is known of it.
 
     trouble: why its folder could not be read at the last look. gone: since when its executor does not know its
-    job, by the monotonic clock; None while it does.
+    job, by the monotonic clock; None while it does. closed: whether it was recorded that its job is over.
     """
 
     run: Submitted
@@ -59,6 +59,7 @@ class Watched:
     ended: Ended | None = None
     trouble: str = ""
     gone: float | None = None
+    closed: bool = False
 
     @property
     def facts(self) -> Facts | None:
@@ -209,12 +210,14 @@ class Watch:
         tail = self.tail(it)
         with self._asking:
             cancel_jobs(self.opened, [job], f"{reason}{told}")
+        it.closed = True
         text = with_tail(f"{reason}{told}; it was cancelled", tail, it.run.record.id)
         return ended(it.run.record, ExitCode.INFRASTRUCTURE, text)
 
     def note(self, it: Watched, reason: str) -> None:
         """Record that a job is over, so that its run does not wait for it for ever."""
         self.opened.portal.call(note_cancelled, self.opened.blobs, it.run.job, reason)
+        it.closed = True
 
     def tail(self, it: Watched) -> str:
         """The end of what a job, or the setting up of its machine, has printed; "" if it cannot be had."""
@@ -299,7 +302,8 @@ def row_of(it: Watched, now: datetime | None) -> Row:
 def word_of(it: Watched, now: datetime | None) -> str:
     """What a run does, in a word: as its records say, else as its job's executor does."""
     if it.ended is not None:
-        return str(state_of(it.ended))
+        found = state_of(it.ended)
+        return str(State.STOPPED if it.closed and found is State.LOST else found)
     if it.facts is not None and now is not None and is_begun(it.facts, it.run.job):
         found = state(it.facts, now)
         if found is State.RUNNING:

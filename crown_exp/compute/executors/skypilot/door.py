@@ -86,7 +86,8 @@ class Door:
         """Ask for a job. task: arguments of sky.Task; resources: of sky.Resources, in fall-back order."""
         name = task["name"]
         if self.named(name) if managed else self.clusters([name]):
-            raise NameTaken(f"there is a job called {name} already; expected a new name")
+            what = f"there is a job called {name} already; expected a new name"
+            raise NameTaken(f"{what}, which the same command takes when it is typed again")
         wanted = self.sky.Task(**task)
         choices = [self.sky.Resources(**fields) for fields in resources]
         wanted.set_resources(choices if len(choices) > 1 else choices[0])
