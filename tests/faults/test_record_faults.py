@@ -61,7 +61,14 @@ def test_every_word_that_takes_a_run_is_tried_here() -> None:
     others = {
         "init", "runs", "plan", "reap", "prune", "doctor", "reindex", "explain", "run", "help", "upload",
     }  # fmt: skip
-    carried_out = {"resume", "move", "fork", "verify", "batch", "debug"}  # test_resume_words, test_visiting
+    carried_out = {
+        "resume",
+        "move",
+        "fork",
+        "verify",
+        "batch",
+        "debug",
+    }  # test_resume_words, test_visiting
     assert WORDS.keys() - others - carried_out == tried
 
 
