@@ -284,9 +284,9 @@ class TestRunsHere:
             attempt.write_text(json.dumps(theirs))
             moved = project.crown("move", run, "compute=there", "--yes")
             assert moved.returncode == 2
-            assert said(moved) == [
-                f"{run}: runs on elsewhere (pid {child.pid}), started by hand: stop it there, then resume it"
-            ]
+            assert moved.stdout == (
+                f"{run}: runs on elsewhere (pid {child.pid}), started by hand: stop it there, then resume it\n"
+            )
             cancelled = project.crown("cancel", run, "--yes")
             assert cancelled.returncode == 1
             assert f"{run} runs on elsewhere (pid {child.pid}), in no job; end it there" in (
@@ -414,8 +414,10 @@ class TestSent:
         assert state(project, run.name) == "stopped"
 
     def test_a_server_that_dies_meanwhile(self, project: Project) -> None:
-        run, child = self.launched(project, "task.lr=9", "task.steps=40")
+        run, child = self.launched(project, "task.lr=9", "task.steps=160")
         edge.fail(state_of(project), "ApiServerConnectionError", WHERE)
+        cancelled = project.crown("cancel", run.name, "--yes")  # it cannot be told, so it goes on
+        assert (cancelled.returncode, said(cancelled)) == (80, [UNREACHABLE])
         told, _ = child.communicate(timeout=60)
         edge.fail(state_of(project), "", "")
         assert child.returncode == 0, told
@@ -430,6 +432,10 @@ class TestSent:
         assert child.returncode == 0, told
         assert "API server" not in told  # SkyPilot itself starts another
         assert len(list((run / "jobs").glob("*.json"))) == 1
+        before = sorted(run.rglob("*"))
+        assert project.crown("move", run.name, "compute=local").returncode == 2
+        assert project.crown("cancel", run.name).returncode == 0
+        assert sorted(run.rglob("*")) == before
 
     def test_a_name_that_a_job_had(self, project: Project) -> None:
         edge.refuse(state_of(project), "ResourcesUnavailableError", "quota")

@@ -19,7 +19,7 @@ from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.cancelling import BY_USER
 from crown_exp.launch.remote.ending import ended
 from crown_exp.launch.remote.leaving import asker, see_through
-from crown_exp.launch.remote.moving import stop
+from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.plan_table import plan_lines
 from crown_exp.launch.remote.planning import make_plan
 from crown_exp.launch.remote.reuse import ask_for_jobs, earlier_of, judged
@@ -156,6 +156,7 @@ def moved(session: Session, invocation: Invocation, found: Resumption) -> Ended 
     What the new place costs is agreed to before anything is stopped.
     """
     assert found.facts is not None
+    refuse(session, found.facts)
     plan = None
     if found.is_elsewhere and found.order is not None:
         plan = make_plan(session, [found.order], [Earlier(found.facts, Fate.RESUMED)])

@@ -27,14 +27,11 @@ MOVED = "moved to another machine"
 def stop(session: Session, facts: Facts) -> Facts:
     """Stop a run wherever it is carried out, and wait until it is saved; what is known of it then.
 
-    One that is nowhere is left as it is. Raises ConfigError if it is over, or on a machine that cannot be
-    reached from here; CrownError if it does not stop in time; ExecutorError.
+    One that is nowhere is left as it is. Raises ConfigError as `refuse`; CrownError if it does not stop in
+    time; ExecutorError.
     """
-    record, now = facts.run, session.portal.call(session.blobs.now)
-    found = state(facts, now)
-    if found in FINAL:
-        raise ConfigError.of(record.id, f"is {found}, so there is nothing to move")
-    job, attempt = going_job(facts), facts.newest_attempt
+    found = refuse(session, facts)
+    record, job, attempt = facts.run, going_job(facts), facts.newest_attempt
     if job is not None:
         to_stderr(f"{record.id}: stopping its job on {job.target or job.executor}")
         cancel_jobs(session, [job], MOVED)
@@ -45,6 +42,19 @@ def stop(session: Session, facts: Facts) -> Facts:
     return waited(session, facts, job)
 
 
+def refuse(session: Session, facts: Facts) -> State:
+    """What it does now. Raises ConfigError if it is over, or by hand on a machine that is not this one."""
+    found = state(facts, session.portal.call(session.blobs.now))
+    if found in FINAL:
+        raise ConfigError.of(facts.run.id, f"is {found}, so there is nothing to move")
+    attempt = facts.newest_attempt
+    by_hand = found is State.RUNNING and going_job(facts) is None
+    if by_hand and attempt is not None and attempt.boot_id != here().boot_id:
+        where = f"runs on {attempt.host} (pid {attempt.pid}), started by hand"
+        raise ConfigError.of(facts.run.id, f"{where}: stop it there, then resume it")
+    return found
+
+
 def going_job(facts: Facts) -> JobRecord | None:
     """The job that carries a run out, or is to; None if none may."""
     job = max(facts.jobs, key=lambda it: it.number, default=None)
@@ -52,10 +62,7 @@ def going_job(facts: Facts) -> JobRecord | None:
 
 
 def terminate(attempt: AttemptRecord) -> None:
-    """Ask the process of an attempt here to save and stop. Raises ConfigError if it is not on this machine."""
-    if attempt.boot_id != here().boot_id:
-        what = f"runs on {attempt.host} (pid {attempt.pid}), started by hand: stop it there, then resume it"
-        raise ConfigError.of(attempt.run, what)
+    """Ask the process of an attempt here to save and stop."""
     if alive(attempt.pid, attempt.process_started):
         os.kill(attempt.pid, signal.SIGTERM)
 
