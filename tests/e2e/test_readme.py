@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from crown_exp.outcome import ExitCode
 from tests.pages import ROOT, Block, Shell, blocks_of
+from tests.sky_project import STAND_IN, near_targets
+from tests.stand_in.sky import edge
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = blocks_of(ROOT / "README.md")
@@ -49,18 +52,32 @@ def test_every_make_target_that_is_named_exists(target: str) -> None:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """A shell in a copy of the checkout; what is in .crown or in git stays as it is."""
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A shell in a copy of the checkout; what is in .crown or in git stays as it is.
+
+    Its SkyPilot is the stand-in, whose machines are this one: they see its files.
+    """
     copy = tmp_path / "crown_exp"
     copy.mkdir()
     for name in ("conf", "crown_exp", "experiments", "launchers", "dev"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", ".env.example", ".gitignore"):
         shutil.copy(ROOT / name, copy / name)
-    path = os.pathsep.join((str(copy), str(copy / "launchers")))
-    return Shell(copy, {"PYTHONPATH": path, "HOME": str(tmp_path)})
+    near_targets(copy / "conf", "a100_spot", "h100")
+    state = tmp_path / "stand-in"
+    path = [str(folder) for folder in (copy, copy / "launchers", STAND_IN)]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(path),
+        "HOME": str(tmp_path),
+        "SKY_STAND_IN": str(state),
+    }
+    try:
+        yield Shell(copy, variables)
+    finally:
+        edge.stop(state)
 
 
+@pytest.mark.timeout(900)  # four experiments are trained
 def test_every_command_works_as_it_is_shown(shell: Shell) -> None:
     for block in BLOCKS:
         if block.path and not (ROOT / block.path).is_file():
