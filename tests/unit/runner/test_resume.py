@@ -103,7 +103,7 @@ def calls(log: list[tuple[str, int]], stops: dict[tuple[str, int], int]) -> Call
         log.append((what, step))
         number = stops.pop((what, step), None)
         if number is not None:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)  # to this thread, so that it comes at once
 
     return at
 
