@@ -139,9 +139,9 @@ write_etc() {
 namespaces() { echo "$(readlink "/proc/$1/ns/mnt" 2>/dev/null) $(readlink "/proc/$1/ns/uts" 2>/dev/null)"; }
 inside() {
   if alive "$DIR/holder.pid" && [ "$(namespaces "$(cat "$DIR/holder.pid")")" = "$(cat "$DIR/namespaces")" ]; then
-    nsenter --target "$(cat "$DIR/holder.pid")" --mount --uts "$0" "$1"
+    nsenter --target "$(cat "$DIR/holder.pid")" --mount --uts "$HERE/skypilot.sh" "$1"
   else
-    unshare --mount --uts --propagation private "$0" "$1"
+    unshare --mount --uts --propagation private "$HERE/skypilot.sh" "$1"
   fi
 }
 
@@ -199,6 +199,7 @@ restart() {
   local pid; pid=$(cat "$DIR/server.pid")
   stop server
   for pid in $(ps -o pid= -s "$pid"); do kill -KILL "$pid" 2>/dev/null || true; done
+  wait_for 30 "the end of SkyPilot's API server" free
   inside start >>"$DIR/log/up.log" 2>&1
 }
 
@@ -206,16 +207,22 @@ stop() {
   local pid i
   alive "$DIR/$1.pid" || return 0
   pid=$(cat "$DIR/$1.pid"); kill -TERM "$pid" 2>/dev/null || true
-  for i in $(seq 50); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+  for i in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   kill -KILL "$pid" 2>/dev/null || true
+  rm -f "$DIR/$1.pid"
 }
+free() { ! answers "$PORT"; }
 
-# In the namespaces of `up`, or a server that a client has started in our home.
+# In the namespaces of `up`, or a server that a client has started in our home, with all of its session: its
+# workers have another title, and no environment to know them by.
 left() {
-  local path
+  local path pid
   for path in /proc/[0-9]*; do
-    if [ "$(namespaces "${path#/proc/}")" = "$(cat "$DIR/namespaces")" ] ||
-      grep -qzxF "HOME=$SKY_HOME" "$path/environ" 2>/dev/null; then echo "${path#/proc/}"; fi
+    pid=${path#/proc/}
+    if [ "$(namespaces "$pid")" = "$(cat "$DIR/namespaces")" ] || grep -qzxF "HOME=$SKY_HOME" "$path/environ" 2>/dev/null; then
+      echo "$pid"
+      [ "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$pid" ] || ps -o pid= -s "$pid" || true
+    fi
   done
 }
 down() {
