@@ -30,6 +30,7 @@ WORDS = {
     "explain": "where a key gets its value, and what it means",
     "resume": "go on with a run from where it was saved last",
     "move": "stop a run and go on with it on another machine",
+    "shell": "a machine with the project and its environment, for you",
     "fork": "a new run from the state that another one saved",
     "checkpoints": "what a run saved: list, verify, export, prune",
     "verify": "prove that a run of your code survives being killed, to the bit",

@@ -156,6 +156,21 @@ class Candidate:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Terminal:
+    """What to run in this terminal to be on a machine that was made ready for a person.
+
+    argv: it ends when they leave, with the exit code of what they ran. env: all of its environment, with
+    secrets; None: as it is here. directory: where it begins; None: here. idle_minutes: so long after they have
+    left the machine ends itself; None: at once.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    directory: Path | None = None
+    idle_minutes: int | None = None
+
+
 class Executor(Protocol):
     """Submits, polls and cancels jobs on targets of one kind. Tested by `crown_exp.testing.ExecutorContract`.
 
@@ -205,6 +220,19 @@ class Executor(Protocol):
 
     def log(self, handle: str, lines: int = 40) -> str:
         """The last lines that the job, or the setting up of its machine, has printed; "" if none are known."""
+        ...
+
+    def interactive(self, job: Job, *, tty: bool) -> Terminal:
+        """Make a machine ready for a person, as for the job, whose argv they run: blocks for minutes.
+
+        One of this name that is there is used again, with the bundle as it is now. tty: whether they sit at a
+        terminal. The machine never outlives `target.autostop_minutes` without anybody on it, or the terminal.
+        Raises NotSubmitted.
+        """
+        ...
+
+    def release(self, name: str) -> bool:
+        """End the machine that `interactive` made ready under this name; False if there is none."""
         ...
 
     def close(self) -> None:

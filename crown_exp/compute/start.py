@@ -2,6 +2,7 @@
 
     python3 start.py prepare             unpacks what came with it, and makes the environment
     python3 start.py run <folder url>    becomes `python -m crown_exp run <folder url>`
+    python3 start.py shell [argv ...]    becomes a shell, or another command, where a run would begin
 
 A script of its own (standard library only, Python 3.8 or newer) that lies beside what it unpacks and beside
 `environment.py`. All of it may be done twice, by two jobs at once, or be killed half-way.
@@ -27,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 FRESH_S = 1800.0
 """A machine that was booted so shortly before it was made ready was booted for us."""
 
+SHELLS = ("/bin/bash", "/bin/sh")
 LITTER_AGE_S = 24 * 3600.0
 
 
@@ -100,18 +102,46 @@ def since(now: float) -> float:
     return now
 
 
-def prepare() -> tuple[dict[str, Any], Path, Path]:
+def prepare(place: str = ".crown-job") -> tuple[dict[str, Any], Path, Path]:
     """Make this machine ready: what came, where it was unpacked, the interpreter to run with."""
     facts = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
     with contextlib.suppress(OSError):  # not ours to touch
         os.utime(str(HERE))  # still in use: on a cluster this is the bundle itself
-    folder = unpack(facts, Path.cwd() / ".crown-job")
+    folder = unpack(facts, Path.cwd() / place)
     return facts, folder, interpreter(facts)
 
 
 def run(url: str) -> None:
     """Become the run."""
     facts, folder, python = prepare()
+    enter(facts, folder, python)
+    if not os.environ.get("CROWN_MACHINE_SINCE"):
+        os.environ["CROWN_MACHINE_SINCE"] = noted(folder.parent / "since")
+    os.execv(str(python), [str(python), "-m", "crown_exp", "run", url])
+
+
+def shell(argv: list[str]) -> None:
+    """Become a command, or an interactive shell, in the project as it came and with its environment.
+
+    The project is another copy than that of jobs: what is changed in it changes none of theirs.
+    """
+    enter(*prepare(".crown-shell"))
+    os.environ.pop("CROWN_JOB", None)  # what is typed there is no part of a job
+    argv = argv or [shell_here()]
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        raise Failure(f"{argv[0]} cannot be started: {error.strerror}") from None
+
+
+def shell_here() -> str:
+    """The user's shell, if it is on this machine."""
+    known = [os.environ.get("SHELL", ""), *SHELLS]
+    return next((path for path in known if os.access(path, os.X_OK)), SHELLS[-1])
+
+
+def enter(facts: dict[str, Any], folder: Path, python: Path) -> None:
+    """Go into the project, and set what finds its modules and programs."""
     project = folder / "project"
     for name in ("CROWN_ENVIRONMENT_GET", "CROWN_ENVIRONMENT_PUT"):
         os.environ.pop(name, None)  # links to the store, which are nothing of the task's
@@ -124,10 +154,7 @@ def run(url: str) -> None:
         os.environ["VIRTUAL_ENV"] = str(python.parent.parent)
         path = os.environ.get("PATH", os.defpath)
         os.environ["PATH"] = f"{python.parent}{os.pathsep}{path}"
-    if not os.environ.get("CROWN_MACHINE_SINCE"):
-        os.environ["CROWN_MACHINE_SINCE"] = noted(folder.parent / "since")
     os.chdir(str(project))
-    os.execv(str(python), [str(python), "-m", "crown_exp", "run", url])
 
 
 def noted(file: Path) -> str:
@@ -147,8 +174,10 @@ def main(arguments: list[str]) -> int:
             (folder.parent / "since").write_text(repr(since(began)), encoding="ascii")
         elif len(arguments) == 2 and arguments[0] == "run":
             run(arguments[1])
+        elif arguments[:1] == ["shell"]:
+            shell(arguments[1:])
         else:
-            say("expected: start.py prepare, or: start.py run <folder url>")
+            say("expected: start.py prepare, start.py run <folder url>, or start.py shell")
             return 2
     except Failure as error:
         say(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +22,7 @@ from crown_exp.compute.base import (
     JobStatus,
     NotSubmitted,
     Target,
+    Terminal,
 )
 
 ODD_WORDS = (
@@ -55,6 +57,14 @@ with notes.open("a") as file:
 sys.exit(int(sys.argv[2]) if first else 0)
 """
 """Notes each of its starts in a file; the first one ends with the exit code that it is given."""
+ENTERS = """
+import json, os, sys
+told = [open("sub/a.txt").read(), open("prepared.txt").read()]
+told += [os.environ[name] for name in ("CROWN_JOB", "CONTRACT_A", "CONTRACT_TOKEN")]
+print(json.dumps(told + sys.argv[1:]))
+sys.exit(5)
+"""
+"""What it finds where it begins, in its environment and in its arguments."""
 LIVES = "import time; print('up', flush=True); time.sleep(600)"
 
 
@@ -72,6 +82,8 @@ class ExecutorContract:
     """The Python on the executor's machines."""
     travels_without_bundle = True
     """Whether the machines see this one's files."""
+    gives_terminals = True
+    """Whether a person can be given one of its machines."""
 
     @pytest.fixture
     def open_executor(self) -> Callable[[], Executor]:
@@ -310,6 +322,54 @@ class ExecutorContract:
         log = executor.log(handle)
         assert "no such package" in log
         assert "begun" not in log
+
+    def test_a_person_is_given_a_machine(
+        self, executor: Executor, job: Job, target: Target, bundle: Path
+    ) -> None:
+        """Prepared, with the bundle, variables and arguments as they are; it ends with their exit code."""
+        if not self.gives_terminals:
+            pytest.skip("none of its machines is for a person")
+        job = replace(
+            job, argv=(self.python, "-c", ENTERS, *ODD_WORDS),
+            setup=(self.python, "-c", "open('prepared.txt', 'w').write('it is')"),
+            env={"CONTRACT_A": "it's $HOME"}, secrets={"CONTRACT_TOKEN": 'hush"$(x)'},
+        )  # fmt: skip
+        try:
+            for text in ("in the bundle", "in the new one"):
+                (bundle / "sub/a.txt").write_text(text)
+                terminal = executor.interactive(job, tty=False)
+                assert "hush" not in repr(terminal)
+                done = self.enter(terminal)
+                assert done.returncode == 5, done.stderr
+                told = _json(done.stdout)
+                assert told == [text, "it is", job.name, "it's $HOME", 'hush"$(x)', *ODD_WORDS]
+        finally:
+            executor.release(job.name)
+        assert not executor.release(job.name)
+
+    def test_a_machine_that_cannot_be_prepared_is_given_to_nobody(
+        self, executor: Executor, job: Job
+    ) -> None:
+        """It is refused, or ends at once; nothing is left of it."""
+        if not self.gives_terminals:
+            pytest.skip("none of its machines is for a person")
+        job = replace(job, setup=(self.python, "-c", "import sys; sys.exit('no such package')"))
+        try:
+            done = self.enter(executor.interactive(job, tty=False))
+            said, code = done.stderr, done.returncode
+            assert not done.stdout
+        except NotSubmitted as error:
+            said, code = str(error), 1
+        assert code == 1
+        assert job.name in said or "no such package" in said
+        assert not executor.release(job.name)
+
+    def enter(self, terminal: Terminal) -> subprocess.CompletedProcess[str]:
+        """Be there, with nothing to type."""
+        return subprocess.run(
+            terminal.argv, env=None if terminal.env is None else dict(terminal.env),
+            cwd=terminal.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
     def test_a_ticket_of_nothing_is_refused(self, executor: Executor) -> None:
         """In one line."""

@@ -157,12 +157,14 @@ class TestSkyPilotExecutor(ExecutorContract):
         folder = tmp_path / "stand-in"
         monkeypatch.setenv("SKY_STAND_IN", str(folder))
         monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+        monkeypatch.setenv("PATH", f"{STAND_IN / 'bin'}{os.pathsep}{os.environ['PATH']}")
         yield folder
         edge.stop(folder)
 
     @pytest.fixture
-    def open_executor(self) -> Callable[[], Executor]:
-        return lambda: SkyPilotExecutor(Child(sys.executable))
+    def open_executor(self, tmp_path: Path) -> Callable[[], Executor]:
+        home = tmp_path / "home"
+        return lambda: SkyPilotExecutor(Child(sys.executable, home))
 
     @pytest.fixture
     def target(self) -> Target:

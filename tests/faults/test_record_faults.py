@@ -60,6 +60,7 @@ def test_every_word_that_takes_a_run_is_tried_here() -> None:
     tried = {words[0] for words in words_for(RUN)}
     others = {
         "init", "runs", "plan", "reap", "prune", "doctor", "reindex", "explain", "run", "help", "upload",
+        "shell",
     }  # fmt: skip
     carried_out = {
         "resume",

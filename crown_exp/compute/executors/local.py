@@ -25,6 +25,7 @@ from crown_exp.compute.base import (
     Listed,
     NotSubmitted,
     Target,
+    Terminal,
 )
 from crown_exp.compute.executors.keeper import CANCEL, END, OUTPUT, RECORD, End, Kept
 from crown_exp.compute.executors.output import tail
@@ -158,6 +159,19 @@ class LocalExecutor:
         """The end of what it, and its setup, have printed."""
         folder = self._found(handle)
         return "" if folder is None else tail(folder / OUTPUT, lines)
+
+    def interactive(self, job: Job, *, tty: bool) -> Terminal:
+        """This machine. A bundle is copied into a folder of the job's name, once what prepares it has run."""
+        folder = self._folder / job.name
+        directory = _directory(job, folder)
+        env = {**self._environment, **job.variables}
+        if job.setup and subprocess.run(job.setup, cwd=directory, env=env, check=False).returncode:
+            raise NotSubmitted(f"{job.name}: {job.setup[0]} failed, as said above")
+        return Terminal(tuple(job.argv), env, directory)
+
+    def release(self, name: str) -> bool:
+        """This machine is not ended: False."""
+        return False
 
     def close(self) -> None:
         """Nothing is held."""

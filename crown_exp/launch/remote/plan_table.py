@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from crown_exp.compute.base import Candidate
+from crown_exp.compute.base import Candidate, Target
 from crown_exp.compute.money import CAPS, allowed
 from crown_exp.config.letters import cut, labelled, plain
 from crown_exp.launch.remote.base import Fate, Guess, Plan, Planned
@@ -129,7 +129,15 @@ def by_target(runs: Iterable[Planned]) -> list[list[Planned]]:
 
 def target_lines(runs: Sequence[Planned], width: int, colour: bool) -> Iterator[str]:
     """Its machines in the order in which they are tried, and for how long they are thought to be needed."""
-    target, found = runs[0].target, runs[0].candidates
+    yield from machine_lines(runs[0].target, runs[0].candidates, width, colour)
+    for line in dict.fromkeys(guess_line(run, len(runs)) for run in runs):
+        yield from labelled("   ", line, width)
+
+
+def machine_lines(
+    target: Target, found: Sequence[Candidate], width: int, colour: bool
+) -> Iterator[str]:
+    """The machines that a target may be given, in the order in which they are tried."""
     nodes = f", {target.nodes} machines a run" if target.nodes > 1 else ""
     yield painted(
         cut(plain(f"{target.name}: tried in this order{nodes}"), width), "bold", on=colour
@@ -140,8 +148,6 @@ def target_lines(runs: Sequence[Planned], width: int, colour: bool) -> Iterator[
         yield cut(f"   and {len(more):,} more{prices(more)}", width)
     if not found:
         yield from labelled("   ", "no machine is known that it could be given", width)
-    for line in dict.fromkeys(guess_line(run, len(runs)) for run in runs):
-        yield from labelled("   ", line, width)
 
 
 def candidate_cells(number: int, it: Candidate) -> list[Text]:

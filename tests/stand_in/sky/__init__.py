@@ -3,7 +3,8 @@
 It replays what SkyPilot 0.14.1 was seen to do: a request's id at once, states, delays (times
 $SKY_STAND_IN_SCALE, 0.01 if not set), an old process that lives on beside its replacement. Its server is a
 process of its own with its state in the folder $SKY_STAND_IN. Put `tests/stand_in` on a child's PYTHONPATH.
-Its clouds sell what is in `market.py`. No plain clusters: `status` lists none.
+Its clouds sell what is in `market.py`. A plain cluster is a machine with a home that is used again; it does not
+stop itself.
 """
 
 import enum
@@ -14,7 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from . import exceptions, jobs
-from .edge import answered, folder, reach, send
+from .clusters import down, job_status, launch, status, tail_logs
+from .edge import answered, folder, reach
 from .market import cost
 
 __version__ = "0.14.1"
@@ -23,11 +25,14 @@ __all__ = [
     "Resources",
     "Task",
     "api_status",
+    "down",
     "exceptions",
     "get",
+    "job_status",
     "jobs",
     "launch",
     "status",
+    "tail_logs",
 ]
 
 
@@ -47,6 +52,16 @@ class ManagedJobStatus(enum.Enum):
     FAILED_PRECHECKS = "FAILED_PRECHECKS"
     FAILED_NO_RESOURCE = "FAILED_NO_RESOURCE"
     FAILED_CONTROLLER = "FAILED_CONTROLLER"
+
+
+class JobStatus(enum.Enum):
+    """Of a job on a plain cluster."""
+
+    SETTING_UP = "SETTING_UP"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    FAILED_SETUP = "FAILED_SETUP"
 
 
 class Resources:
@@ -126,10 +141,12 @@ def get(request_id: str) -> Any:
     if "error" in answer:
         raise getattr(exceptions, answer["error"]["type"])(answer["error"]["text"])
     result = answer["result"]
-    if answer["do"] == "launch":
+    if answer["do"] in ("launch", "up"):
         return result, _Handle()
     if answer["do"] == "queue":
         return [_record(fields) for fields in result], len(result), {}, len(result)
+    if answer["do"] == "job_status":
+        return {int(number): JobStatus(word) for number, word in result.items()}
     return result
 
 
@@ -141,15 +158,6 @@ class _Handle:
 def _record(fields: dict[str, Any]) -> SimpleNamespace:
     status = fields.get("status")
     return SimpleNamespace(**{**fields, "status": status and ManagedJobStatus(status)})
-
-
-def status(names: list[str] | None = None, *_: Any, **__: Any) -> str:
-    """Plain clusters: there are none."""
-    return send("status", {})
-
-
-def launch(*_: Any, **__: Any) -> str:
-    raise exceptions.NotSupportedError("the stand-in has no plain clusters")
 
 
 def api_status(

@@ -13,10 +13,15 @@ FAILED = "failed with return code list:"
 
 def launch(task: Any, name: str | None = None, **_: Any) -> str:
     request = str(uuid.uuid4())
+    return send("launch", asked_for(task, name, request), request)
+
+
+def asked_for(task: Any, name: str | None, request: str) -> dict[str, Any]:
+    """What a server is told of a task; its working directory is uploaded."""
     if task.workdir is not None:
         shutil.copytree(task.workdir, folder() / "uploads" / request, symlinks=True)
     resources = [one.fields for one in task.resources]
-    value = {
+    return {
         "name": name or task.name or "sky-job",
         "run": task.run,
         "setup": task.setup,
@@ -25,7 +30,6 @@ def launch(task: Any, name: str | None = None, **_: Any) -> str:
         "resources": resources,
         "upload": request if task.workdir is not None else None,
     }
-    return send("launch", value, request)
 
 
 def queue_v2(
@@ -68,7 +72,11 @@ def tail_logs(
         return
     out.write("\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit)\x1b[0m\n")
     for line in lines[-tail:] if tail else lines:
-        if line.startswith(FAILED):
-            out.write(f"ERROR: \x1b[31mJob 1 {line}\x1b[0m\n")
-        else:
-            out.write(f"\x1b[36m({name or 'task'}, pid={job_id})\x1b[0m {line}\n")
+        out.write(colour(line, name or "task", job_id))
+
+
+def colour(line: str, name: str, number: int | None) -> str:
+    """A line of a job as SkyPilot shows it."""
+    if line.startswith(FAILED):
+        return f"ERROR: \x1b[31mJob 1 {line}\x1b[0m\n"
+    return f"\x1b[36m({name}, pid={number})\x1b[0m {line}\n"

@@ -22,19 +22,20 @@ echo $code > "$NODE/code.new" && mv "$NODE/code.new" "$NODE/code"
 class Machine:
     """The one of a job's attempt."""
 
-    def __init__(self, where: Path, job: int, attempt: int) -> None:
-        self.where, self.job = where, job
+    def __init__(self, where: Path, job: int | str, attempt: int) -> None:
+        self.where, self.job, self.attempt = where, job, attempt
         self.node = where / "nodes" / f"{job}-{attempt}"
         self.home = self.node / "home"
 
     def start(self, asked: dict[str, Any], name: str) -> None:
         """Sync the working directory, then setup and run."""
-        self.home.mkdir(parents=True)
+        self.home.mkdir(parents=True, exist_ok=True)
         workdir = self.home / "sky_workdir"
         if asked["upload"] is None:
-            workdir.mkdir()
+            workdir.mkdir(exist_ok=True)
         else:
-            shutil.copytree(self.where / "uploads" / asked["upload"], workdir, symlinks=True)
+            upload = self.where / "uploads" / asked["upload"]
+            shutil.copytree(upload, workdir, symlinks=True, dirs_exist_ok=True)
         (self.node / "setup.sh").write_text(asked["setup"] or "")
         (self.node / "run.sh").write_text(asked["run"] or "")
         log = self.where / "logs" / f"{self.job}.log"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .clusters import Cluster, note_way
 from .edge import folder, write
 from .machines import Machine
 
@@ -49,6 +50,8 @@ class Server:
         self.scale = float(os.environ.get("SKY_STAND_IN_SCALE", "0.01"))
         path = where / "jobs.json"
         self.jobs: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        path = where / "clusters.json"  # and the number of the newest job of each
+        self.clusters: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         self.later: dict[str, float] = {}  # launches that are on their way
         self.busy = time.time()
 
@@ -62,7 +65,7 @@ class Server:
         for path in sorted((self.where / "requests").glob("*.json")):
             self.busy = time.time()
             asked = json.loads(path.read_text())
-            if asked["do"] == "launch" and not self.arrived(path.stem):
+            if asked["do"] in ("launch", "up") and not self.arrived(path.stem):
                 continue
             try:
                 answer = {"result": getattr(self, f"do_{asked['do']}")(asked)}
@@ -94,10 +97,13 @@ class Server:
     def arrived(self, request: str) -> bool:
         return time.time() >= self.later.setdefault(request, self.after("launch"))
 
-    def do_launch(self, asked: dict[str, Any]) -> list[int]:
+    def refuse(self) -> None:
         refusal = self.where / "refuse.json"
         if refusal.exists() and (told := json.loads(refusal.read_text()))["type"]:
             raise Refused(told["type"], told["text"])
+
+    def do_launch(self, asked: dict[str, Any]) -> list[int]:
+        self.refuse()
         number = len(self.jobs) + 1
         job = {
             "job_id": number,
@@ -142,8 +148,37 @@ class Server:
             job["next"], job["at"] = "noticed", self.after("noticed")
         return len(taken)
 
-    def do_status(self, _: dict[str, Any]) -> list[Any]:
-        return []
+    def do_up(self, asked: dict[str, Any]) -> list[int]:
+        self.refuse()
+        number = self.clusters.get(asked["name"], 0) + 1
+        self.clusters[asked["name"]] = number
+        write(self.where / "clusters.json", self.clusters)
+        write(
+            self.where / f"up/{asked['name']}.json", {k: v for k, v in asked.items() if k != "env"}
+        )
+        Cluster(self.where, asked["name"], number).launch(asked)
+        note_way(asked["name"])
+        return [number]
+
+    def do_status(self, asked: dict[str, Any]) -> list[Any]:
+        named = asked["names"]
+        return [{"name": name} for name in self.clusters if named is None or name in named]
+
+    def cluster(self, asked: dict[str, Any]) -> Cluster:
+        if asked["name"] not in self.clusters:
+            raise Refused("ClusterDoesNotExist", f"Cluster {asked['name']!r} does not exist.")
+        return Cluster(self.where, asked["name"], self.clusters[asked["name"]])
+
+    def do_job_status(self, asked: dict[str, Any]) -> dict[str, str]:
+        """Of its newest job alone: earlier ones were over when it was asked for."""
+        cluster = self.cluster(asked)
+        newest = cluster.attempt
+        return {str(newest): cluster.word()} if newest in (asked["numbers"] or [newest]) else {}
+
+    def do_down(self, asked: dict[str, Any]) -> None:
+        self.cluster(asked).down()
+        del self.clusters[asked["name"]]
+        write(self.where / "clusters.json", self.clusters)
 
     def named(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
         return [

@@ -18,6 +18,7 @@ Calls of SkyPilot that are made (a stand-in needs these):
     sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=, all_users=, skip_finished=, job_ids=, name_match=,
     fields=), sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=, follow=, tail=, output_stream=),
     sky.status(names, all_users=)
+  a person's cluster: sky.utils.cluster_utils.SSHConfigHelper.ssh_cluster_path, a place in the home
   plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.job_status(name,
     job_ids), sky.down(name), sky.tail_logs(name, job_id=, follow=, tail=, output_stream=)
   without network: sky.catalog.list_accelerators, sky.global_user_state.get_cached_enabled_clouds,
@@ -34,6 +35,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,6 +90,17 @@ class Door:
         if self.named(name) if managed else self.clusters([name]):
             what = f"there is a job called {name} already; expected a new name"
             raise NameTaken(f"{what}, which the same command takes when it is typed again")
+        return self.ask_for(task, resources, managed, idle_minutes)
+
+    def ask_for(
+        self,
+        task: dict[str, Any],
+        resources: list[dict[str, Any]],
+        managed: bool,
+        idle_minutes: int,
+    ) -> str:
+        """As `submit`, whether or not there is one of that name: a cluster that is up is used again."""
+        name = task["name"]
         wanted = self.sky.Task(**task)
         choices = [self.sky.Resources(**fields) for fields in resources]
         wanted.set_resources(choices if len(choices) > 1 else choices[0])
@@ -98,8 +111,11 @@ class Door:
         )
         return f"cluster/{name}/{request}"
 
-    def handle(self, ticket: str) -> str:
-        """Wait for the answer to a request to submit; the job of its name, if the server forgot the request."""
+    def handle(self, ticket: str, kept: bool = False) -> str:
+        """Wait for the answer to a request to submit; the job of its name, if the server forgot the request.
+
+        kept: a plain cluster stays if it comes to nothing; else it is ended.
+        """
         sort, _, rest = ticket.partition("/")
         name, _, request = rest.rpartition("/")
         if sort not in ("job", "cluster") or not name:
@@ -113,7 +129,7 @@ class Door:
             sure = kind(self.sky, error) == "refused"
             if not (sure or self.has_failed(request)):
                 raise
-            if sort == "cluster":
+            if sort == "cluster" and not kept:
                 self.end_cluster(name)  # one whose setup failed would idle till its auto-stop
             if sure:
                 raise
@@ -221,6 +237,11 @@ class Door:
             self.sky.get(self.sky.down(cluster))
         except (self.sky.exceptions.ClusterDoesNotExist, ValueError):
             pass
+
+    def way(self, cluster: str) -> list[str]:
+        """SkyPilot's part of ssh's config for a plain cluster, and the home that ~ means in it."""
+        noted = _part("utils.cluster_utils").SSHConfigHelper.ssh_cluster_path.format(cluster)
+        return [Path(noted).expanduser().read_text(encoding="utf-8"), str(Path("~").expanduser())]
 
     def log(self, handle: str, lines: int) -> str:
         """The last lines of a job's output; "" if it has none yet."""

@@ -7,21 +7,25 @@ import math
 import re
 import shlex
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crown_exp.compute.base import (
+    OVER,
     Candidate,
     Executor,
+    ExecutorError,
     Job,
     JobState,
     JobStatus,
     Listed,
     NotSubmitted,
     Target,
+    Terminal,
 )
-from crown_exp.compute.executors.skypilot import resources, states
+from crown_exp.compute.executors.skypilot import resources, states, terminal
 from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
 from crown_exp.errors import Problem
 
@@ -29,6 +33,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # before each line that a job, or the setting up of its machine, has printed
 _SOURCE = re.compile(r"^\([^()]*\bpid=\d+[^()]*\) ?")
 _SUBMIT_SECONDS = 900.0  # the bundle is uploaded while SkyPilot takes the request
+_LOOK_SECONDS = 1.0  # between two looks at what prepares a machine
 _HANDLE_SECONDS = (
     3600.0  # seen: 10 s to 500 s for a managed job, more where a controller is to be started
 )
@@ -109,11 +114,7 @@ class SkyPilotExecutor(Executor):
 
     def submit(self, job: Job) -> str:
         """Ask for the job; SkyPilot's id of that request, at once."""
-        target = job.target
-        if target.avoid:
-            target = resources.narrowed(target, self.candidates(target))
-            if not target.infra:
-                raise NotSubmitted("compute.avoid leaves no place that is enabled; allow one")
+        target = self._narrowed(job.target)
         try:
             ticket = self._child.ask(
                 "submit", _SUBMIT_SECONDS, task=task(job), resources=resources.resources(target),
@@ -122,6 +123,14 @@ class SkyPilotExecutor(Executor):
         except DoorError as error:
             raise _refused(error) from None
         return str(ticket)
+
+    def _narrowed(self, target: Target) -> Target:
+        if not target.avoid:
+            return target
+        target = resources.narrowed(target, self.candidates(target))
+        if not target.infra:
+            raise NotSubmitted("compute.avoid leaves no place that is enabled; allow one")
+        return target
 
     def handle(self, ticket: str) -> str:
         """Wait for the answer to a request, an hour at most: the job's handle.
@@ -165,6 +174,61 @@ class SkyPilotExecutor(Executor):
         if told and not own and self.poll([handle])[handle].state is JobState.GONE:
             return ""  # what is told is that there is no such job
         return "\n".join((own or told)[-lines:])
+
+    def interactive(self, job: Job, *, tty: bool) -> Terminal:
+        """A plain cluster of the job's name, that ends itself when nobody is on it, and ssh to it."""
+        target = self._narrowed(dataclasses.replace(job.target, managed=False))
+        keeps = dataclasses.replace(job, target=target, argv=terminal.keeping(job))
+        was_there = self._is_there(job.name)
+        try:
+            self._prepared(keeps, resources.resources(target))
+        except NotSubmitted:
+            if not was_there:
+                self.release(job.name)
+            raise
+        noted, home = self._way(job.name)
+        argv = terminal.ssh(job.name, noted, home, terminal.arrival(job), tty=tty)
+        return Terminal(argv, idle_minutes=target.autostop_minutes)
+
+    def _prepared(self, job: Job, choices: Sequence[Mapping[str, Any]]) -> None:
+        """Have a cluster carry out a job; wait until it has. Raises NotSubmitted, with its log's last lines."""
+        try:
+            ticket = self._child.ask(
+                "ask_for", _SUBMIT_SECONDS, task=task(job), resources=choices,
+                managed=False, idle_minutes=job.target.autostop_minutes,
+            )  # fmt: skip
+            handle = str(self._child.ask("handle", _HANDLE_SECONDS, ticket=ticket, kept=True))
+        except DoorError as error:
+            raise _refused(error) from None
+        until = time.monotonic() + job.target.start_deadline
+        while (status := self.poll([handle])[handle]).state not in OVER:
+            if time.monotonic() > until:
+                within = f"compute.start_deadline ({job.target.start_deadline:.0f} s)"
+                raise NotSubmitted(f"{job.name}: not ready within {within}: {status.reason}")
+            time.sleep(_LOOK_SECONDS)
+        if status.state is not JobState.SUCCEEDED:
+            reason = status.reason or f"what prepares it ended as {status.state}"
+            raise NotSubmitted(f"{job.name}: {reason}\n{self.log(handle, 20)}".rstrip())
+
+    def _way(self, cluster: str) -> tuple[str, str]:
+        try:
+            noted, home = self._child.ask("way", cluster=cluster)
+        except DoorError as error:
+            if error.type != "FileNotFoundError":
+                raise
+            what = f"SkyPilot has not noted the way to {cluster}, which is up"
+            raise ExecutorError(f"{what}; type: sky status {cluster}, and this again") from None
+        return noted, home
+
+    def _is_there(self, cluster: str) -> bool:
+        return bool(self._child.ask("clusters", names=[cluster]))
+
+    def release(self, name: str) -> bool:
+        """Take the cluster down."""
+        there = self._is_there(name)
+        if there:
+            self._child.ask("end_cluster", _SUBMIT_SECONDS, cluster=name)
+        return there
 
     def close(self) -> None:
         """End the process with SkyPilot in it. The jobs go on."""

@@ -23,6 +23,7 @@ from crown_exp.compute.base import (
     Listed,
     NotSubmitted,
     Target,
+    Terminal,
 )
 from crown_exp.compute.executors.again import AGAIN, gave_up
 from crown_exp.compute.executors.output import tail
@@ -36,6 +37,8 @@ from crown_exp.compute.executors.slurm.queue import (
     read_queue,
 )
 from crown_exp.compute.executors.slurm.submission import sbatch
+from crown_exp.compute.executors.slurm.terminal import terminal
+from crown_exp.config.settings import whole_environment
 from crown_exp.errors import Problem
 
 REQUEUE_SECONDS = 300.0
@@ -198,6 +201,22 @@ class SlurmExecutor:
         """The last lines that the job has printed, in all its starts."""
         folder = self.folders.folder(handle)
         return "" if folder is None else tail(folder / LOG.format(handle=handle), lines)
+
+    def interactive(self, job: Job, *, tty: bool) -> Terminal:
+        """srun in this terminal, which waits for a machine; the machine is given back when it ends."""
+        for where, what in beyond(job.target, read_machines()):
+            raise NotSubmitted(f"{job.name}: compute.{where}: {what}")
+        if job.bundle is not None:
+            directory = self.folders.copied(job.name, job.bundle)
+            job = replace(job, bundle=None, directory=directory)
+        return terminal(job, whole_environment(), tty=tty)
+
+    def release(self, name: str) -> bool:
+        """Cancel the jobs of this name, which are those of srun in other terminals."""
+        handles = [job.handle for job in self.jobs() if job.name == name]
+        if handles:
+            ask("scancel", "--quiet", *handles)
+        return bool(handles)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -43,8 +43,7 @@ class JobFolders:
         folder.mkdir(mode=0o700, parents=True)
         directory = job.directory or Path.cwd()
         if job.bundle is not None:
-            directory = folder / "bundle"
-            shutil.copytree(job.bundle, directory, symlinks=True)
+            directory = self.copied(job.name, job.bundle)
         shutil.copyfile(START, folder / "start.py")
         secrets = job.secrets
         record = {
@@ -56,6 +55,13 @@ class JobFolders:
         if secrets:
             _write(folder / SECRETS, dict(secrets))
         return folder
+
+    def copied(self, name: str, bundle: Path) -> Path:
+        """A copy of a bundle in the job's folder; what was there of an earlier one is written over."""
+        (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = self.root / name / "bundle"
+        shutil.copytree(bundle, directory, symlinks=True, dirs_exist_ok=True)
+        return directory
 
     def note(self, handle: str, name: str) -> None:
         """Keep what Slurm calls a job, and whose the folder is."""
