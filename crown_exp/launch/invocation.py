@@ -19,7 +19,7 @@ from crown_exp.config.project import Project
 from crown_exp.errors import ConfigError
 from crown_exp.folder.records import SweepPlace
 from crown_exp.launch.signals import SIGNALS
-from crown_exp.outcome import STOPS, ExitCode
+from crown_exp.outcome import STOPS, ExitCode, State
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Ended:
     """How one run of the command ended.
 
     run: its id; "" if a stock launcher ran it in another process. error: one line, below it the end of the log
-    if it was elsewhere; "" if it completed. overrides: what composed it, as a user would type it.
+    if it was elsewhere; "" if it completed. overrides: what composed it, as a user would type it. state: what
+    it does now, where that is not what its exit code says.
     """
 
     run: str
@@ -36,6 +37,7 @@ class Ended:
     result: Any
     error: str = ""
     overrides: tuple[str, ...] = ()
+    state: State | None = None
 
 
 @dataclass

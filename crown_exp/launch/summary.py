@@ -61,6 +61,8 @@ def table(ended: Sequence[Ended]) -> Table:
 
 def state_of(run: Ended) -> State:
     """What became of a run; one that never began its task has failed, one that was taken over goes on."""
+    if run.state is not None:
+        return run.state
     if run.exit_code == ExitCode.SUPERSEDED:
         return State.RUNNING
     try:

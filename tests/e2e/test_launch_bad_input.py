@@ -345,7 +345,7 @@ class TestSent:
         run = project.runs[-1]
         assert done.returncode == 1
         assert said(done) == [
-            f"{run.name}: not submitted: SkyPilot: {kind}: {text} second line",
+            f"not submitted: SkyPilot: {kind}: {text} second line",
             f"{run.name} stopped",
             f"folder  {run.as_uri()}",
             f"next    crown-exp resume {run.name.partition('-')[2]}",
@@ -360,7 +360,8 @@ class TestSent:
         done = project.crown("-m", *THERE, "task.lr=3,4")
         edge.refuse(state_of(project), "", "")
         assert done.returncode == 1
-        assert done.stdout.count("not submitted: SkyPilot: RequestFailed: InternalError") == 4
+        assert done.stdout.count("not submitted: SkyPilot: RequestFailed: InternalError") == 2
+        assert done.stdout.count(" stopped") == 2
         assert [state(project, run.name) for run in project.runs[-2:]] == ["stopped"] * 2
 
     def test_no_machine_is_to_be_had(self, project: Project) -> None:

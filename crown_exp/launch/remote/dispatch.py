@@ -16,7 +16,6 @@ from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.remote.accepting import accepted
 from crown_exp.launch.remote.approval import allow
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
-from crown_exp.launch.remote.cancelling import BY_USER
 from crown_exp.launch.remote.ending import ended
 from crown_exp.launch.remote.leaving import asker, see_through
 from crown_exp.launch.remote.moving import refuse, stop
@@ -33,7 +32,6 @@ from crown_exp.outcome import ExitCode, State
 from crown_exp.storage.runs import read_facts
 from crown_exp.tracking.run_log import to_stderr
 
-NOT_SUBMITTED = "not submitted: "
 RESUMABLE = (State.STOPPED, State.CAPPED, State.PREEMPTED, State.LOST)
 
 
@@ -141,7 +139,8 @@ def reused(run: Planned) -> Ended:
 
 def refused(job: Submitted) -> Ended:
     """A run whose job was not taken."""
-    return ended(job.record, ExitCode.RAISED, f"{NOT_SUBMITTED}{job.job.reason}")
+    found = ended(job.record, ExitCode.RAISED, f"not submitted: {job.job.reason}")
+    return replace(found, state=State.STOPPED)
 
 
 def gone_on(session: Session, invocation: Invocation, found: Resumption) -> Ended | None:
@@ -181,10 +180,9 @@ def tell(session: Session, run: Ended) -> None:
     """A few lines on how a run has ended that was elsewhere, as one that was here says it itself."""
     values = " ".join(f"{name} {value}" for name, value in results(run).items())
     found = state_now(session, run)
-    error = "" if run.error.startswith(NOT_SUBMITTED) else run.error  # that was told as it happened
     word = "resume" if found in RESUMABLE else "show"
     said = [
-        *([error] if error else []),
+        *([run.error] if run.error else []),
         f"{run.run} {found}{f': {values}' if values else ''}",
         f"folder  {session.blobs.url}/{RunPaths(run.run).root}",
         f"next    crown-exp {word} {run.run.partition('-')[2]}",
@@ -194,8 +192,8 @@ def tell(session: Session, run: Ended) -> None:
 
 def state_now(session: Session, run: Ended) -> State:
     """What a run does, in the word that all others use; as this command saw it end if the store is away."""
-    if run.error == BY_USER:
-        return State.STOPPED  # it is told to; its process may save yet
+    if run.state is not None:
+        return run.state
     try:
         facts = session.portal.call(read_facts, session.blobs, run.run)
         return state(facts, session.portal.call(session.blobs.now))

@@ -42,8 +42,8 @@ def submit_all(
 ) -> list[Submitted]:
     """A job for each of these runs: new ones, those to go on with, and those whose job is under way.
 
-    All requests are made before any answer is waited for. A job that is refused is recorded and told, and the
-    other runs go on: its record is `cancelled`, with the reason. prepared: what travels; made if need be.
+    All requests are made before any answer is waited for. A job that is refused is recorded, and the other
+    runs go on: its record is `cancelled`, with the reason. prepared: what travels; made if need be.
 
     Raises ConfigError for code that cannot travel, before anything is recorded; ExecutorError, StoreError at
     any moment, NotMade for a stop while a run is recorded: the same command goes on from there.
@@ -222,7 +222,6 @@ class Submission:
         if listed is not None:
             return self.adopted(job, listed.handle)
         reason = " ".join(str(error).split())
-        to_stderr(f"{job.run}: not submitted: {reason}")
         return self.noted(job, cancelled=True, reason=reason)
 
     # --- records --------------------------------------------------------------------------------------

@@ -284,7 +284,8 @@ class Watch:
         with self._asking:
             cancel_jobs(self.opened, [it.run.job for it in left])
         for it in left:
-            it.ended = ended(it.run.record, ExitCode.INTERRUPTED, BY_USER)
+            told = ended(it.run.record, ExitCode.INTERRUPTED, BY_USER)
+            it.ended = replace(told, state=State.STOPPED)  # its process may save yet
 
 
 def row_of(it: Watched, now: datetime | None) -> Row:

@@ -163,6 +163,12 @@ def test_a_device_that_is_not_there(session: Session) -> None:
         assert told(session, order(compute, device={"kind": "cuda"})) == []
 
 
+def test_several_machines_are_refused(session: Session) -> None:
+    assert told(session, order(SKY | {"nodes": 2})) == [
+        "compute.nodes: a run is carried out by one machine, not by 2; leave it at 1"
+    ]
+
+
 def test_each_secret_that_is_not_set_is_named(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

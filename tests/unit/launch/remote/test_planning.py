@@ -72,7 +72,10 @@ def sky(folder: Path) -> Iterator[Counting]:
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sky: Counting) -> Iterator[Session]:
     monkeypatch.chdir(tmp_path)
     with open_session(None) as opened:
-        makers: dict[str, Maker] = {"skypilot": lambda: sky, "slurm": lambda: SlurmExecutor(tmp_path / "slurm")}
+        makers: dict[str, Maker] = {
+            "skypilot": lambda: sky,
+            "slurm": lambda: SlurmExecutor(tmp_path / "slurm"),
+        }
         opened.executors = Executors(makers)
         yield opened
 
