@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.e2e_sky.bed_project import bed_project, take_machine, wait_for
+from tests.e2e_sky.bed_project import bed_project, take_machine, wait_long_for
 from tests.running import Project
 
 TASK = '''
@@ -79,12 +79,12 @@ def launched(project: Project, notes: Path, number: int) -> dict[str, float]:
     before, known = resource.getrusage(resource.RUSAGE_CHILDREN), set(project.runs)
     asked = time.time()
     child = project.popen("task=clocked", f"task.notes={notes}", "compute=bed")
-    (run,) = wait_for(lambda: set(project.runs) - known)
+    (run,) = wait_long_for(lambda: set(project.runs) - known)
     job = run / "jobs/0001.json"
-    wait_for(job.exists)
+    wait_long_for(job.exists)
     intent = job.stat().st_mtime
-    ticket = wait_for(lambda: when(job, "ticket"))
-    handle = wait_for(lambda: when(job, "handle"))
+    ticket = wait_long_for(lambda: when(job, "ticket"))
+    handle = wait_long_for(lambda: when(job, "handle"))
     said, _ = child.communicate(timeout=1500)
     assert child.returncode == 0, said
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -119,12 +119,12 @@ def preempted(project: Project, notes: Path, count: int) -> Mapping[str, Sequenc
         f"task.pace={PAUSE}",
         "compute=bed",
     )
-    (run,) = wait_for(lambda: set(project.runs) - known)
+    (run,) = wait_long_for(lambda: set(project.runs) - known)
     found: dict[str, list[float]] = {name: [] for name in ("process", "step", "ours", "lost")}
     for number in range(1, count + 1):
         take_machine(run, number)
         taken = time.time()
-        line = wait_for(lambda: nth(notes, number + 1))  # noqa: B023
+        line = wait_long_for(lambda: nth(notes, number + 1))  # noqa: B023
         ended = json.loads((run / f"attempts/{number:06}.end.json").read_text())
         found["process"].append(line["process"] - taken)
         found["step"].append(line["step"] - taken)

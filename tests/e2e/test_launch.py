@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
 
 import pytest
 
+from tests.remote_runs import TASKS, jobs_of, record, result, wait_for
 from tests.running import Project, ends
 from tests.sky_project import executor_of, preempt, sky_project, state_of
 from tests.stand_in.sky import edge
 
-TASKS = '''
-import os
-import pathlib
-import random
-import time
-
-
-def train(run, lr: float = 0.1, steps: int = 6, pace: float = 0.0):
-    """Every turn depends on all before it, and on the order of random numbers."""
-    state = run.state(sum=0.0)
-    for _ in run.steps(steps):
-        state.sum = state.sum * 0.9 + lr * random.random()
-        time.sleep(pace)
-        run.log(sum=state.sum)
-    return {"sum": state.sum}
-
-
-def fails(run):
-    raise ValueError("the data is not there")
-
-
-def once(run, notes):
-    """Asks to be called again, once."""
-    note = pathlib.Path(notes)
-    for turn in run.steps(4):
-        if turn == 1 and not note.exists():
-            note.touch()
-            os.kill(os.getpid(), 15)
-        time.sleep(0.01)
-    return 4.0
-'''
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    keys = {"once": "notes: ???"}
-    with sky_project(tmp_path / "project", TASKS, **keys) as project:
+    with sky_project(tmp_path / "project", TASKS) as project:
         yield project
-
-
-def record(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def result(run: Path) -> Any:
-    return record(run / "result.json")["result"]
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
 
 
 def wait_for_attempt(project: Project, number: int = 1) -> Path:
@@ -131,7 +81,7 @@ def test_one_that_fails_hides_no_other(project: Project) -> None:
 
 
 def test_a_run_that_asks_to_be_called_again_is(project: Project, tmp_path: Path) -> None:
-    typed = ("task=once", f"task.notes={tmp_path / 'note'}", "compute=there", "--yes")
+    typed = ("task=train", f"task.asks={tmp_path / 'asked'}", "compute=there", "--yes")
     done = project.crown(*typed)
     assert done.returncode == 0, done.stdout
     (run,) = project.runs
@@ -151,8 +101,7 @@ def test_preempted_three_times_it_is_bit_for_bit_the_same(project: Project) -> N
     said, _ = child.communicate(timeout=120)
     assert child.returncode == 0, said
     assert result(run) == result(project.runs[0])
-    attempts = {record(path)["job"] for path in (run / "attempts").glob("??????.json")}
-    assert attempts == {run.name}
+    assert set(jobs_of(run)) == {run.name}
 
 
 def test_a_launcher_that_was_killed_is_gone_on_with(project: Project) -> None:
@@ -228,8 +177,7 @@ def test_moved_there_and_back_it_is_one_run(project: Project) -> None:
     assert back.returncode == 0, back.stdout
     said, _ = away.communicate(timeout=60)
     assert result(run) == result(project.runs[0])
-    jobs = [record(path)["job"] for path in sorted((run / "attempts").glob("??????.json"))]
-    assert jobs == [None, run.name, None]
+    assert jobs_of(run) == [None, run.name, None]
     # whoever watched it there sees that it was stopped, or that it goes on already
     told = {130: "moved to another machine", 76: "it goes on elsewhere: attempt 3"}
     assert told[away.returncode] in said

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.remote_runs import TASKS, jobs_of, result, wait_for
 from tests.running import Project, ends
 from tests.slurm import cluster, missing
 
@@ -19,24 +17,6 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing()),
     pytest.mark.timeout(600),
 ]
-
-TASKS = """
-import random
-import time
-
-
-def train(run, lr: float = 0.1, steps: int = 6, pace: float = 0.0):
-    state = run.state(sum=0.0)
-    for _ in run.steps(steps):
-        state.sum = state.sum * 0.9 + lr * random.random()
-        time.sleep(pace)
-        run.log(sum=state.sum)
-    return {"sum": state.sum}
-
-
-def fails(run):
-    raise ValueError("the data is not there")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +30,6 @@ def project(tmp_path: Path, configuration: str) -> Project:
     project = Project.write(tmp_path / "project", TASKS)
     project.environment["SLURM_CONF"] = configuration
     return project
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
-
-
-def result(run: Path) -> Any:
-    return json.loads((run / "result.json").read_text())["result"]
-
-
-def jobs_of(run: Path) -> list[str | None]:
-    paths = sorted((run / "attempts").glob("??????.json"))
-    return [json.loads(path.read_text())["job"] for path in paths]
 
 
 def test_a_sweep_over_here_and_there(project: Project) -> None:

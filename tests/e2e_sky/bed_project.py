@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.remote_runs import TASKS, wait_for
 from tests.running import Project
 from tests.skypilot import bed, script
 
-TASKS = '''
-import os
-import pathlib
-import random
-import time
-
-
-def train(run, lr: float = 0.1, steps: int = 6, pace: float = 0.0, asks: str = ""):
-    """Every turn depends on all before it, and on the order of random numbers.
-
-    asks: a file that is not there yet: half-way the run asks to be called again, and makes it.
-    """
-    state = run.state(sum=0.0)
-    for turn in run.steps(steps):
-        state.sum = state.sum * 0.9 + lr * random.random()
-        if asks and turn > steps / 2 and not pathlib.Path(asks).exists():
-            pathlib.Path(asks).touch()
-            os.kill(os.getpid(), 15)
-        time.sleep(pace)
-        run.log(sum=state.sum)
-    return {"sum": state.sum}
-
-
-def fails(run):
-    raise ValueError("the data is not there")
-'''
 TARGET = """\
 name: bed
 executor: skypilot
@@ -71,28 +44,12 @@ def see_through(project: Project, *words: str, seconds: float = 1500.0) -> tuple
     return child.returncode, said
 
 
-def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.2)
-    return found
-
-
-def record(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def result(run: Path) -> Any:
-    return record(run / "result.json")["result"]
-
-
-def jobs_of(run: Path) -> set[str | None]:
-    """The jobs whose attempts there were."""
-    return {record(path)["job"] for path in (run / "attempts").glob("??????.json")}
+def wait_long_for(what: Callable[[], Any]) -> Any:
+    """What is asked for, once it is there: a machine takes a minute on an idle bed."""
+    return wait_for(what, PATIENCE_SECONDS)
 
 
 def take_machine(run: Path, attempt: int) -> None:
     """Preempt a run's job, once this attempt of it has saved something."""
-    wait_for(lambda: list((run / "checkpoints").glob(f"{attempt:06}-*.json")))
+    wait_long_for(lambda: list((run / "checkpoints").glob(f"{attempt:06}-*.json")))
     script("preempt", run.name)
