@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crown_exp.compute.base import Candidate, Target, Terminal
+    from crown_exp.compute.base import Candidate, Target
     from crown_exp.launch.session import Session
 
 
@@ -66,9 +66,13 @@ def opened(
     session: Session, target: Target, typed: Sequence[str], argv: Sequence[str], yes: bool
 ) -> int:
     """Price, agreement, the machine, and how it ends."""
+    import shlex
+
     from crown_exp.cli.screen import complain
+    from crown_exp.compute.base import ExecutorError
     from crown_exp.launch.remote.leaving import asker
     from crown_exp.launch.remote.shell import agree, candidates, entered, executor_of, job_of
+    from crown_exp.launch.signals import told
 
     found = candidates(session, target)
     if not target.is_here:
@@ -77,12 +81,22 @@ def opened(
     job = job_of(session, target, argv)
     if not target.is_here:
         complain(f"{job.name}: making it ready; that takes minutes where a machine is started")
-    terminal = executor_of(session, target).interactive(job, tty=sys.stdin.isatty())
+    now = shlex.join(["crown-exp", "shell", "--end", *typed])
+    half = ""  # what there may be if this is cut off
+    if target.executor == "skypilot":
+        minutes = f"ends itself after {target.autostop_minutes} idle minutes"
+        half = f"{job.name} may come all the same, and {minutes}; now: {now}\n"
+    try:
+        with told(lambda: half):
+            terminal = executor_of(session, target).interactive(job, tty=sys.stdin.isatty())
+    except ExecutorError:
+        click.echo(half, err=True, nl=False)
+        raise
     try:
         return entered(terminal)
     finally:
-        for line in afterwards(terminal, job.name, typed):
-            complain(line)
+        if (idle := terminal.idle_minutes) is not None:
+            complain(f"{job.name} ends itself when nobody was on it for {idle} minutes; now: {now}")
 
 
 def show(target: Target, found: Sequence[Candidate]) -> None:
@@ -97,23 +111,11 @@ def show(target: Target, found: Sequence[Candidate]) -> None:
         click.echo(line, err=True)
 
 
-def afterwards(terminal: Terminal, name: str, typed: Sequence[str]) -> list[str]:
-    """What becomes of the machine, if it is not over with what ran in the terminal."""
-    import shlex
-
-    if terminal.idle_minutes is None:
-        return []
-    now = shlex.join(["crown-exp", "shell", "--end", *typed])
-    return [
-        f"{name} ends itself when nobody was on it for {terminal.idle_minutes} minutes; now: {now}"
-    ]
-
-
 def ended(session: Session, target: Target) -> int:
     """Take the machine down."""
     from crown_exp.launch.remote.shell import executor_of, name_of
 
-    name = name_of(target)
+    name = name_of(session, target)
     if executor_of(session, target).release(name):
         click.echo(f"{name} is ended")
     elif target.is_here:

@@ -125,7 +125,10 @@ def shell(argv: list[str]) -> None:
 
     The project is another copy than that of jobs: what is changed in it changes none of theirs.
     """
-    enter(*prepare(".crown-shell"))
+    facts, folder, python = prepare(".crown-shell")
+    enter(facts, folder, python)
+    if facts["environment"] == "image":
+        first(python)
     os.environ.pop("CROWN_JOB", None)  # what is typed there is no part of a job
     argv = argv or [shell_here()]
     try:
@@ -152,9 +155,14 @@ def enter(facts: dict[str, Any], folder: Path, python: Path) -> None:
     if facts["environment"] != "image":
         os.environ.pop("PYTHONHOME", None)
         os.environ["VIRTUAL_ENV"] = str(python.parent.parent)
-        path = os.environ.get("PATH", os.defpath)
-        os.environ["PATH"] = f"{python.parent}{os.pathsep}{path}"
+        first(python)
     os.chdir(str(project))
+
+
+def first(python: Path) -> None:
+    """Have `python`, and programs that are installed beside it, be this one's."""
+    path = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = f"{python.parent}{os.pathsep}{path}"
 
 
 def noted(file: Path) -> str:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import sys
 import time
@@ -15,6 +13,8 @@ import pytest
 
 from tests.running import Project
 from tests.sky_project import STAND_IN, executor_of, sky_project, state_of
+from tests.stand_in.sky import edge
+from tests.typed import Typed
 
 TASKS = "SAYS = 'as it was sent'\n\ndef train(run): return 1.0\n"
 LOOKS = "import crown_exp, os, tasks; print(tasks.SAYS, os.getcwd(), os.environ.get('CROWN_JOB'))"
@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
         project.environment |= {
             "PATH": f"{STAND_IN / 'bin'}{os.pathsep}{project.environment['PATH']}",
             "CROWN_SKY__HOME": str(tmp_path / "home"),
-            "USER": "Ada.L", "LOGNAME": "Ada.L",
+            "CROWN_USER": "Ada.L",
         }  # fmt: skip
         yield project
 
@@ -118,51 +118,6 @@ def test_an_environment_that_cannot_be_made_ends_the_machine(project: Project) -
 # --- on a terminal --------------------------------------------------------------------------------------
 
 
-class Typed:
-    """A command at a terminal."""
-
-    def __init__(self, project: Project, *words: str, **env: str) -> None:
-        ours, theirs = pty.openpty()
-        self.terminal, self.said = ours, ""
-        self.process = project.popen(
-            *words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=env,
-            preexec_fn=_controls,
-        )  # fmt: skip
-        os.close(theirs)
-
-    def wait_for(self, text: str, seconds: float = 60.0) -> None:
-        until = time.monotonic() + seconds
-        while text not in self.said:
-            assert time.monotonic() < until, self.said
-            self.read(0.2)
-
-    def read(self, seconds: float) -> None:
-        if select.select([self.terminal], [], [], seconds)[0]:
-            try:
-                self.said += os.read(self.terminal, 4096).decode(errors="replace")
-            except OSError:  # nobody has the other end
-                time.sleep(0.05)
-
-    def type(self, text: str) -> None:
-        os.write(self.terminal, text.encode())
-
-    def end(self) -> int:
-        until = time.monotonic() + 60
-        while self.process.poll() is None:
-            assert time.monotonic() < until, self.said
-            self.read(0.1)
-        self.read(0.1)
-        os.close(self.terminal)
-        return self.process.returncode
-
-
-def _controls() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 def test_a_shell_there_asks_first_and_begins_in_the_project(project: Project) -> None:
     typed = Typed(project, "shell", "compute=there")
     typed.wait_for("until it is ended. Go on?")
@@ -173,6 +128,18 @@ def test_a_shell_there_asks_first_and_begins_in_the_project(project: Project) ->
     typed.type("exit 4\n")
     assert typed.end() == 4
     assert "crown-exp shell --end compute=there" in typed.said
+
+
+def test_ctrl_c_while_it_is_made_ready_says_how_to_end_it(project: Project) -> None:
+    edge.delay(state_of(project), launch=1e6)
+    typed = Typed(project, "shell", "compute=there", "--yes")
+    typed.wait_for("making it ready")
+    time.sleep(1.0)  # it is asked for
+    typed.type("\x03")
+    assert typed.end() == 130
+    assert (
+        "may come all the same, and ends itself after 10 idle minutes; now: crown-exp" in typed.said
+    )
 
 
 def test_no_is_no(project: Project) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import signal
@@ -42,9 +41,9 @@ def executor_of(session: Session, target: Target) -> Executor:
     return session.executors[target.executor]
 
 
-def name_of(target: Target) -> str:
+def name_of(session: Session, target: Target) -> str:
     """What a person's machine is called: theirs, one for each target."""
-    words = ("crown-shell", getpass.getuser(), target.name)
+    words = ("crown-shell", session.settings.user, target.name)
     return re.sub(r"[^a-z0-9-]+", "-", "-".join(words).lower()).strip("-")
 
 
@@ -86,7 +85,7 @@ def job_of(session: Session, target: Target, argv: Sequence[str]) -> Job:
 
     Raises ConfigError for code that cannot travel.
     """
-    name = name_of(target)
+    name = name_of(session, target)
     if target.is_here:
         here = ("env", "-u", "CROWN_JOB", *(argv or [shell_here()]))
         return Job(name, here, target, directory=session.root, env=project_here(session))
