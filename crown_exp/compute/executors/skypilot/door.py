@@ -84,23 +84,16 @@ class Door:
         resources: list[dict[str, Any]],
         managed: bool,
         idle_minutes: int,
+        again: bool = False,
     ) -> str:
-        """Ask for a job. task: arguments of sky.Task; resources: of sky.Resources, in fall-back order."""
+        """Ask for a job. task: arguments of sky.Task; resources: of sky.Resources, in fall-back order.
+
+        again: a plain cluster of that name is used again if it is up; else no name is given twice.
+        """
         name = task["name"]
-        if self.named(name) if managed else self.clusters([name]):
+        if not again and (self.named(name) if managed else self.clusters([name])):
             what = f"there is a job called {name} already; expected a new name"
             raise NameTaken(f"{what}, which the same command takes when it is typed again")
-        return self.ask_for(task, resources, managed, idle_minutes)
-
-    def ask_for(
-        self,
-        task: dict[str, Any],
-        resources: list[dict[str, Any]],
-        managed: bool,
-        idle_minutes: int,
-    ) -> str:
-        """As `submit`, whether or not there is one of that name: a cluster that is up is used again."""
-        name = task["name"]
         wanted = self.sky.Task(**task)
         choices = [self.sky.Resources(**fields) for fields in resources]
         wanted.set_resources(choices if len(choices) > 1 else choices[0])

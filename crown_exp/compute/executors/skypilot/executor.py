@@ -194,8 +194,8 @@ class SkyPilotExecutor(Executor):
         """Have a cluster carry out a job; wait until it has. Raises NotSubmitted, with its log's last lines."""
         try:
             ticket = self._child.ask(
-                "ask_for", _SUBMIT_SECONDS, task=task(job), resources=choices,
-                managed=False, idle_minutes=job.target.autostop_minutes,
+                "submit", _SUBMIT_SECONDS, task=task(job), resources=choices,
+                managed=False, idle_minutes=job.target.autostop_minutes, again=True,
             )  # fmt: skip
             handle = str(self._child.ask("handle", _HANDLE_SECONDS, ticket=ticket, kept=True))
         except DoorError as error:
