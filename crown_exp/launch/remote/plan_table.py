@@ -152,7 +152,7 @@ def machine_lines(
 
 def candidate_cells(number: int, it: Candidate) -> list[Text]:
     """A machine: accelerators, where, what it is called, its price."""
-    price = "no price" if it.usd_per_hour is None else f"${dollars(it.usd_per_hour)}/h"
+    price = "no price" if it.usd_per_hour is None else f"{in_dollars(it.usd_per_hour)}/h"
     off = Cell(f"not enabled: sky check {it.cloud}", "yellow") if it.enabled is False else ""
     where = f"{it.cloud} {it.region}".strip()
     kind = "spot" if it.spot else ""
@@ -205,19 +205,19 @@ def rate_of(plan: Plan) -> float:
 def expected_words(plan: Plan) -> str:
     """What all cost together."""
     together = " while all run at once" if len(plan.launched) > 1 else ""
-    rate = f"${dollars(rate_of(plan))}/h{together}"
+    rate = f"{in_dollars(rate_of(plan))}/h{together}"
     if plan.usd is not None:
-        return f"${dollars(plan.usd)}; {rate}"
+        return f"{in_dollars(plan.usd)}; {rate}"
     unknown = sum(run.usd is None for run in plan.launched)
     known = math.fsum(run.usd or 0.0 for run in plan.launched)
     if unknown == len(plan.launched):
         return f"unknown; {rate}"
-    return f"unknown for {counted(unknown)}; the others ${dollars(known)}; {rate}"
+    return f"unknown for {counted(unknown)}; the others {in_dollars(known)}; {rate}"
 
 
 def controller_words(it: Candidate) -> str:
     """The machine that would be started to watch over the jobs."""
-    price = "no price" if it.usd_per_hour is None else f"${dollars(it.usd_per_hour)}/h"
+    price = "no price" if it.usd_per_hour is None else f"{in_dollars(it.usd_per_hour)}/h"
     where = " ".join(filter(None, [it.cloud, it.region, it.machine]))
     return f"{price} beside that ({where}); SkyPilot starts one if none is up, and stops it when it idles"
 
@@ -238,11 +238,11 @@ def cap_words(plan: Plan, name: str, cap: float) -> str:
     rate = max(rates) if name == "run_usd" else math.fsum(rates)
     spent = plan.spent.get(name, 0.0)
     left = allowed({name: cap}, plan.spent, rate)
-    used = f" (${dollars(spent)} of it spent)" if spent else ""
+    used = f" ({in_dollars(spent)} of it spent)" if spent else ""
     if left.hours == 0:
         return f"budget.{name}={cap:g} is reached{used}"
     over = f"; {capped_words(plan, name, cap - spent)}" if is_above(plan, name, cap - spent) else ""
-    return f"budget.{name}={cap:g}{used}: reached after {hours(left.hours)} h at ${dollars(rate)}/h{over}"
+    return f"budget.{name}={cap:g}{used}: reached after {hours(left.hours)} h at {in_dollars(rate)}/h{over}"
 
 
 def is_above(plan: Plan, name: str, left: float) -> bool:
@@ -295,6 +295,11 @@ def counted(runs: int) -> str:
 def dollars(usd: float) -> str:
     """Dollars and cents; what is less than a cent is not nothing."""
     return "<0.01" if 0 < usd < 0.005 else f"{usd:,.2f}"
+
+
+def in_dollars(usd: float) -> str:
+    """`$1.15`, in a sentence."""
+    return "<$0.01" if 0 < usd < 0.005 else f"${usd:,.2f}"
 
 
 def hours(value: float) -> str:

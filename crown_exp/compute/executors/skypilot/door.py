@@ -21,7 +21,8 @@ Calls of SkyPilot that are made (a stand-in needs these):
   a person's cluster: sky.utils.cluster_utils.SSHConfigHelper.ssh_cluster_path, a place in the home
   plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.job_status(name,
     job_ids), sky.down(name), sky.tail_logs(name, job_id=, follow=, tail=, output_stream=)
-  without network: sky.catalog.list_accelerators, sky.global_user_state.get_cached_enabled_clouds,
+  without network: sky.catalog.list_accelerators, sky.catalog.common.get_catalog_path,
+    sky.global_user_state.get_cached_enabled_clouds,
     sky.skypilot_config, sky.clouds, sky.utils.registry.CLOUD_REGISTRY, sky.utils.controller_utils,
     Resources.copy, .get_cost, .get_valid_regions_for_launchable
 """
@@ -258,6 +259,11 @@ class Door:
         compute = _part("clouds").CloudCapability.COMPUTE
         noted = _part("global_user_state").get_cached_enabled_clouds(compute, workspace)
         return sorted(str(cloud).lower() for cloud in noted)
+
+    def catalogued(self) -> list[str]:
+        """Clouds whose catalogue of machines is here, whether they may be used or not."""
+        path = Path(_part("catalog.common").get_catalog_path("aws/vms.csv"))
+        return sorted(found.parent.name for found in path.parent.parent.glob("*/vms.csv"))
 
     def accelerators(self, clouds: list[str]) -> dict[str, list[str]]:
         """All `names` of accelerators in catalogues of clouds, and the clouds whose catalogue is `missing`."""

@@ -59,8 +59,9 @@ class SkyPilotExecutor(Executor):
             return [Problem("compute", str(error))]
         found = list(_impossible(target)) + list(_not_enabled(target, enabled))
         if resources.clouds(target, enabled) and not found:
-            priced = [cloud for cloud in enabled if cloud not in resources.OWN]
-            told = self._child.ask("accelerators", clouds=priced)
+            # of all catalogues: what another cloud sells is no misspelling
+            priced = {cloud for cloud in enabled if cloud not in resources.OWN}
+            told = self._child.ask("accelerators", clouds=sorted(priced | self._catalogued()))
             found = list(_without_prices(resources.clouds(target, enabled), told["missing"]))
             found = found or resources.unknown_accelerators(target, told["names"])
         return found or list(self._nothing_to_be_had(target))
@@ -88,9 +89,12 @@ class SkyPilotExecutor(Executor):
         ]
 
     def candidates(self, target: Target) -> Sequence[Candidate]:
-        """The machines that the target may be given, with SkyPilot's catalogue's prices."""
+        """The machines that the target may be given, with SkyPilot's catalogue's prices.
+
+        Where no cloud is enabled, what those would sell whose catalogues are here: a plan can be made of it.
+        """
         enabled = self._enabled()
-        clouds = resources.clouds(target, enabled)
+        clouds = resources.clouds(target, enabled or self._catalogued())
         offers: dict[str, Any] = {}
         for accelerators in target.accelerators or ("",):
             if clouds:
@@ -233,6 +237,9 @@ class SkyPilotExecutor(Executor):
     def close(self) -> None:
         """End the process with SkyPilot in it. The jobs go on."""
         self._child.close()
+
+    def _catalogued(self) -> set[str]:
+        return {str(cloud) for cloud in self._child.ask("catalogued")}
 
     def _enabled(self) -> list[str]:
         return [str(cloud) for cloud in self._child.ask("enabled")]

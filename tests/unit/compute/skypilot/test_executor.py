@@ -30,7 +30,12 @@ OFFERS = [
     {"cloud": "gcp", "region": "us-central1", "machine": "a2", "usd_per_hour": 1.0},
 ]
 NAMES = {"names": ["A100", "H100"], "missing": []}
-CATALOGUE = {"enabled": ["aws", "gcp"], "accelerators": NAMES, "offers": OFFERS}
+CATALOGUE = {
+    "enabled": ["aws", "gcp"],
+    "catalogued": ["aws", "gcp"],
+    "accelerators": NAMES,
+    "offers": OFFERS,
+}
 Opened = Callable[..., SkyPilotExecutor]
 
 
@@ -181,3 +186,17 @@ def test_a_shell_reads_the_words_as_they_were(argv: list[str]) -> None:
     assert shlex.split(made["run"]) == argv
     assert made["setup"] == f"set -e\napt list\n{shlex.join(argv)}"
     assert made["envs"] == {"CROWN_JOB": "r1"}
+
+
+def test_where_no_cloud_is_enabled_a_plan_has_the_prices_of_those_that_might_be(
+    open_executor: Opened,
+) -> None:
+    executor = open_executor(**CATALOGUE | {"enabled": []})
+    target = Target(name="a100", executor="skypilot", accelerators=("A100:1",))
+    found = executor.candidates(target)
+    assert [(it.cloud, it.usd_per_hour, it.enabled) for it in found] == [
+        ("gcp", 1.0, False),
+        ("aws", 3.0, False),
+    ]
+    (problem,) = executor.problems(target)
+    assert "no cloud is enabled" in problem.what
