@@ -32,6 +32,11 @@ SHELLS = ("/bin/bash", "/bin/sh")
 LITTER_AGE_S = 24 * 3600.0
 
 
+WHOLE = "whole"
+"""In what was unpacked. SkyPilot deletes the home of a machine that it gives back while a run in it still
+saves, and the same home may be the next machine's: what is left there is not what came."""
+
+
 class Failure(Exception):
     """The machine cannot be made ready; the message is for the user."""
 
@@ -45,7 +50,7 @@ def say(text: str) -> None:
 def unpack(facts: dict[str, Any], place: Path) -> Path:
     """The folder with the project and crown_exp as they came: made once, and whole or not there."""
     folder = place / str(facts["digest"])[:16]
-    if folder.is_dir():
+    if (folder / WHOLE).exists():
         return folder
     for name, digest in facts["files"].items():
         if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != digest:
@@ -61,9 +66,12 @@ def unpack(facts: dict[str, Any], place: Path) -> Path:
             extract(code, part / "project")
         with zipfile.ZipFile(str(HERE / facts["wheel"])) as wheel:
             wheel.extractall(str(part / "wheel"))
+        (part / WHOLE).touch()
+        if folder.is_dir() and not (folder / WHOLE).exists():
+            folder.rename(place / f"{part.name}-remains")
         part.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another job was first
+        if not (folder / WHOLE).exists():  # else another job was first
             raise
     finally:
         shutil.rmtree(str(part), ignore_errors=True)

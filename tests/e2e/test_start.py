@@ -433,3 +433,20 @@ def test_an_older_python_starts_it(node: Node) -> None:
         pytest.skip("no Python 3.8 here")
     node.done("prepare", python=python)
     assert node.packages() == {"tiny", "tinier"}
+
+
+def test_what_is_left_of_a_machine_that_was_given_back_is_not_what_came(
+    tmp_path: Path, bundle: Bundle, index: Path
+) -> None:
+    """Seen on SkyPilot: its home is deleted while the last run in it saves, and is the next machine's."""
+    node = Node(tmp_path / "node", bundle, index, lock=None)
+    node.done("prepare")
+    there = node.work / ".crown-job" / bundle.digest[:16]
+    shutil.rmtree(there)
+    (there / "project/.crown").mkdir(parents=True)
+    children = [node.start("prepare") for _ in range(3)]
+    assert [(child.communicate(timeout=60)[0], child.returncode) for child in children] == [
+        ("", 0)
+    ] * 3
+    assert (there / "project/tasks.py").exists()
+    assert not (there / "project/.crown").exists()
