@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ import click
 if TYPE_CHECKING:
     from crown_exp.config.project import Project
     from crown_exp.storage import BlobStore, Portal
+
+MOST_TRIES = 5
+"""So often in a row a job may find its store out of reach."""
 
 
 @click.command(name="run")
@@ -35,15 +39,17 @@ def command(run: str, take_over: bool) -> int:
     asked = address(run)
     root = project.root if project else Path.cwd()
     blobs = open_blobs(asked.store or project_store(project), store_access(project))
-    with Portal() as portal:
+    home = home_of(project)
+    count = home / "lost" / job.replace("/", "_") if job else None
+    with giving_up(count), Portal() as portal:
         run_id = asked.run if asked.store else portal.call(find_run, blobs, asked.run)
         portal.call(blobs.prepare)
         ending = run_attempt(
             portal,
             blobs,
             run_id,
-            home=home_of(project),
-            database=database_of(project) or default_url(home_of(project)),
+            home=home,
+            database=database_of(project) or default_url(home),
             root=root,
             job=job,
             changes=changes_of_job(portal, blobs, run_id, job),
@@ -52,6 +58,31 @@ def command(run: str, take_over: bool) -> int:
             elsewhere=asked.store is not None,
         )
     return ending.exit_code
+
+
+@contextmanager
+def giving_up(count: Path | None) -> Iterator[None]:
+    """Inside, a store that cannot be reached before an attempt begins ends the job for good after some tries.
+
+    Executors start a job again that ends with 80, for ever, and machines are paid meanwhile; once an attempt
+    has begun, its records are counted. count: a file here with a job's tries in a row; None: there is no job.
+    """
+    from crown_exp.errors import CrownError, StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        if count is None:
+            raise
+        tries = 1 + (int(count.read_text()) if count.exists() else 0)
+        count.parent.mkdir(parents=True, exist_ok=True)
+        count.write_text(str(tries))
+        if tries < MOST_TRIES:
+            raise
+        raise CrownError(f"{error}; that was so {tries} times in a row, so the job ends") from error
+    else:
+        if count is not None:
+            count.unlink(missing_ok=True)
 
 
 def changes_of_job(
