@@ -15,12 +15,14 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,21 @@ def first(python: Path) -> None:
     os.environ["PATH"] = f"{python.parent}{os.pathsep}{path}"
 
 
+@contextlib.contextmanager
+def deadline(seconds: str) -> Iterator[None]:
+    """Inside, all ends after so long: nobody may be watching, and the machine is paid. "": it never does."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Failure("the machine was not ready in time (compute.start_deadline)")
+
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(int(seconds or 0))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def noted(file: Path) -> str:
     """What `prepare` found out about since when the machine is paid; if it did not, from now on."""
     try:
@@ -186,7 +203,8 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments == ["prepare"]:
             began = time.time()
-            _, folder, _ = prepare()
+            with deadline(os.environ.get("CROWN_START_DEADLINE", "")):
+                _, folder, _ = prepare()
             (folder.parent / "since").write_text(repr(since(began)), encoding="ascii")
         elif len(arguments) == 2 and arguments[0] == "run":
             run(arguments[1])

@@ -435,6 +435,16 @@ def test_an_older_python_starts_it(node: Node) -> None:
     assert node.packages() == {"tiny", "tinier"}
 
 
+def test_a_machine_that_is_not_ready_in_time_is_given_up(node: Node, deaf: str) -> None:
+    """Whoever launched it may be gone, and it is paid."""
+    slow = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": deaf}
+    child = node.start("prepare", env={**slow, "CROWN_START_DEADLINE": "3"})
+    assert child.wait(timeout=60) == 1
+    os.killpg(child.pid, signal.SIGKILL)  # its installer, which may go on until the machine is gone
+    said, _ = child.communicate()
+    assert said.endswith("the machine was not ready in time (compute.start_deadline)\n")
+
+
 def test_what_is_left_of_a_machine_that_was_given_back_is_not_what_came(
     tmp_path: Path, bundle: Bundle, index: Path
 ) -> None:

@@ -55,7 +55,11 @@ def job_for(session: Session, record: RunRecord, target: Target, name: str, bund
     runs the bundle's code with this Python. Raises SettingsError, OSError for what is to travel and cannot.
     """
     run = ("start.py", "run", f"{session.blobs.url}/{RunPaths(record.id).root}")
-    env = {**travelling_env(session, target), "CROWN_JOB": name}
+    env = {
+        **travelling_env(session, target),
+        "CROWN_JOB": name,
+        "CROWN_START_DEADLINE": f"{target.start_deadline:.0f}",
+    }
     secrets = {**travelling_secrets(session, target), **links(session, bundle)}
     if target.executor == "slurm":
         argv = (sys.executable, *run)
