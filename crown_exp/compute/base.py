@@ -29,7 +29,8 @@ class Target:
     """Where and on what a run happens: the group `compute` of a config, read.
 
     accelerators: `A100:1`, in fall-back order; cpus, memory_gb: at least so many; time, start_deadline in
-    seconds; max_usd_per_hour: all nodes together. The other fields are those of `config.schema.Compute`.
+    seconds, this infinite if there is none; max_usd_per_hour: all nodes together. The other fields are those
+    of `config.schema.Compute`.
     """
 
     name: str = "local"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -41,6 +42,8 @@ def target_of(compute: Mapping[str, Any]) -> Target:
 
 
 def _read(name: str, value: Any) -> Any:
+    if name == "start_deadline" and value is None:
+        return math.inf
     if name in DURATIONS:
         return None if value is None else parse_duration(value, f"compute.{name}")
     if name == "accelerators":

@@ -183,8 +183,10 @@ class Compute:
     recovery: Literal["anywhere", "same"] = option(
         "anywhere", "where to look first after a preemption: another region, or the same one"
     )
-    start_deadline: str = option(
-        "45 minutes", "a job that has not begun by then is cancelled", unit="duration"
+    start_deadline: str | None = option(
+        "45 minutes",
+        "a job that has not begun by then is cancelled; null: it waits, as in a cluster's queue",
+        unit="duration",
     )
     autostop_minutes: Annotated[int, Gt(0)] = option(
         10,

@@ -113,6 +113,12 @@ def test_the_size_of_a_batch_changes_nothing(crown: Any, sweeper: str) -> None:
     assert runs[0]["sweep"]["id"] == runs[1]["sweep"]["id"]
 
 
+def test_a_bad_run_of_a_later_batch_keeps_the_first_from_starting(crown: Any) -> None:
+    said = crown("-m", QUICK, "task.gain=1,x", "hydra.sweeper.max_batch_size=1")
+    assert said.code == 2
+    assert not crown.runs()
+
+
 def test_a_grid_may_stand_in_a_file(crown: Any) -> None:
     crown.write(
         "conf/experiment/grid.yaml",

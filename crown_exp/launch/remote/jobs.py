@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -55,11 +56,9 @@ def job_for(session: Session, record: RunRecord, target: Target, name: str, bund
     runs the bundle's code with this Python. Raises SettingsError, OSError for what is to travel and cannot.
     """
     run = ("start.py", "run", f"{session.blobs.url}/{RunPaths(record.id).root}")
-    env = {
-        **travelling_env(session, target),
-        "CROWN_JOB": name,
-        "CROWN_START_DEADLINE": f"{target.start_deadline:.0f}",
-    }
+    env = {**travelling_env(session, target), "CROWN_JOB": name}
+    if math.isfinite(target.start_deadline):
+        env["CROWN_START_DEADLINE"] = f"{target.start_deadline:.0f}"
     secrets = {**travelling_secrets(session, target), **links(session, bundle)}
     if target.executor == "slurm":
         argv = (sys.executable, *run)

@@ -19,7 +19,11 @@ class CrownSweeper(BasicSweeper):
     """
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch all points, `max_batch_size` at a time. Raises ConfigError for what is no grid."""
+        """Launch all points: with our launcher at once, with another `max_batch_size` at a time.
+
+        Ours checks, prices and asks about all runs of a command before it starts the first. Raises ConfigError
+        for what is no grid.
+        """
         from crown_exp.launch.invocation import current
 
         invocation = current()
@@ -30,9 +34,10 @@ class CrownSweeper(BasicSweeper):
         jobs = self.grid(arguments)
         invocation.plan(len(jobs))
         self.refuse_elsewhere(jobs)
+        size = None if self.is_ours else self.max_batch_size
         returns: list[Sequence[JobReturn]] = []
         first = 0
-        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
+        for batch in self.split_overrides_to_chunks(jobs, size):
             assert self.launcher is not None
             returns.append(launched(invocation, self.launcher, batch, first))
             first += len(batch)  # not of what was returned: a plan returns nothing
@@ -40,10 +45,16 @@ class CrownSweeper(BasicSweeper):
                 break
         return returns
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the launcher is."""
+        assert self.config is not None
+        return bool(self.config.hydra.runtime.choices.get("hydra/launcher") == "crown")
+
     def refuse_elsewhere(self, jobs: list[list[str]]) -> None:
         """Raises ConfigError for a job that is to run where a launcher which is not ours cannot send it."""
         assert self.config is not None and self.hydra_context is not None
-        if self.config.hydra.runtime.choices.get("hydra/launcher") != "crown":
+        if not self.is_ours:
             from crown_exp.hydra_app.stock import refuse_elsewhere
 
             refuse_elsewhere(self.hydra_context.config_loader, self.config, jobs)
@@ -75,7 +86,7 @@ class CrownSweeper(BasicSweeper):
 
 @dataclass
 class CrownSweeperConfig:
-    """hydra/sweeper=crown. max_batch_size: jobs handed to the launcher at once; params: a default grid."""
+    """hydra/sweeper=crown. max_batch_size: jobs handed to a stock launcher at once; params: a default grid."""
 
     _target_: str = "hydra_plugins.crown_sweeper.sweeper.CrownSweeper"
     max_batch_size: int | None = None

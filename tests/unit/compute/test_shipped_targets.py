@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_those_of_clouds_ask_for_one_gpu_and_have_a_guard(name: str) -> None:
 
 def test_those_of_ones_own_clusters() -> None:
     assert target("compute=slurm") == Target(
-        name="slurm", executor="slurm", shared=True, environment="image"
+        name="slurm", executor="slurm", shared=True, environment="image", start_deadline=math.inf
     )
     assert target("compute=kubernetes").infra == ("kubernetes",)
     assert "UNTESTED" in (CONF / "compute/kubernetes.yaml").read_text()
