@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from crown_exp.compute.money import CAPS
 from crown_exp.errors import ConfigError, CrownError
@@ -55,65 +55,76 @@ def confirm_above(plan: Plan) -> float:
 
 
 def most_of(plan: Plan) -> float:
-    """Dollars: what is expected, but no more than the caps let it become; inf if neither is known."""
-    return min(math.inf if plan.usd is None else plan.usd, most_allowed(plan))
+    """Dollars that may be spent as far as is known: what is expected, or less where caps end it; inf if neither is.
+
+    Each run costs what is expected, but no more than its own cap leaves. The cap of a sweep, or of a month,
+    bounds them together only where all of them have it: one that has none spends on past it.
+    """
+    sweeps: dict[str | None, list[Planned]] = {}
+    billed = [run for run in plan.launched if run.is_billed]
+    for run in billed:
+        sweeps.setdefault(run.sweep, []).append(run)
+    of_sweeps = (min(_each(runs), _most_left(runs, "sweep_usd")) for runs in sweeps.values())
+    return min(sum(of_sweeps), _most_left(billed, "month_usd"))
 
 
-def most_allowed(plan: Plan) -> float:
-    """Dollars that the launched runs may cost together before a cap ends the last of them; inf without caps."""
-    left = {
-        name: max(0.0, cap - plan.spent.get(name, 0.0))
-        for name, cap in plan.caps.items()
-        if cap is not None
-    }
-    if "run_usd" in left:  # each has its own; one that goes on has used up a part of it
-        left["run_usd"] = (plan.caps["run_usd"] or 0.0) * sum(
-            run.usd_per_hour > 0 for run in plan.launched
-        )
-    return min(left.values(), default=math.inf)
+def _each(runs: Iterable[Planned]) -> float:
+    expected = ((run, run.usd_if_paid) for run in runs)
+    return sum(min(math.inf if usd is None else usd, run.left("run_usd")) for run, usd in expected)
+
+
+def _most_left(runs: Iterable[Planned], name: str) -> float:
+    """What is left of a cap to the run that it leaves the most."""
+    return max((run.left(name) for run in runs), default=0.0)
 
 
 def told(plan: Plan, most: float) -> str:
     """What it is expected to cost, as a sentence begins."""
-    rate = math.fsum(run.usd_per_hour for run in plan.launched)
+    each = [run.usd_if_paid for run in plan.launched]
+    known = [usd for usd in each if usd is not None]
+    rate = math.fsum(run.paid_per_hour for run in plan.launched)
     hourly = f"${rate:.2f} for an hour of all runs together"
-    if plan.usd is not None:
-        return f"${plan.usd:.2f} are expected ({hourly})"
+    if may_be_free(plan):
+        hourly += ", less on machines that cost nothing"
+    if len(known) == len(each):
+        return f"${math.fsum(known):.2f} are expected ({hourly})"
     if most < math.inf:
         return f"up to ${most:.2f} may be spent: nobody knows for how long ({hourly})"
     return f"what it will cost is not known: nothing like it has run ({hourly})"
 
 
+def may_be_free(plan: Plan) -> bool:
+    """Whether a run that may have to be paid for is expected to cost nothing."""
+    return any(run.is_billed and run.usd_per_hour == 0 for run in plan.launched)
+
+
 def cut_off(plan: Plan) -> Iterator[str]:
-    """A line for each cap that would end runs before they get anywhere."""
+    """A line for each cap that would end a run which may be billed before it gets anywhere."""
+    billed = [run for run in plan.launched if run.is_billed]
     for name in CAPS:
-        cap = plan.caps.get(name)
-        if cap is None:
-            continue
-        spent = plan.spent.get(name, 0.0)
-        if spent >= cap:
-            more = f"type budget.{name}={2 * max(cap, spent):.4g} to go on"
-            yield f"budget.{name}={cap:g} is reached: ${spent:.2f} were spent; {more}"
-            continue
-        for run in plan.launched:
-            price = price_of_an_hour(run)
-            if cap < price and not is_short(run, cap):
-                more = (
-                    f"type budget.{name}={math.ceil(price):g} or more, or choose a cheaper compute"
-                )
-                yield (
-                    f"budget.{name}={cap:g} is below the price of one hour: the cheapest machine of "
-                    f"compute={run.target.name} is ${price:.2f}/h; {more}"
-                )
-                break
+        lines = (line for run in billed if (line := cap_line(run, name)))
+        if line := next(lines, None):
+            yield line
 
 
-def price_of_an_hour(run: Planned) -> float:
-    """Of the cheapest machine that a run may be given, in dollars; 0 if one costs nothing."""
-    prices = [it.usd_per_hour or 0.0 for it in run.candidates if it.enabled is not False]
-    return min(prices or [run.usd_per_hour])
+def cap_line(run: Planned, name: str) -> str | None:
+    """What is wrong with one of a run's own caps, and what to type; None if nothing is."""
+    cap, spent = run.caps.get(name), run.spent.get(name, 0.0)
+    if cap is None:
+        return None
+    if spent >= cap:
+        more = f"type budget.{name}={2 * max(cap, spent):.4g} to go on"
+        return f"budget.{name}={cap:g} is reached: ${spent:.2f} were spent; {more}"
+    price = min(run.prices)
+    if cap >= price or is_short(run, cap):
+        return None
+    more = f"type budget.{name}={math.ceil(price):g} or more, or choose a cheaper compute"
+    return (
+        f"budget.{name}={cap:g} is below the price of one hour: the cheapest machine of "
+        f"compute={run.target.name} is ${price:.2f}/h; {more}"
+    )
 
 
 def is_short(run: Planned, cap: float) -> bool:
     """Whether it is known to end before it has cost so much."""
-    return run.usd is not None and run.usd <= cap
+    return run.usd_if_paid is not None and run.usd_if_paid <= cap

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from crown_exp.compute.base import Candidate, Target
+from crown_exp.compute.money import CAPS
 from crown_exp.folder import Facts, JobRecord, RunRecord
 from crown_exp.launch.submit import Order
 
@@ -37,10 +38,14 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Guess:
-    """How long a run is thought to take. runs: of how many earlier ones that is the median."""
+    """How long a run is thought to take, yet. runs: of how many earlier ones that is the median.
+
+    done: the part of the run that is done already, 0 to 1; hours are those of the rest.
+    """
 
     hours: float
     runs: int
+    done: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Planned:
     target: of a run here, too. candidates: in fall-back order, the first is the one that is
     expected; () here. guess: None if nothing like it has run. number: in the command, from 1. changes: what
     its next job is to change of the run's config, as in JobRecord. controller: the machine that watches over
-    its job, and is paid; None if none.
+    its job, and is paid; None if none. spent: dollars that count towards each of its own caps, by the names in
+    `money.CAPS`; what is absent is nothing.
     """
 
     number: int
@@ -61,6 +67,7 @@ class Planned:
     guess: Guess | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     controller: Candidate | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fate(self) -> Fate:
@@ -78,18 +85,66 @@ class Planned:
         return (self.candidates[0].usd_per_hour or 0.0) if self.candidates else 0.0
 
     @property
+    def prices(self) -> tuple[float, ...]:
+        """Dollars an hour of the machines that it may really be given and that cost something, rising.
+
+        Those of clouds that are not enabled here will not be given, unless there are no others.
+        """
+        given = [it for it in self.candidates if it.enabled is not False] or self.candidates
+        return tuple(sorted(it.usd_per_hour for it in given if it.usd_per_hour))
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether it may cost money: on the machine that is expected, or on one that is tried after it."""
+        return self.is_launched and bool(self.prices)
+
+    @property
+    def paid_per_hour(self) -> float:
+        """Dollars an hour if it is paid for: of the machine that is expected, of the cheapest if that is free."""
+        return self.usd_per_hour or min(self.prices, default=0.0)
+
+    @property
     def usd(self) -> float | None:
         """What it is expected to cost; None if it is paid and nobody knows how long it takes."""
-        if not self.is_launched or self.usd_per_hour == 0:
+        return self._cost(self.usd_per_hour)
+
+    @property
+    def usd_if_paid(self) -> float | None:
+        """As usd; of one that is expected to be free, what it costs where it has to be paid for."""
+        return self._cost(self.paid_per_hour)
+
+    def _cost(self, usd_per_hour: float) -> float | None:
+        if not self.is_launched or usd_per_hour == 0:
             return 0.0
-        return None if self.guess is None else self.guess.hours * self.usd_per_hour
+        return None if self.guess is None else self.guess.hours * usd_per_hour
+
+    @property
+    def sweep(self) -> str | None:
+        """The id of its sweep."""
+        return self.order.sweep["id"] if self.order.sweep else None
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """Its own caps in dollars, as it will see them: without a sweep there is none of one."""
+        budget = self.order.composition.config["budget"]
+        return {
+            name: float(budget[name])
+            for name in CAPS
+            if budget[name] is not None and (name != "sweep_usd" or self.sweep is not None)
+        }
+
+    def left(self, name: str) -> float:
+        """Dollars that one of its caps leaves; inf without that cap."""
+        cap = self.caps.get(name)
+        return math.inf if cap is None else max(0.0, cap - self.spent.get(name, 0.0))
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a command is about to do, and what that costs.
 
-    caps, spent: dollars by the names in `money.CAPS`; what is absent is no cap, or nothing.
+    caps, spent: the smallest of each cap of all runs, and the most that was spent of it, to be shown; dollars
+    by the names in `money.CAPS`; what is absent is no cap, or nothing. Each run is held to its own.
     """
 
     runs: tuple[Planned, ...]
@@ -108,8 +163,8 @@ class Plan:
 
     @property
     def is_billed(self) -> bool:
-        """Whether anything that is to be submitted costs money."""
-        return any(run.usd_per_hour > 0 for run in self.launched)
+        """Whether anything that is to be submitted may cost money."""
+        return any(run.is_billed for run in self.launched)
 
     @property
     def usd(self) -> float | None:

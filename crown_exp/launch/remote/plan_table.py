@@ -173,7 +173,10 @@ def guess_line(run: Planned, of: int) -> str:
     what = run.order.experiment or run.order.checked.target.name
     if run.guess is None:
         return f"hours unknown: nothing like {what} has run on it"
-    return f"{hours(run.guess.hours)} h{' each' if of > 1 else ''}: {why(run.guess)} of {what}"
+    done = f", of which {run.guess.done:.0%} is done" if run.guess.done else ""
+    return (
+        f"{hours(run.guess.hours)} h{' each' if of > 1 else ''}: {why(run.guess)} of {what}{done}"
+    )
 
 
 def why(guess: Guess) -> str:
@@ -192,6 +195,8 @@ def money_lines(plan: Plan, width: int) -> Iterator[str]:
         yield from said("cost", "nothing: no machine of these has a price", width)
         return
     yield from said("expected", expected_words(plan), width)
+    if words := fall_back_words(plan):
+        yield from said("or else", words, width)
     if plan.controller is not None:
         yield from said("controller", controller_words(plan.controller), width)
     yield from cap_lines(plan, width)
@@ -215,6 +220,17 @@ def expected_words(plan: Plan) -> str:
     return f"unknown for {counted(unknown)}; the others {in_dollars(known)}; {rate}"
 
 
+def fall_back_words(plan: Plan) -> str:
+    """What is paid where a machine that costs nothing is not to be had; "" if nothing is expected to be free."""
+    free = [run for run in plan.launched if run.is_billed and run.usd_per_hour == 0]
+    if not free:
+        return ""
+    low, high = min(run.prices[0] for run in free), max(run.prices[-1] for run in free)
+    price = in_dollars(low) if low == high else f"{in_dollars(low)} to {in_dollars(high)}"
+    each = " each" if len(free) > 1 else ""
+    return f"{counted(len(free))} on machines for {price}/h{each}, if none that costs nothing is to be had"
+
+
 def controller_words(it: Candidate) -> str:
     """The machine that would be started to watch over the jobs."""
     price = "no price" if it.usd_per_hour is None else f"{in_dollars(it.usd_per_hour)}/h"
@@ -234,7 +250,7 @@ def cap_lines(plan: Plan, width: int) -> Iterator[str]:
 
 def cap_words(plan: Plan, name: str, cap: float) -> str:
     """What a cap allows: a run's cap at that run's rate, others at that of all together."""
-    rates = [run.usd_per_hour for run in plan.launched]
+    rates = [run.paid_per_hour for run in plan.launched]
     rate = max(rates) if name == "run_usd" else math.fsum(rates)
     spent = plan.spent.get(name, 0.0)
     left = allowed({name: cap}, plan.spent, rate)

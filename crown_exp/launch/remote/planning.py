@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from crown_exp.clock import Clock
 from crown_exp.compute.base import Candidate, Target
-from crown_exp.compute.money import CAPS, month_of, total
+from crown_exp.compute.money import CAPS, month_of, sums
 from crown_exp.compute.target import target_of
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned
 from crown_exp.launch.remote.estimate import guesses
@@ -44,7 +44,8 @@ def make_plan(
     ledger = session.portal.call(_ledger, session.blobs, plan.launched, caps, session.clock)
     for line in ledger.damaged:
         warn(f"{line}; it is left out of what was spent")
-    return replace(plan, caps=caps, spent=spent_on(plan.launched, ledger, session.clock))
+    runs = spent_by(plan.runs, ledger, session.clock)
+    return Plan(runs, caps, most_spent(runs))
 
 
 # --- machines -------------------------------------------------------------------------------------------
@@ -91,11 +92,11 @@ def _guessed(session: Session, runs: Sequence[Planned]) -> tuple[Planned, ...]:
 
 
 def expected_of(run: Planned) -> Target:
-    """A run's target with the accelerators of the machine that it is expected to be given."""
+    """A run's target with the accelerators of the machines that it may be given, the expected one's first."""
     if not run.candidates:
         return run.target
-    first = run.candidates[0].accelerators
-    return replace(run.target, accelerators=(first,) if first else ())
+    found = dict.fromkeys(it.accelerators for it in run.candidates if it.accelerators)
+    return replace(run.target, accelerators=tuple(found) if run.candidates[0].accelerators else ())
 
 
 # --- caps -----------------------------------------------------------------------------------------------
@@ -103,16 +104,12 @@ def expected_of(run: Planned) -> Target:
 
 def caps_of(runs: Iterable[Planned]) -> dict[str, float | None]:
     """The smallest of each cap that any of these runs has; without those that none has."""
-    found: dict[str, float | None] = {}
-    for run in runs:
-        budget = run.order.composition.config["budget"]
-        for name in CAPS:
-            cap, least = budget[name], found.get(name)
-            if name == "sweep_usd" and run.order.sweep is None:
-                continue  # as the run will see it
-            if cap is not None and (least is None or cap < least):
-                found[name] = float(cap)
-    return {name: found[name] for name in CAPS if name in found}
+    each = [run.caps for run in runs]
+    return {
+        name: min(caps[name] for caps in each if name in caps)
+        for name in CAPS
+        if any(name in caps for caps in each)
+    }
 
 
 async def _ledger(
@@ -127,14 +124,20 @@ async def _ledger(
     return Ledger()
 
 
-def spent_on(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> Mapping[str, float]:
-    """Dollars by cap. Of several runs, or sweeps, that of which the most was spent."""
-    month = month_of(clock.now())
-    resumed = {run.earlier.record.id for run in runs if run.earlier}
-    sweeps = {run.order.sweep["id"] for run in runs if run.order.sweep}
-    records = ledger.records
-    return {
-        "run_usd": max((total(it for it in records if it.run == each) for each in resumed), default=0.0),
-        "sweep_usd": max((total(it for it in records if it.sweep == each) for each in sweeps), default=0.0),
-        "month_usd": total(it for it in records if month_of(it.since) == month),
-    }  # fmt: skip
+def spent_by(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> tuple[Planned, ...]:
+    """The runs, each with what counts towards its own caps."""
+    by_run, by_sweep = sums(ledger.records, "run"), sums(ledger.records, "sweep")
+    this_month = sums(ledger.records, "month").get(month_of(clock.now()), 0.0)
+
+    def spent(run: Planned) -> dict[str, float]:
+        own = by_run.get(run.earlier.record.id, 0.0) if run.earlier else 0.0
+        sweep = by_sweep.get(run.sweep, 0.0) if run.sweep is not None else 0.0
+        return {"run_usd": own, "sweep_usd": sweep, "month_usd": this_month}
+
+    return tuple(replace(run, spent=spent(run)) if run.is_launched else run for run in runs)
+
+
+def most_spent(runs: Iterable[Planned]) -> dict[str, float]:
+    """Dollars by cap: of several runs, or sweeps, that of which the most was spent."""
+    each = [run.spent for run in runs]
+    return {name: max((it.get(name, 0.0) for it in each), default=0.0) for name in CAPS}

@@ -97,6 +97,20 @@ def test_what_is_not_paid_for() -> None:
     assert "cap" not in told
 
 
+def test_a_free_machine_before_paid_ones_is_said_to_be_no_promise() -> None:
+    free = candidate("", 0.0, "", cloud="kubernetes")
+    candidates = (free, candidate("us-central1", 1.15), candidate("europe-west4", 1.25))
+    told = page(planned(candidates=candidates, hours=2.0), width=120, caps={"run_usd": 10.0})
+    assert "cost" not in told.split("expected")[0].splitlines()[-1]
+    assert "expected    $0.00; $0.00/h\n" in told
+    assert (
+        "or else     1 run on machines for $1.15 to $1.25/h, if none that costs nothing is to be had\n"
+    ) in told
+    assert "budget.run_usd=10: reached after 8.70 h at $1.15/h" in told
+    off = [replace(it, enabled=False) for it in candidates[1:]]
+    assert "nothing: no machine of these has a price" in page(planned(candidates=(free, *off)))
+
+
 def test_what_is_done() -> None:
     told = page(planned(1, fate=Fate.DONE), planned(2, HERE, fate=Fate.DONE))
     assert told.splitlines()[-2:] == ["", "next        nothing: all of it is done"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -173,6 +174,14 @@ def test_the_smallest_cap_of_all_counts(session: Session) -> None:
     assert alone.caps == {}  # as the run will see it
 
 
+def test_each_run_is_held_to_its_own_caps(session: Session) -> None:
+    spend(session, 6.0, run=RUN.id)
+    orders = [ordered(run_usd=50.0, sweep_usd=9.0), ordered(run_usd=5.0), ordered()]
+    plan = make_plan(session, orders, [earlier(Fate.RESUMED), None, None])
+    assert [run.caps for run in plan.runs] == [{"run_usd": 50.0}, {"run_usd": 5.0}, {}]
+    assert [run.left("run_usd") for run in plan.runs] == [44.0, 5.0, math.inf]
+
+
 def test_what_was_spent_by_run_sweep_and_month(session: Session) -> None:
     earlier_month = datetime.now(UTC) - timedelta(days=40)
     spend(session, 2.0, sweep="s-1")
@@ -182,6 +191,7 @@ def test_what_was_spent_by_run_sweep_and_month(session: Session) -> None:
     orders = [ordered("a100_spot", "seed=1", **caps), ordered("a100_spot", "seed=2", **caps)]
     plan = make_plan(session, orders, [None, earlier(Fate.RESUMED)])
     assert plan.spent == {"run_usd": 4.0, "sweep_usd": 6.0, "month_usd": 5.0}
+    assert [run.spent["run_usd"] for run in plan.runs] == [0.0, 4.0]
     (other,) = [replace(orders[0], sweep=SweepPlace(id="s-2", number=1, of=1))]
     assert make_plan(session, [other], [None]).spent == {
         "run_usd": 0.0, "sweep_usd": 3.0, "month_usd": 5.0,
