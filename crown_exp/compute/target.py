@@ -20,6 +20,12 @@ CLOUDS = (
 )  # fmt: skip
 """The first words of what SkyPilot 0.14 calls infra."""
 
+MEANINGLESS = {
+    "slurm": ("spot", "infra", "avoid", "disk_gb", "max_usd_per_hour"),
+    "skypilot": ("partition", "time"),
+}
+"""Keys that an executor has no use for: one that is set there was meant to do something."""
+
 _ACCELERATORS = re.compile(r"[A-Za-z][\w.-]*(:[1-9]\d{0,3})?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _OURS = "CROWN_"
@@ -66,6 +72,11 @@ def target_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _place_problems(f"compute.{name}", compute.get(name, ()))
     for name in ("env", "secrets"):
         yield from _variable_problems(f"compute.{name}", compute.get(name, ()))
+    executor = str(compute.get("executor", ""))
+    for name in MEANINGLESS.get(executor, ()):
+        if compute.get(name):
+            what = f"means nothing to {executor}; leave it out"
+            yield Problem(f"compute.{name}", what)
     both = sorted({*compute.get("env", ())} & {*compute.get("secrets", ())})
     if both:
         what = f"{', '.join(both)}: travels as a secret and is in compute.env too; keep one of them"

@@ -158,7 +158,7 @@ class Compute:
     image: str | None = option(
         None, "the machine's image", unit="docker:<image>, or an image of the cloud"
     )
-    nodes: Annotated[int, Ge(1)] = option(1, "machines of one run", unit="machines")
+    nodes: Annotated[int, Ge(1)] = option(1, "machines of one run", unit="machines", planned=True)
     partition: str | None = option(None, "Slurm's partition; null: the cluster's default")
     time: str | None = option(
         None, "how long Slurm lets a job run at a stretch; null: the partition's", unit="duration"

@@ -54,20 +54,12 @@ def remote_problems(session: Session, order: Order, target: Target) -> list[Prob
         what = f"runs here, where you can look at it: type compute=local, not {target.name}"
         return [Problem("debug=true", what)]
     return [
-        *several_machines(target),
         *unseen_store(session, target),
         *undurable(config, target),
         *unfit_device(config["device"]["kind"], target),
         *unset_secrets(session, target),
         *local_data(session, order, target),
     ]
-
-
-def several_machines(target: Target) -> Iterator[Problem]:
-    """More machines than one: each would be paid and begin the run, and one alone may write it."""
-    if target.nodes > 1:
-        what = f"a run is carried out by one machine, not by {target.nodes}; leave it at 1"
-        yield Problem("compute.nodes", what)
 
 
 def unseen_store(session: Session, target: Target) -> Iterator[Problem]:

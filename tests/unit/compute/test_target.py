@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -40,16 +41,16 @@ def test_texts_and_lists_are_read() -> None:
             env={"A": "1"},
             secrets=["HF_TOKEN"],
             start_deadline="20 minutes",
-            time="4 hours",
             cpus=8,
         )
     )
     assert target == Target(
         name="mine", executor="skypilot", accelerators=("A100:1", "H100:8"), spot=True,
         infra=("aws/us-east-1", "GCP"), avoid=("gcp/us-central1",), env={"A": "1"},
-        secrets=("HF_TOKEN",), start_deadline=1200.0, time=14400.0, cpus=8,
+        secrets=("HF_TOKEN",), start_deadline=1200.0, cpus=8,
     )  # fmt: skip
     assert not target.is_here
+    assert target_of(compute(executor="slurm", time="4 hours")).time == 14400.0
 
 
 NO_COUNT = "expected a name and a count such as A100:1, got"
@@ -74,12 +75,22 @@ TWICE = "T: travels as a secret and is in compute.env too; keep one of them"
         ),
         ({"env": {"T": "1"}, "secrets": ["T"]}, "secrets", TWICE),
         ({"start_deadline": "soon"}, "start_deadline", f"{NO_TIME} 'soon'"),
+        ({"executor": "slurm", "spot": True}, "spot", "means nothing to slurm; leave it out"),
+        (
+            {"executor": "skypilot", "time": "1 h"},
+            "time",
+            "means nothing to skypilot; leave it out",
+        ),
     ],
 )
 def test_what_is_misspelt_is_one_line(keys: dict[str, Any], where: str, what: str) -> None:
     with pytest.raises(ConfigError) as caught:
         target_of(compute(**keys))
     assert str(caught.value) == f"compute.{where}: {what}"
+
+
+def test_without_a_deadline_a_job_may_wait_for_ever() -> None:
+    assert target_of(compute(start_deadline=None)).start_deadline == math.inf
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

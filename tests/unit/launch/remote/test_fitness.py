@@ -163,12 +163,6 @@ def test_a_device_that_is_not_there(session: Session) -> None:
         assert told(session, order(compute, device={"kind": "cuda"})) == []
 
 
-def test_several_machines_are_refused(session: Session) -> None:
-    assert told(session, order(SKY | {"nodes": 2})) == [
-        "compute.nodes: a run is carried out by one machine, not by 2; leave it at 1"
-    ]
-
-
 def test_each_secret_that_is_not_set_is_named(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,10 +221,10 @@ def test_an_executor_is_asked_once_for_each_target(session: Session) -> None:
 def test_all_is_told_at_once(session: Session) -> None:
     asking(session, Problem("compute", "SkyPilot is not installed"))
     bad = order(SKY | {"secrets": ["A_TOKEN"]}, device={"kind": "mps"})
-    wrong = order(SKY | {"infra": ["awz"], "time": "soon"})
+    wrong = order(SKY | {"infra": ["awz"], "start_deadline": "soon"})
     found = elsewhere_problems(session, [bad, wrong])
     assert [problem.where for problem in found] == [
-        "device.kind", "compute.secrets", "compute.time", "compute.infra", "compute",
+        "device.kind", "compute.secrets", "compute.start_deadline", "compute.infra", "compute",
     ]  # fmt: skip
 
 
