@@ -46,9 +46,10 @@ from crown_exp.runner.imports import when_imported
 from crown_exp.runner.indexing import Indexing
 from crown_exp.runner.notices import watched
 from crown_exp.runner.parts import Found, Parts, used_before
+from crown_exp.runner.place import place_of
 from crown_exp.runner.process import imported_at_rest, process_globals
 from crown_exp.runner.report import Report
-from crown_exp.runner.spending import job_of, place_of
+from crown_exp.runner.spending import job_of
 from crown_exp.runner.stopping import StopRequest, stop_signals
 from crown_exp.runner.task import load_task
 from crown_exp.storage import AlreadyExists, BlobStore, Portal

@@ -55,7 +55,7 @@ def confirm_above(plan: Plan) -> float:
 
 
 def most_of(plan: Plan) -> float:
-    """Dollars that may be spent as far as is known: what is expected, or less where caps end it; inf if neither is.
+    """Dollars that may be spent: what is expected, or less where caps end it; inf if neither is known.
 
     Each run costs what is expected, but no more than its own cap leaves. The cap of a sweep, or of a month,
     bounds them together only where all of them have it: one that has none spends on past it.

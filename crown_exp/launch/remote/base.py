@@ -100,7 +100,7 @@ class Planned:
 
     @property
     def paid_per_hour(self) -> float:
-        """Dollars an hour if it is paid for: of the machine that is expected, of the cheapest if that is free."""
+        """Dollars an hour if paid for: of the machine that is expected, of the cheapest if that is free."""
         return self.usd_per_hour or min(self.prices, default=0.0)
 
     @property

@@ -221,7 +221,7 @@ def expected_words(plan: Plan) -> str:
 
 
 def fall_back_words(plan: Plan) -> str:
-    """What is paid where a machine that costs nothing is not to be had; "" if nothing is expected to be free."""
+    """What is paid where no machine that costs nothing is to be had; "" if none is expected to be free."""
     free = [run for run in plan.launched if run.is_billed and run.usd_per_hour == 0]
     if not free:
         return ""
