@@ -75,6 +75,17 @@ def spending(
     ]  # fmt: skip
 
 
+def as_of(record: SpendingRecord, until: datetime) -> SpendingRecord:
+    """The record of an attempt that was paid on until then, as far as that is in its month."""
+    first = next(by_month(record.since, until), None)
+    if until <= record.until or first is None:
+        return record
+    end = first[1]
+    seconds = (end - record.since).total_seconds()
+    usd = max(record.usd, cost(seconds, record.place["usd_per_hour"]))
+    return replace(record, until=max(end, record.until), usd=usd)
+
+
 def total(records: Iterable[SpendingRecord]) -> float:
     """What they cost together."""
     return math.fsum(it.usd for it in records)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from crown_exp.clock import Clock
-from crown_exp.compute.money import HOUR, allowed, cost, month_of, paid_since, spending, total
-from crown_exp.config.settings import Machine, machine
+from crown_exp.compute.money import (
+    HOUR,
+    allowed,
+    as_of,
+    cost,
+    month_of,
+    paid_since,
+    spending,
+    total,
+)
+from crown_exp.config.settings import machine
 from crown_exp.errors import StoreError
 from crown_exp.folder import AttemptRecord, JobRecord, RunRecord, SpendingRecord
-from crown_exp.folder.records import Rate
 from crown_exp.outcome import ExitCode
 from crown_exp.storage import BlobStore, Portal
-from crown_exp.storage.spending import (
-    Known,
-    Ledger,
-    months,
-    read_month,
-    read_run_spending,
-    write_spending,
-)
+from crown_exp.storage.spending import FollowedLedger, read_run_spending, write_spending
 from crown_exp.tracking.run_log import to_stderr
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Spending:
     attempt: its record, with its place. target: the compute target's name. budget: the caps in dollars.
     earlier: what is in the ledger of the run. since: when the attempt began to be paid. Caps are kept as long
     as the attempt lives, whoever submitted it. Its own cost is known at any moment; that of others as of the
-    last poll, so that a sweep's or month's cap is passed by no more than what they cost in one poll.
+    last poll, so that a sweep's or month's cap is passed by no more than what they cost in one poll. Those
+    that live are not read again, only listed: they cost on at their rate until they were written last.
     """
 
     def __init__(
@@ -65,10 +67,9 @@ class Spending:
             "month_usd": budget.get("month_usd"),
         }
         self.before = total(it for it in earlier if it.attempt != attempt.attempt)
-        self.known: Known = {}
+        self.ledger = FollowedLedger()
         self.told: set[str] = set()
         self.polled: float | None = None
-        self.month = ""
         self.first = (math.inf, "")
 
     def beat(self) -> None:
@@ -102,18 +103,14 @@ class Spending:
         return self.polled is None or self.clock.monotonic() - self.polled >= POLL_SECONDS
 
     def poll(self) -> None:
-        """Read the ledger: this month's, at first also those before, in which the sweep may have begun."""
-        month = month_of(self.clock.now())
-        wanted = {month, self.month or month}  # of a month that is over, the last records too
-        if not self.month and self.caps["sweep_usd"] is not None:
-            wanted.update(self.portal.call(months, self.blobs))
-        for each in sorted(wanted):
-            self.tell(self.portal.call(read_month, self.blobs, each, self.known))
-        self.month, self.polled = month, self.clock.monotonic()
+        """Look at the ledger: this month's, at first also those before, in which the sweep may have begun."""
+        earlier = self.caps["sweep_usd"] is not None
+        self.tell(self.portal.call(self.ledger.look, self.blobs, self.clock.now(), earlier=earlier))
+        self.polled = self.clock.monotonic()
 
-    def tell(self, ledger: Ledger) -> None:
+    def tell(self, damaged: Iterable[str]) -> None:
         """Say once which records are left out of the sums."""
-        for line in ledger.damaged:
+        for line in damaged:
             if line not in self.told:
                 self.told.add(line)
                 self.warn(f"{line}; it is left out of what was spent")
@@ -135,7 +132,11 @@ class Spending:
         now, me = self.clock.now(), (self.run.id, self.attempt.attempt)
         month, sweep = month_of(now), self.run.sweep and self.run.sweep["id"]
         own = cost((now - self.since).total_seconds(), self.place["usd_per_hour"])
-        others = [it for _, it in self.known.values() if (it.run, it.attempt) != me]
+        others = [
+            as_of(it.record, it.until)
+            for it in self.ledger.known.values()
+            if it.record is not None and (it.record.run, it.record.attempt) != me
+        ]
         here = [it for it in self.records() if month_of(it.since) == month]
         return {
             "run_usd": self.before + own,
@@ -160,18 +161,6 @@ def job_of(jobs: Collection[JobRecord], job: str | None) -> JobRecord | None:
     return next((it for it in jobs if job is not None and it.job == job), None)
 
 
-def place_of(job: JobRecord | None, at: Machine) -> Rate | None:
-    """The machine that is paid for: the job's rate for where it is; None if nothing is paid.
-
-    Where several fit, or it is not told where this is, the dearest: a cap is rather kept too early.
-    """
-    rates = [it for it in job.rates if it["usd_per_hour"] > 0] if job is not None else []
-    cloud = [it for it in rates if it["cloud"].lower() == at.cloud]
-    region = [it for it in cloud if it["region"].lower() == at.region]
-    rates = region or cloud or rates
-    return max(rates, key=lambda it: it["usd_per_hour"], default=None)
-
-
 def spending_of(of: Attempt, attempt: AttemptRecord) -> Spending | None:
     """What keeps an attempt's money, once it has looked; None if nothing is paid. Raises StoreError."""
     if attempt.place is None:
@@ -186,6 +175,6 @@ def spending_of(of: Attempt, attempt: AttemptRecord) -> Spending | None:
         earlier=ledger.records, since=paid_since(attempt.started, machine().since, kept),
         clock=of.clock,
     )  # fmt: skip
-    made.tell(ledger)
+    made.tell(ledger.damaged)
     made.beat()
     return made

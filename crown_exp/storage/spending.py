@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from crown_exp.folder import SpendingRecord, decode, encode
 from crown_exp.folder.paths import BUDGET, spending_path
@@ -14,10 +15,12 @@ from crown_exp.storage.base import BlobStore, Entry, NotFound
 from crown_exp.storage.parallel import each
 
 AT_ONCE = 32
-_MONTH = re.compile(r"\d{4}-\d{2}")
+QUIET = timedelta(seconds=60)
+"""A record that was not written for so long is that of an attempt that is over; one that lives writes it every
+15 seconds."""
 
-Known = dict[str, tuple[Entry, SpendingRecord]]
-"""Records that were read before, by path: those that have not been written since are not fetched again."""
+_MONTH = re.compile(r"\d{4}-\d{2}")
+_NAME = re.compile(r"(.+)-\d+\.json")
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,15 @@ async def months(blobs: BlobStore) -> list[str]:
     return sorted(name for name in await blobs.folders(BUDGET) if _MONTH.fullmatch(name))
 
 
-async def read_month(blobs: BlobStore, month: str, known: Known | None = None) -> Ledger:
-    """All spending of a month. known: what earlier calls found; it is brought up to date."""
-    known, start = {} if known is None else known, f"{BUDGET}{month}/"
-    entries = await blobs.list(start)
-    for path in {it for it in known if it.startswith(start)} - {it.path for it in entries}:
-        del known[path]
-    return await _read([it for it in entries if it.path.endswith(".json")], blobs, known)
+async def read_month(blobs: BlobStore, month: str) -> Ledger:
+    """All spending of a month."""
+    entries = await blobs.list(f"{BUDGET}{month}/")
+    return await _read([it for it in entries if it.path.endswith(".json")], blobs)
 
 
-async def read_ledger(blobs: BlobStore, known: Known | None = None) -> Ledger:
+async def read_ledger(blobs: BlobStore) -> Ledger:
     """All spending of all months."""
-    return _joined([await read_month(blobs, month, known) for month in await months(blobs)])
+    return _joined([await read_month(blobs, month) for month in await months(blobs)])
 
 
 async def read_run_spending(blobs: BlobStore, run: str) -> Ledger:
@@ -61,8 +61,87 @@ async def read_run_spending(blobs: BlobStore, run: str) -> Ledger:
         start = f"{BUDGET}{month}/{run}-"
         entries = await blobs.list(start)
         own = re.compile(rf"{re.escape(start)}\d+\.json")
-        found.append(await _read([it for it in entries if own.fullmatch(it.path)], blobs, None))
+        found.append(await _read([it for it in entries if own.fullmatch(it.path)], blobs))
     return _joined(found)
+
+
+@dataclass
+class Followed:
+    """A record that is looked at again and again.
+
+    record: None if it cannot be understood. entry: of what was read. listed: as it was listed last; changed:
+    when that was listed first, by the clock of who follows.
+    """
+
+    record: SpendingRecord | None
+    entry: Entry
+    listed: Entry
+    changed: datetime
+
+    @property
+    def until(self) -> datetime:
+        """Until when its attempt was paid when it was written last, by its own clock, to within a write."""
+        assert self.record is not None
+        return self.record.until + max(self.listed.modified - self.entry.modified, timedelta())
+
+    def must_be_read(self, now: datetime) -> bool:
+        """Whether it was written since it was read, and has its last words, or had none."""
+        written = self.listed != self.entry
+        return written and (self.record is None or now - self.changed > QUIET)
+
+
+@dataclass
+class FollowedLedger:
+    """The ledger, followed: a look is one listing, however many attempts write what they cost meanwhile.
+
+    A record is read when it is first seen, and again when it is quiet; between, `Followed.until` tells how
+    far it has come. runs: the only ones whose records are wanted; None: all.
+    """
+
+    runs: Collection[str] | None = None
+    known: dict[str, Followed] = field(default_factory=dict)
+    month: str = ""
+
+    async def look(self, blobs: BlobStore, now: datetime, *, earlier: bool) -> list[str]:
+        """See what is new; a line for each record that was read and cannot be understood.
+
+        now: by the clock of who follows. earlier: at first, the months before this one too.
+        """
+        month = f"{now.astimezone(UTC):%Y-%m}"
+        wanted = {month, self.month or month}  # of a month that is over, the last records too
+        if earlier and not self.month:
+            wanted.update(await months(blobs))
+        found = [line for each in sorted(wanted) for line in await self._look(blobs, each, now)]
+        self.month = month
+        return found
+
+    async def _look(self, blobs: BlobStore, month: str, now: datetime) -> list[str]:
+        start = f"{BUDGET}{month}/"
+        entries = [it for it in await blobs.list(start) if self._is_wanted(it.path[len(start) :])]
+        for path in {it for it in self.known if it.startswith(start)} - {it.path for it in entries}:
+            del self.known[path]
+        new = [it for it in entries if self._is_new(it, now)]
+        records, damaged, gone = await _fetch(new, blobs)
+        for entry in new:
+            if entry.path in gone:
+                self.known.pop(entry.path, None)
+            else:
+                found = Followed(records.get(entry.path), entry, entry, now)
+                self.known[entry.path] = found
+        return [damaged[path] for path in sorted(damaged)]
+
+    def _is_wanted(self, name: str) -> bool:
+        match = _NAME.fullmatch(name)
+        return match is not None and (self.runs is None or match[1] in self.runs)
+
+    def _is_new(self, entry: Entry, now: datetime) -> bool:
+        """Whether a record must be read; if it is known, when it was written last is noted."""
+        known = self.known.get(entry.path)
+        if known is None:
+            return True
+        if known.listed != entry:
+            known.listed, known.changed = entry, now
+        return known.must_be_read(now)
 
 
 def _joined(ledgers: Iterable[Ledger]) -> Ledger:
@@ -73,26 +152,31 @@ def _joined(ledgers: Iterable[Ledger]) -> Ledger:
     return whole
 
 
-async def _read(entries: list[Entry], blobs: BlobStore, known: Known | None) -> Ledger:
-    known = {} if known is None else known
+async def _read(entries: Iterable[Entry], blobs: BlobStore) -> Ledger:
+    records, damaged, _ = await _fetch(entries, blobs)
+    return Ledger(
+        [records[path] for path in sorted(records)], [damaged[path] for path in sorted(damaged)]
+    )
+
+
+async def _fetch(
+    entries: Iterable[Entry], blobs: BlobStore
+) -> tuple[dict[str, SpendingRecord], dict[str, str], set[str]]:
+    """By path: records, and what is wrong with those that are damaged; which were deleted meanwhile."""
+    records: dict[str, SpendingRecord] = {}
     damaged: dict[str, str] = {}
+    gone: set[str] = set()
 
     async def fetch(entry: Entry) -> None:
         try:
-            known[entry.path] = entry, _decoded(await blobs.get(entry.path), entry.path)
-        except NotFound:  # deleted since it was listed
-            known.pop(entry.path, None)
+            records[entry.path] = _decoded(await blobs.get(entry.path), entry.path)
+        except NotFound:
+            gone.add(entry.path)
         except (Damaged, NewerFormat) as error:
-            known.pop(entry.path, None)
             damaged[entry.path] = str(error)
 
-    new = [it for it in entries if it.path not in known or known[it.path][0] != it]
-    await each(fetch, new, at_once=AT_ONCE)
-    paths = sorted(it.path for it in entries)
-    return Ledger(
-        [known[path][1] for path in paths if path in known],
-        [damaged[path] for path in paths if path in damaged],
-    )
+    await each(fetch, entries, at_once=AT_ONCE)
+    return records, damaged, gone
 
 
 def _decoded(data: bytes, path: str) -> SpendingRecord:

@@ -13,7 +13,6 @@ from crown_exp.folder.paths import spending_path
 from crown_exp.folder.records import Rate
 from crown_exp.storage import BlobStore, open_blobs
 from crown_exp.storage.spending import (
-    Known,
     months,
     read_ledger,
     read_month,
@@ -59,12 +58,10 @@ async def test_an_empty_ledger_is_no_error(blobs: BlobStore) -> None:
 async def test_a_later_record_of_an_attempt_takes_the_place_of_the_one_before(
     blobs: BlobStore,
 ) -> None:
-    known: Known = {}
-    await write_spending(blobs, [record()])
-    assert (await read_month(blobs, "2026-11", known)).records == [record()]
     later = replace(record(), usd=12.25)
+    await write_spending(blobs, [record()])
     await write_spending(blobs, [later])
-    assert (await read_month(blobs, "2026-11", known)).records == [later]
+    assert (await read_month(blobs, "2026-11")).records == [later]
 
 
 @pytest.mark.parametrize(
@@ -81,24 +78,12 @@ async def test_a_later_record_of_an_attempt_takes_the_place_of_the_one_before(
 async def test_a_damaged_record_is_named_and_skipped(blobs: BlobStore, data: bytes) -> None:
     await write_spending(blobs, [record(), record(attempt=2)])
     path = spending_path("2026-11", "r1", 2)
-    known: Known = {}
-    await read_month(blobs, "2026-11", known)
     await blobs.put(path, data)
     for ledger in (
-        await read_month(blobs, "2026-11", known),
+        await read_month(blobs, "2026-11"),
         await read_run_spending(blobs, "r1"),
         await read_ledger(blobs),
     ):
         assert ledger.records == [record()]
         (line,) = ledger.damaged
         assert line.startswith(path)
-    assert path not in known
-
-
-async def test_what_is_deleted_is_no_longer_counted(blobs: BlobStore) -> None:
-    known: Known = {}
-    await write_spending(blobs, [record(), record(attempt=2)])
-    await read_month(blobs, "2026-11", known)
-    await blobs.delete(spending_path("2026-11", "r1", 2))
-    assert (await read_month(blobs, "2026-11", known)).records == [record()]
-    assert len(known) == 1
