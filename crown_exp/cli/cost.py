@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from crown_exp.cli.refreshed import RefreshedIndex
     from crown_exp.compute.money import By, Compared, Watched
-    from crown_exp.folder import Facts, JobRecord, SpendingRecord
+    from crown_exp.folder import AttemptRecord, Facts, JobRecord, SpendingRecord
     from crown_exp.storage import BlobStore
 
 AT_ONCE = 32
@@ -107,16 +107,56 @@ async def facts_of(blobs: BlobStore, runs: Iterable[str]) -> list[Facts]:
 
 
 def estimates(facts: Iterable[Facts]) -> dict[str, float]:
-    """Dollars by run that its jobs were expected to cost together; without runs that have none.
+    """Dollars by run that its jobs were expected to cost together; without runs that have none."""
+    found = {each.run.id: estimate(each) for each in facts}
+    return {run: usd for run, usd in found.items() if usd is not None}
 
-    A job that was cancelled was not to cost anything.
+
+def estimate(facts: Facts) -> float | None:
+    """Dollars that a run was expected to cost, whole; None if no job of it has an estimate.
+
+    A job was expected to see the run to its end. Where another took over, it counts for the part that it did. A
+    job that was cancelled and not followed by another, or that began nothing, was not to cost anything.
     """
-    found: dict[str, float] = {}
-    for each in facts:
-        told = [it.usd for it in each.jobs if it.usd is not None and not it.cancelled]
-        if told:
-            found[each.run.id] = sum(told)
-    return found
+    begun = {it.job for it in facts.attempts}
+    told = [
+        it for it in facts.jobs if it.usd is not None and not (it.cancelled and it.job not in begun)
+    ]
+    told.sort(key=lambda it: it.number)
+    while told and told[-1].cancelled:
+        told.pop()
+    if not told:
+        return None
+    *earlier, last = told
+    parts = (
+        (job.usd or 0.0) * part_done(facts, job, after)
+        for job, after in zip(earlier, told[1:], strict=True)
+    )
+    return sum(parts) + (last.usd or 0.0)
+
+
+def part_done(facts: Facts, job: JobRecord, after: JobRecord) -> float:
+    """The part of what a job was expected to do that it did before the next took over, 0 to 1.
+
+    What both expected of the same machines tells; else the time for which the job's attempts lived.
+    """
+    if not job.hours:
+        return 0.0
+    if after.hours is not None and job.rates == after.rates:
+        done = 1 - after.hours / job.hours
+    else:
+        own = [it for it in facts.attempts if it.job == job.job]
+        seconds = sum(
+            (until - it.started).total_seconds() for it in own if (until := over(facts, it))
+        )
+        done = seconds / 3600 / job.hours
+    return min(1.0, max(0.0, done))
+
+
+def over(facts: Facts, attempt: AttemptRecord) -> datetime | None:
+    """When an attempt ended, or was last heard of; None if nobody knows."""
+    end = next((it.ended for it in facts.ends if it.attempt == attempt.attempt), None)
+    return end or (facts.last_beat if attempt == facts.newest_attempt else None)
 
 
 def watched_jobs(facts: Iterable[Facts], now: datetime) -> Iterator[Watched]:
@@ -136,9 +176,7 @@ def last_of(facts: Facts, job: JobRecord, now: datetime) -> datetime:
     if not own:
         return job.created if job.cancelled else now
     newest = max(own, key=lambda it: it.attempt)
-    end = next((it.ended for it in facts.ends if it.attempt == newest.attempt), None)
-    beat = facts.last_beat if newest == facts.newest_attempt else None
-    return end or beat or newest.started
+    return over(facts, newest) or newest.started
 
 
 def lines(rows: dict[str, Compared], by: str, shared: float) -> Iterator[str]:

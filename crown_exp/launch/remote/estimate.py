@@ -22,7 +22,7 @@ def guesses(
 ) -> list[Guess | None]:
     """How long each run is thought to take, whole, without interruption; None: nothing like it has run.
 
-    targets: of each order; the first of its accelerators is the one that counts. The registry is asked, then
+    targets: of each order; the first of its accelerators is expected. The registry is asked, then
     the newest runs of the store about those that it knows nothing of. Raises StoreError.
     """
     if session.database is None:  # a debug run's: nothing was there before
@@ -50,7 +50,7 @@ def _all(
     known: dict[tuple[object, ...], Guess | None] = {}
     found = []
     for kind, target in zip(kinds, targets, strict=True):
-        key = (kind, target.name, target.executor, target.accelerators[:1], target.nodes)
+        key = (kind, target.name, target.executor, target.accelerators, target.nodes)
         if key not in known:
             known[key] = guess(past.get(kind, ()), target, host)
         found.append(known[key])
@@ -60,15 +60,20 @@ def _all(
 def guess(past: Iterable[Sequence[Lived]], target: Target, host: str) -> Guess | None:
     """The median of the runs that lived on such a target from their first attempt to their last.
 
+    Without any, of those that may have: on one of the same accelerators, nobody could tell which.
     past: the newest run first. host: this machine.
     """
-    hours = [
-        sum(attempt.seconds for attempt in run) / HOUR
-        for run in past
-        if all(fits(attempt, target, host) for attempt in run)
-    ]
-    hours = [each for each in hours if each > 0][:NEWEST]  # 0: nobody knows
-    return Guess(median(hours), len(hours)) if hours else None
+    past = list(past)
+    for suits in (fits, may_fit):
+        hours = [
+            sum(attempt.seconds for attempt in run) / HOUR
+            for run in past
+            if all(suits(attempt, target, host) for attempt in run)
+        ]
+        hours = [each for each in hours if each > 0][:NEWEST]  # 0: nobody knows
+        if hours:
+            return Guess(median(hours), len(hours))
+    return None
 
 
 def fits(lived: Lived, target: Target, host: str) -> bool:
@@ -84,3 +89,10 @@ def fits(lived: Lived, target: Target, host: str) -> bool:
     if lived.target is not None and lived.target == target.name:
         return same or lived.accelerators is None
     return same and bool(wanted) and target.nodes == 1
+
+
+def may_fit(lived: Lived, target: Target, host: str) -> bool:
+    """Whether an attempt may have been lived on what the target is: its job had the same ones to choose."""
+    same = not target.is_here and lived.choices == {it.lower() for it in target.accelerators}
+    told = bool(lived.choices) and (lived.target == target.name or target.nodes == 1)
+    return fits(lived, target, host) or (same and told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ class Lived:
 
     until: its end; of one that was killed, when it was last heard of. accelerators: of the machine that was
     paid for; None if nothing was. target: the compute target's name of its job; None: it was started by hand.
+    choices: all accelerators that its job might have been given, in small letters, if nobody could tell which
+    of them it was; else empty.
     """
 
     since: datetime | None
@@ -48,6 +50,7 @@ class Lived:
     host: str
     accelerators: str | None
     target: str | None
+    choices: frozenset[str] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -65,7 +68,8 @@ _PAST = """
         CASE WHEN j.run_id IS NULL THEN NULL ELSE coalesce(nullif(j.target, ''), r.compute) END,
         CASE WHEN a.ended IS NULL THEN (
             SELECT max(e.ts) FROM events e WHERE e.run_id = a.run_id AND e.attempt = a.attempt
-        ) END
+        ) END,
+        j.rates
     FROM (
         SELECT id, created, compute FROM runs
         WHERE experiment IS ? AND task = ? AND store = ? AND result_attempt IS NOT NULL AND NOT pruned
@@ -96,34 +100,59 @@ def in_registry(url: str, store: str, kinds: Collection[Kind]) -> Past:
 
 
 def _by_run(rows: Any) -> Iterator[list[Lived]]:
-    lived: list[Lived] = []
+    attempts: list[Lived] = []
     before = None
     for run, *row in rows:
-        if run != before and lived:
-            yield lived
-            lived = []
-        lived.append(_lived(*row))
+        if run != before and attempts:
+            yield attempts
+            attempts = []
+        attempts.append(_lived(*row))
         before = run
-    if lived:
-        yield lived
+    if attempts:
+        yield attempts
 
 
 def _lived(
     started: str | None, ended: str | None, host: str | None, place: str | None,
-    target: str | None, heard: float | None,
+    target: str | None, heard: float | None, rates: str | None,
 ) -> Lived:  # fmt: skip
     paid = json.loads(place) if place else None
+    sold = json.loads(rates) if rates else []
     until = datetime.fromtimestamp(heard, UTC) if heard is not None else _moment(ended)
     return Lived(
         since=_moment(started), until=until, host=host or "",
         accelerators=str(paid.get("accelerators", "")) if isinstance(paid, dict) else None,
-        target=target,
+        target=target, choices=choices(paid, sold),
     )  # fmt: skip
 
 
 def _moment(text: str | None) -> datetime | None:
     """What SQLite holds of a moment: in UTC, without a zone."""
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# --- what is known of a machine ---------------------------------------------------------------------------
+
+
+def choices(place: Any, rates: Any) -> frozenset[str]:
+    """All accelerators of a job, if that of a place could not be told from others: the dearest was recorded.
+
+    place: of an attempt, as it is recorded; None if nothing was paid. rates: of its job. What is damaged tells
+    nothing.
+    """
+    try:
+        price = place["usd_per_hour"]
+        there = [it for it in rates if all(it[name] == place[name] for name in ("cloud", "region"))]
+        if not any(_is_dearest_of_several(price, among) for among in (there, rates)):
+            return frozenset()
+        return frozenset(str(it["accelerators"]).lower() for it in rates)
+    except (TypeError, LookupError):
+        return frozenset()
+
+
+def _is_dearest_of_several(price: float, rates: Sequence[Mapping[str, Any]]) -> bool:
+    several = len({it["accelerators"] for it in rates}) > 1
+    return several and bool(price >= max(it["usd_per_hour"] for it in rates))
 
 
 # --- the store ------------------------------------------------------------------------------------------
@@ -143,10 +172,10 @@ async def in_store(blobs: BlobStore, kinds: Collection[Kind]) -> Past:
         records = await read_runs(blobs, ids[start : start + AT_ONCE])
         records = [it for it in records if (it.experiment, it.task) in wanted]
         records.sort(key=lambda it: (it.created, it.id), reverse=True)
-        lived = await _completed(blobs, records)
+        found = await _completed(blobs, records)
         for record in records:
-            if record.id in lived:
-                past[record.experiment, record.task].append(lived[record.id])
+            if record.id in found:
+                past[record.experiment, record.task].append(found[record.id])
     return {kind: runs for kind, runs in past.items() if runs}
 
 
@@ -162,10 +191,15 @@ async def _completed(blobs: BlobStore, records: list[RunRecord]) -> dict[str, li
                 raise
             return  # deleted meanwhile, or damaged
         if facts.attempts and facts.result is not None and not facts.result.pruned:
-            found[record.id] = [await _attempt(blobs, facts, it) for it in facts.attempts]
+            found[record.id] = await lived(blobs, facts)
 
     await each(read, records, at_once=AT_ONCE)
     return found
+
+
+async def lived(blobs: BlobStore, facts: Facts) -> list[Lived]:
+    """The attempts of a run."""
+    return [await _attempt(blobs, facts, it) for it in facts.attempts]
 
 
 async def _attempt(blobs: BlobStore, facts: Facts, attempt: AttemptRecord) -> Lived:
@@ -177,4 +211,5 @@ async def _attempt(blobs: BlobStore, facts: Facts, attempt: AttemptRecord) -> Li
         host=attempt.host,
         accelerators=attempt.place["accelerators"] if attempt.place is not None else None,
         target=(job.target or facts.run.compute) if job is not None else None,
+        choices=choices(attempt.place, job.rates if job is not None else ()),
     )

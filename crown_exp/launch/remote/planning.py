@@ -13,6 +13,7 @@ from crown_exp.compute.target import target_of
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned
 from crown_exp.launch.remote.estimate import guesses
 from crown_exp.launch.remote.executors import Executors
+from crown_exp.launch.remote.rest import rest
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.storage import BlobStore
@@ -84,10 +85,15 @@ def _is_watched(run: Planned) -> bool:
 
 
 def _guessed(session: Session, runs: Sequence[Planned]) -> tuple[Planned, ...]:
-    """With hours for those that are yet to run."""
+    """With hours for those that are yet to run; of those that go on, for the rest."""
     due = [run for run in runs if run.fate in (Fate.NEW, Fate.RESUMED)]
     found = guesses(session, [run.order for run in due], [expected_of(run) for run in due])
-    by_number = {run.number: guess for run, guess in zip(due, found, strict=True)}
+    by_number = {
+        run.number: rest(session, guess, run.earlier.facts, run.order.composition.config)
+        if guess is not None and run.earlier is not None
+        else guess
+        for run, guess in zip(due, found, strict=True)
+    }
     return tuple(replace(run, guess=by_number.get(run.number)) for run in runs)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from crown_exp.cli.cost import estimate
 from crown_exp.compute.money import spending
-from crown_exp.folder import AttemptRecord, EndRecord, JobRecord, RunPaths, RunRecord, encode
+from crown_exp.folder import AttemptRecord, EndRecord, Facts, JobRecord, RunPaths, RunRecord, encode
 from crown_exp.folder.paths import spending_path
 from crown_exp.folder.records import Rate, SweepPlace
 from crown_exp.storage.runs import write_end, write_job, write_run
@@ -42,6 +48,51 @@ def paid(
         here.call(write_spending, here.blobs, records)
         since += long * HOUR
     return id
+
+
+def went_on(*jobs: JobRecord, hours: Sequence[float] = ()) -> Facts:
+    """A run with these jobs, each of which carried out one attempt for so many hours, if told."""
+    run = RunRecord(
+        id="r261130-dddddd", name="x", experiment=None, user="ada", created=T0, task="a.b",
+        signature="v1:0", overrides=[], tags=[], seed=1, compute="a100", lineage=None, code=None,
+        bound=[], sweep=None,
+    )  # fmt: skip
+    attempts = [
+        AttemptRecord(run.id, n, T0, "h", 1, None, None, job.job, {}, {})
+        for n, (job, _) in enumerate(zip(jobs, hours, strict=False), 1)
+    ]
+    ends = [
+        EndRecord(run.id, n, T0 + each * HOUR, 77, 1, "", None, None)
+        for n, each in enumerate(hours, 1)
+    ]
+    return Facts(run, jobs, attempts, ends)
+
+
+def expecting(number: int, hours: float, usd_per_hour: float = 2.0, **changes: Any) -> JobRecord:
+    job = JobRecord(
+        run="r261130-dddddd", number=number, executor="skypilot", created=T0, job=f"d-{number}",
+        cancelled=False, rates=[RATE | {"usd_per_hour": usd_per_hour}], hours=hours,
+        usd=hours * usd_per_hour,
+    )  # fmt: skip
+    return replace(job, **changes)
+
+
+@given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=5))
+def test_jobs_that_go_on_were_expected_to_cost_as_the_whole(hours: list[float]) -> None:
+    left = sorted(hours, reverse=True)
+    jobs = [expecting(number, each) for number, each in enumerate(left, 1)]
+    assert estimate(went_on(*jobs)) == pytest.approx(2.0 * left[0])
+
+
+def test_a_run_that_went_on_elsewhere_counts_for_what_each_job_did() -> None:
+    first, then = expecting(1, 8.0), expecting(2, 3.0, usd_per_hour=10.0)
+    assert estimate(went_on(first, then, hours=[2.0, 3.0])) == pytest.approx(4.0 + 30.0)
+    moved = replace(first, cancelled=True)
+    assert estimate(went_on(moved, then, hours=[2.0, 3.0])) == pytest.approx(4.0 + 30.0)
+    assert estimate(went_on(moved, then)) == 30.0  # it began nothing
+    assert estimate(went_on(first, replace(then, cancelled=True), hours=[2.0, 1.0])) == 16.0
+    assert estimate(went_on(replace(first, usd=None, hours=None), then)) == 30.0
+    assert estimate(went_on(moved)) is estimate(went_on()) is None
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from crown_exp.folder.paths import spending_path
 from crown_exp.folder.records import Rate, SweepPlace
 from crown_exp.outcome import ExitCode
 from crown_exp.runner import Run
-from crown_exp.runner.spending import POLL_SECONDS, Spending, job_of, place_of
+from crown_exp.runner.spending import POLL_SECONDS, Spending, job_of
 from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.storage.runs import write_job
 from crown_exp.storage.spending import read_ledger, read_run_spending, write_spending
@@ -197,7 +197,7 @@ def test_a_store_that_is_away_does_not_lift_the_cap(
     assert spending.close() == ("what it cost: away",)
 
 
-# --- the place --------------------------------------------------------------------------------------------
+# --- the job and the machine ------------------------------------------------------------------------------
 
 
 def job(*rates: Rate, name: str | None = "r1") -> JobRecord:
@@ -207,30 +207,7 @@ def job(*rates: Rate, name: str | None = "r1") -> JobRecord:
     )  # fmt: skip
 
 
-WEST: Rate = {**RATE, "region": "us-west-2", "usd_per_hour": 3.0}
-GCP: Rate = {**RATE, "cloud": "gcp", "region": "europe-west4", "usd_per_hour": 4.0}
 FREE: Rate = {**RATE, "cloud": "slurm", "region": "", "usd_per_hour": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("at", "rate"),
-    [
-        (Machine("aws", "us-east-1"), RATE),
-        (Machine("aws", "us-west-2"), WEST),
-        (Machine("aws", "elsewhere"), WEST),
-        (Machine("gcp", ""), GCP),
-        (Machine("azure", "us-east-1"), GCP),
-        (Machine(), GCP),
-    ],
-)
-def test_the_place_is_the_job_s_rate_there_or_else_the_dearest(at: Machine, rate: Rate) -> None:
-    assert place_of(job(RATE, WEST, GCP), at) == rate
-
-
-def test_nothing_is_paid_without_a_rate() -> None:
-    assert place_of(None, Machine("aws")) is None
-    assert place_of(job(), Machine("aws")) is None
-    assert place_of(job(FREE), Machine("slurm")) is None
 
 
 def test_a_job_is_found_by_its_name() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,7 +50,7 @@ class Store:
 
     def ran(
         self, *hours: float, target: str = "a100_spot", place: Rate | None = PAID, host: str = "node",
-        killed: bool = False, result: bool | str = True, **changes: Any,
+        killed: bool = False, result: bool | str = True, rates: Sequence[Rate] = (), **changes: Any,
     ) -> str:  # fmt: skip
         self.made += 1
         run = f"r261122-{self.made:06}"
@@ -63,7 +63,9 @@ class Store:
         call(write_run, blobs, replace(record, **changes), b"seed: 0\n")
         elsewhere = target != "local"
         if elsewhere:
-            job = JobRecord(run, 1, "skypilot", T0, run, cancelled=False, target=target)
+            job = JobRecord(
+                run, 1, "skypilot", T0, run, cancelled=False, target=target, rates=list(rates)
+            )
             call(write_job, blobs, job)
         for number, each in enumerate(hours, 1):
             started = T0 + timedelta(days=number)
@@ -137,6 +139,47 @@ def test_the_same_accelerator_counts_whatever_its_target_is_called(
     assert asked(session, on_demand, several, replace(A100, accelerators=("a100:1", "H100:1"))) == [
         Guess(1.0, 1), None, Guess(1.0, 1),
     ]  # fmt: skip
+
+
+LARGE: Rate = {**PAID, "accelerators": "A100-80GB:1", "usd_per_hour": 2.1}
+EITHER = replace(A100, accelerators=("A100:1", "A100-80GB:1"))
+
+
+@pytest.mark.parametrize("where", ["store", "registry"])
+def test_an_accelerator_that_could_not_be_told_counts_for_the_same_fall_back_list(
+    session: Session, store: Store, where: str
+) -> None:
+    run = store.ran(4.0, place=LARGE, rates=[PAID, LARGE])
+    if where == "registry":
+        store.indexed(run)
+        session.portal.call(session.blobs.delete, RunPaths(run).record)
+    turned = replace(EITHER, accelerators=("A100-80GB:1", "A100:1"))
+    longer = replace(EITHER, accelerators=(*EITHER.accelerators, "H100:1"))
+    assert asked(session, EITHER, turned, A100, longer) == [
+        Guess(4.0, 1), Guess(4.0, 1), None, None,
+    ]  # fmt: skip
+
+
+def test_one_that_could_be_told_counts_before_those_and_only_for_itself(
+    session: Session, store: Store
+) -> None:
+    store.ran(4.0, place=LARGE, rates=[PAID, LARGE])
+    store.ran(1.0, place=PAID, rates=[PAID, LARGE])
+    assert asked(session, EITHER) == [Guess(1.0, 1)]
+    hopper: Rate = {**PAID, "accelerators": "H100:1", "usd_per_hour": 11.0}
+    several = replace(EITHER, accelerators=("A100-80GB:1", "H100:1"))
+    store.ran(9.0, place=hopper, rates=[LARGE, hopper])
+    store.ran(2.0, place=LARGE, rates=[LARGE, hopper])
+    assert asked(session, several) == [
+        Guess(3.0, 2)
+    ]  # both are the dearest there, or known to be it
+
+
+def test_what_is_damaged_tells_no_choices() -> None:
+    assert past.choices(LARGE, [PAID, LARGE]) == {"a100:1", "a100-80gb:1"}
+    assert past.choices(PAID, [PAID, LARGE]) == frozenset()
+    for place, rates in ((None, [PAID]), (LARGE, None), (LARGE, [{}]), ({}, [PAID, LARGE]), (7, 7)):
+        assert past.choices(place, rates) == frozenset()
 
 
 def test_a_machine_without_accelerators_is_known_by_its_targets_name(
@@ -242,6 +285,7 @@ LIVED = st.builds(
     host=st.sampled_from(["here", "there"]),
     accelerators=st.sampled_from([None, "", "A100:1", "H100:1"]),
     target=st.sampled_from([None, "a100_spot", "h100", "slurm"]),
+    choices=st.frozensets(st.sampled_from(["a100:1", "h100:1"])),
 )
 
 

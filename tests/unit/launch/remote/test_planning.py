@@ -20,7 +20,7 @@ from crown_exp.compute.executors.slurm.executor import SlurmExecutor
 from crown_exp.config import schema
 from crown_exp.config.project import builtin_conf
 from crown_exp.errors import ConfigError
-from crown_exp.folder import Facts, SpendingRecord
+from crown_exp.folder import AttemptRecord, EndRecord, Facts, SpendingRecord
 from crown_exp.folder.records import Rate, SweepPlace
 from crown_exp.launch.remote.base import Earlier, Fate, Guess
 from crown_exp.launch.remote.executors import Executors, Maker
@@ -160,6 +160,18 @@ def test_hours_are_those_of_the_machine_that_is_expected(session: Session) -> No
     assert [run.guess for run in plan.runs] == [Guess(3.0, 1), None, None]
     first = plan.runs[0]
     assert first.usd == 3.0 * first.usd_per_hour
+
+
+def test_a_run_that_goes_on_is_expected_to_take_what_is_left(session: Session) -> None:
+    Store(session).ran(3.0)
+    now = datetime.now(UTC)
+    attempt = AttemptRecord(RUN.id, 1, now, "h", 1, None, None, None, {}, {})
+    end = EndRecord(RUN.id, 1, now, 77, 3, "", None, None, saved=2)
+    resumed = Earlier(Facts(RUN, (), [attempt], [end]), Fate.RESUMED)
+    first, rest = make_plan(session, [ordered(), ordered()], [None, resumed]).runs
+    assert first.usd is not None and rest.usd is not None
+    assert rest.guess == Guess(pytest.approx(3.0 * 3 / 5), 1, 2 / 5)  # 2 of 5 steps are saved
+    assert rest.usd == pytest.approx(first.usd * 3 / 5)
 
 
 def test_the_smallest_cap_of_all_counts(session: Session) -> None:
