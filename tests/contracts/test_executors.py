@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from crown_exp.compute.base import Executor, Job, JobState, NotSubmitted, Target
+from crown_exp.compute.base import (
+    Executor,
+    ExecutorError,
+    Job,
+    JobState,
+    NotSubmitted,
+    Target,
+)
 from crown_exp.compute.executors.local import LocalExecutor
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
@@ -266,6 +273,74 @@ class TestSkyPilotExecutor(ExecutorContract):
         while [one.name for one in executor.jobs()] != [job.name]:
             assert time.monotonic() < until
             time.sleep(0.02)
+
+    def test_another_server_knows_nothing_of_its_jobs(
+        self,
+        executor: Executor,
+        open_executor: Callable[[], Executor],
+        job: Job,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Though it has counted to the same number: what is asked of it or ended there touches none."""
+        lives = (sys.executable, "-c", LIVES)
+        here = self.start(executor, replace(job, argv=lives))
+        monkeypatch.setenv("SKY_STAND_IN", str(tmp_path / "another"))
+        other = open_executor()
+        try:
+            there = self.start(other, replace(job, name=f"{job.name}-2", argv=lives))
+            assert here.rpartition("/")[2] == there.rpartition("/")[2]
+            self.wait_for_log(other, there, "up")
+            assert other.poll([here])[here].state is JobState.GONE
+            assert other.log(here) == ""
+            other.cancel([here])
+            executor.cancel([there])
+            for mine, handle in ((executor, here), (other, there)):
+                self.wait(mine, handle, {JobState.RUNNING})  # not on its way to its end
+            other.cancel([here, there])
+            assert self.wait(other, there).state is JobState.CANCELLED
+            assert executor.poll([here])[here].state is JobState.RUNNING
+        finally:
+            other.close()
+            edge.stop(tmp_path / "another")
+
+    def test_a_controller_that_is_stopped_is_not_started_to_ask_it(
+        self, executor: Executor, job: Job, state: Path
+    ) -> None:
+        """It is paid. A job that begins starts it, and then knows again what there was."""
+        handle = self.start(executor, job)
+        self.wait(executor, handle)
+        edge.controller(state, "STOPPED")
+        assert executor.poll([handle])[handle].state is JobState.GONE
+        assert executor.jobs() == []
+        assert executor.log(handle) == ""
+        executor.cancel([handle])
+        assert json.loads((state / "controller.json").read_text()) == "STOPPED"
+        self.wait(executor, self.start(executor, replace(job, name=f"{job.name}-2")))
+        assert executor.poll([handle])[handle].state is JobState.SUCCEEDED
+
+    def test_a_controller_that_cannot_be_asked_says_nothing_of_its_jobs(
+        self, executor: Executor, job: Job, state: Path
+    ) -> None:
+        handle = self.start(executor, replace(job, argv=(sys.executable, "-c", LIVES)))
+        edge.controller(state, "INIT")
+        for ask in (executor.poll, executor.cancel):
+            with pytest.raises(ExecutorError, match="ClusterNotUpError"):
+                ask([handle])
+        edge.controller(state, "")
+        assert executor.poll([handle])[handle].state is not JobState.GONE
+
+    def test_a_plain_cluster_whose_job_is_over_is_not_listed(
+        self, executor: Executor, job: Job
+    ) -> None:
+        """It is there until it ends itself."""
+        job = replace(job, target=replace(job.target, managed=False))
+        handle = self.start(executor, job)
+        assert handle.startswith(f"cluster/{job.name}/")
+        assert self.wait(executor, handle).state is JobState.SUCCEEDED
+        assert job.name not in [one.name for one in executor.jobs()]
+        executor.cancel([handle])
+        assert executor.poll([handle])[handle].state is JobState.GONE
 
     def test_a_cancelled_job_may_live_on(
         self, executor: Executor, job: Job, notes: Path, state: Path

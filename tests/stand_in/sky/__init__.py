@@ -139,7 +139,8 @@ def get(request_id: str) -> Any:
     while (answer := answered(request_id)) is None:
         time.sleep(0.01)
     if "error" in answer:
-        raise getattr(exceptions, answer["error"]["type"])(answer["error"]["text"])
+        told = answer["error"]
+        raise getattr(exceptions, told["type"])(told["text"], *told.get("more", ()))
     result = answer["result"]
     if answer["do"] in ("launch", "up"):
         return result, _Handle()

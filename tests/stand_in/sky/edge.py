@@ -143,6 +143,11 @@ def fail(where: Path, kind: str, text: str) -> None:
     write(where / "failing.json", {"type": kind, "text": text})
 
 
+def controller(where: Path, status: str) -> None:
+    """The controller is STOPPED, INIT, …; "": up. Asked with `refresh`, or for a job, it is started."""
+    write(where / "controller.json", status)
+
+
 def sold_out(where: Path, accelerators: list[str]) -> None:
     """No machine is to be had with these: jobs end in FAILED_NO_RESOURCE."""
     write(where / "sold_out.json", accelerators)

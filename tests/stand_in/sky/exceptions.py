@@ -10,7 +10,11 @@ class ClusterDoesNotExist(ValueError):
 
 
 class ClusterNotUpError(Exception):
-    cluster_status = None
+    """cluster_status: the word for what it is instead; None if it does not exist."""
+
+    def __init__(self, message: str, cluster_status: str | None = None) -> None:
+        super().__init__(message)
+        self.cluster_status = cluster_status
 
 
 class InvalidSkyPilotConfigError(ValueError):

@@ -43,7 +43,7 @@ def queue_v2(
 ) -> str:
     default = ["job_id", "job_name", "status", "recovery_count"]
     value = {"fields": fields or default, "job_ids": job_ids, "skip_finished": skip_finished}
-    return send("queue", {**value, "name_match": name_match})
+    return send("queue", {**value, "name_match": name_match, "refresh": refresh})
 
 
 def cancel(name: str | None = None, job_ids: list[int] | None = None, **_: Any) -> str:

@@ -70,7 +70,8 @@ class Server:
             try:
                 answer = {"result": getattr(self, f"do_{asked['do']}")(asked)}
             except Refused as error:
-                answer = {"error": {"type": error.type, "text": str(error)}}
+                told = {"type": error.type, "text": str(error), "more": error.more}
+                answer = {"error": told}
             self.save()
             write(self.where / "answers" / path.name, {"do": asked["do"], **answer})
             path.unlink()
@@ -102,8 +103,17 @@ class Server:
         if refusal.exists() and (told := json.loads(refusal.read_text()))["type"]:
             raise Refused(told["type"], told["text"])
 
+    def reach(self, start: bool) -> None:
+        """The controller, where one is not up only if it may be started."""
+        path = self.where / "controller.json"
+        status = json.loads(path.read_text()) if path.exists() else ""
+        if status and not start:
+            raise Refused("ClusterNotUpError", "No in-progress managed jobs.", status)
+        write(path, "")
+
     def do_launch(self, asked: dict[str, Any]) -> list[int]:
         self.refuse()
+        self.reach(start=True)
         number = len(self.jobs) + 1
         job = {
             "job_id": number,
@@ -123,6 +133,7 @@ class Server:
         return [number]
 
     def do_queue(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        self.reach(start=asked["refresh"])
         found = [
             job
             for job in self.jobs
@@ -136,6 +147,7 @@ class Server:
         ]
 
     def do_cancel(self, asked: dict[str, Any]) -> None:
+        self.reach(start=False)
         for job in self.named(asked):
             if job["next"] not in ("cancelling", "told", "cancelled"):
                 job["next"], job["at"] = "cancelling", self.after("cancelling")
@@ -271,9 +283,9 @@ class Server:
 
 
 class Refused(Exception):
-    def __init__(self, type_: str, text: str) -> None:
+    def __init__(self, type_: str, text: str, *more: Any) -> None:
         super().__init__(text)
-        self.type = type_
+        self.type, self.more = type_, more
 
 
 def main() -> None:

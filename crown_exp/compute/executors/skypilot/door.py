@@ -1,9 +1,10 @@
 """SkyPilot's only door: a script of its own that turns lines of JSON into calls of SkyPilot's SDK.
 
 Started by `child.py`, with any Python that has SkyPilot 0.14; it needs that and the standard library, and
-nothing of crown_exp. A request is one line, `{"id": 1, "do": "poll", "with": {…}}`; so is its answer,
-`{"id": 1, "answer": …}` or `{"id": 1, "error": {"kind": …, "type": …, "text": …}}`. The first line it writes
-is `{"id": 0, "answer": {"version": …}}`, or an error of kind `missing`. What SkyPilot prints goes to stderr.
+nothing of crown_exp but `door_catalogue.py` beside it. A request is one line, `{"id": 1, "do": "poll",
+"with": {…}}`; so is its answer, `{"id": 1, "answer": …}` or `{"id": 1, "error": {"kind": …, "type": …,
+"text": …}}`. The first line it writes is `{"id": 0, "answer": {"version": …}}`, or an error of kind `missing`.
+What SkyPilot prints goes to stderr.
 
 Kinds of errors, told by their class and never by their words:
     missing      there is no SkyPilot here
@@ -29,16 +30,22 @@ Calls of SkyPilot that are made (a stand-in needs these):
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from crown_exp.compute.executors.skypilot.door_catalogue import Catalogue, part
+else:  # as a script, whose Python may have no crown_exp
+    from door_catalogue import Catalogue, part
+
+STARTS_SECONDS = 800.0
+LOOK_SECONDS = 5.0
+"""How long a new job waits for a controller that somebody starts, and between two looks at it."""
 
 FIELDS = ["job_id", "job_name", "status", "recovery_count", "start_at", "failure_reason", "details"]
 
@@ -69,15 +76,14 @@ class RequestFailed(ValueError):
     """A request to submit came to its end without a job; whatever it raised, it will raise again."""
 
 
-class Door:
+class Door(Catalogue):
     """What can be asked. Each method takes plain data and gives plain data.
 
-    A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster. The ticket of a
-    request to submit is `job/<name>/<id>` or `cluster/<name>/<id>`, with SkyPilot's id of the request.
+    A job's handle is `job/<name>/<number>`, or `cluster/<name>/<number>` on a plain cluster, which bears the
+    job's name: every server counts from 1, so by a number alone a job would be another's on the next. What is
+    not such a handle is not known, nor is a number whose job has another name. The ticket of a request to
+    submit is the same with SkyPilot's id of the request.
     """
-
-    def __init__(self, sky: Any) -> None:
-        self.sky = sky
 
     def submit(
         self,
@@ -129,7 +135,7 @@ class Door:
                 raise
             raise RequestFailed(f"{type(error).__name__}: {error}") from None
         number = numbers[0] if isinstance(numbers, (list, tuple)) else numbers
-        return str(number) if sort == "job" else f"{name}/{number}"
+        return f"{sort}/{name}/{number}"
 
     def has_failed(self, request: str) -> bool:
         """Whether a request is over and came to nothing."""
@@ -142,7 +148,7 @@ class Door:
     def left_by(self, sort: str, name: str, request: str) -> str:
         """What a forgotten request has made: servers forget all requests when they start, and no job."""
         if sort == "job":
-            found = [str(record["job_id"]) for record in self.named(name)]
+            found = [job_handle(record) for record in self.named(name)]
         else:
             found = list(self.on_cluster(name, None))
         if not found:
@@ -152,8 +158,21 @@ class Door:
         return found[-1]
 
     def named(self, name: str) -> list[dict[str, Any]]:
-        """SkyPilot's records of managed jobs of that name, over or not, oldest first."""
-        found = [record for record in self.queue(name_match=name) if record["job_name"] == name]
+        """SkyPilot's records of managed jobs of that name, over or not, oldest first.
+
+        Waits for a controller that is being started, as it is by the first job of several. One that is
+        stopped does not tell those that are over.
+        """
+        until = time.monotonic() + STARTS_SECONDS
+        while True:
+            try:
+                found = self.queue(name_match=name)
+                break
+            except self.sky.exceptions.ClusterNotUpError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_SECONDS)
+        found = [record for record in found if record["job_name"] == name]
         return sorted(found, key=lambda record: int(record["job_id"]))
 
     def clusters(self, names: list[str] | None = None) -> list[str]:
@@ -171,35 +190,42 @@ class Door:
 
     def poll(self, handles: list[str]) -> dict[str, dict[str, Any]]:
         """Records by handle; those that are not known are left out."""
-        managed = [int(handle) for handle in handles if "/" not in handle]
-        known = {str(r["job_id"]): r for r in self.queue(job_ids=managed)} if managed else {}
+        known = self.managed(handles)
         by_cluster: dict[str, list[int]] = {}
-        for handle in handles:
-            cluster, _, number = handle.rpartition("/")
-            if cluster:
-                by_cluster.setdefault(cluster, []).append(int(number))
-        for cluster, numbers in by_cluster.items():
-            known |= self.on_cluster(cluster, numbers)
+        for cluster, number in numbered(handles, "cluster"):
+            by_cluster.setdefault(cluster, []).append(number)
+        for cluster, wanted in by_cluster.items():
+            known |= self.on_cluster(cluster, wanted)
         return known
 
+    def managed(self, handles: list[str]) -> dict[str, dict[str, Any]]:
+        """Records of those managed jobs whose number has the name that the handle says."""
+        wanted = [number for _, number in numbered(handles, "job")]
+        found = {job_handle(r): r for r in self.queue(job_ids=wanted)} if wanted else {}
+        return {handle: found[handle] for handle in handles if handle in found}
+
     def jobs(self) -> list[dict[str, Any]]:
-        """Records of all jobs that are not over, with the names of their jobs and their handles."""
-        found = [{**r, "handle": str(r["job_id"])} for r in self.queue(skip_finished=True)]
+        """Records of all jobs that may live, with the names of their jobs and their handles."""
+        found = [{**r, "handle": job_handle(r)} for r in self.queue(skip_finished=True)]
         for name in self.clusters():
             for handle, record in self.on_cluster(name, None).items():
                 found.append({**record, "job_name": name, "handle": handle})
         return found
 
     def queue(self, **which: Any) -> list[dict[str, Any]]:
-        """SkyPilot's records of managed jobs. A controller that was stopped is started to ask it."""
+        """SkyPilot's records of managed jobs. No controller is ever started, and paid, to ask it.
+
+        One that is stopped has no job under way: it stops itself only when none lives, and SkyPilot says of it
+        that all jobs should have finished. So there are none, as where there never was one. Of one that is
+        in between, or out of reach, nothing is known: that is raised.
+        """
         asked = {"all_users": True, "fields": FIELDS, **which}
-        not_up = self.sky.exceptions.ClusterNotUpError
         try:
             answer = self.sky.get(self.sky.jobs.queue_v2(refresh=False, **asked))
-        except not_up as error:
-            if getattr(error, "cluster_status", None) is None:
-                return []  # there is no controller, so there was never a job
-            answer = self.sky.get(self.sky.jobs.queue_v2(refresh=True, **asked))
+        except self.sky.exceptions.ClusterNotUpError as error:
+            if plain(getattr(error, "cluster_status", None)) in (None, "STOPPED"):
+                return []
+            raise
         return [{name: plain(getattr(r, name, None)) for name in FIELDS} for r in answer[0]]
 
     def on_cluster(self, cluster: str, numbers: list[int] | None) -> dict[str, dict[str, Any]]:
@@ -210,19 +236,19 @@ class Door:
         except exceptions.ClusterDoesNotExist:
             return {}
         except exceptions.ClusterNotUpError:
-            return {f"{cluster}/{n}": {"status": "CLUSTER_NOT_UP"} for n in numbers or []}
+            return {f"cluster/{cluster}/{n}": {"status": "CLUSTER_NOT_UP"} for n in numbers or []}
         return {
-            f"{cluster}/{number}": {"status": plain(state)}
+            f"cluster/{cluster}/{number}": {"status": plain(state)}
             for number, state in states.items()
             if state is not None
         }
 
     def cancel(self, handles: list[str]) -> None:
-        """Ask for the end of jobs, and of the plain clusters that carry them."""
-        managed = [int(handle) for handle in handles if "/" not in handle]
+        """Ask for the end of jobs, and of the plain clusters that carry them; of none with another name."""
+        managed = [int(record["job_id"]) for record in self.managed(handles).values()]
         if managed:
             self.sky.get(self.sky.jobs.cancel(job_ids=managed))
-        for cluster in {handle.rpartition("/")[0] for handle in handles} - {""}:
+        for cluster in {name for name, _ in numbered(handles, "cluster")}:
             self.end_cluster(cluster)
 
     def end_cluster(self, cluster: str) -> None:
@@ -234,108 +260,39 @@ class Door:
 
     def way(self, cluster: str) -> list[str]:
         """SkyPilot's part of ssh's config for a plain cluster, and the home that ~ means in it."""
-        noted = _part("utils.cluster_utils").SSHConfigHelper.ssh_cluster_path.format(cluster)
+        noted = part("utils.cluster_utils").SSHConfigHelper.ssh_cluster_path.format(cluster)
         return [Path(noted).expanduser().read_text(encoding="utf-8"), str(Path("~").expanduser())]
 
     def log(self, handle: str, lines: int) -> str:
-        """The last lines of a job's output; "" if it has none yet."""
-        cluster, _, number = handle.rpartition("/")
+        """The last lines of a job's output; "" if it has none yet, or is not known."""
         text = io.StringIO()
         # more than asked for: SkyPilot's own lines around them count too
         how: dict[str, Any] = {"follow": False, "tail": lines + 5, "output_stream": text}
         exceptions = self.sky.exceptions
         try:
-            if cluster:
-                self.sky.tail_logs(cluster, job_id=int(number), **how)
-            else:
-                self.sky.jobs.tail_logs(job_id=int(number), **how)
+            for cluster, number in numbered([handle], "cluster"):
+                self.sky.tail_logs(cluster, job_id=number, **how)
+            for record in self.managed([handle]).values():
+                self.sky.jobs.tail_logs(job_id=int(record["job_id"]), **how)
         except (exceptions.ClusterNotUpError, exceptions.ClusterDoesNotExist):
             pass
         return text.getvalue()
 
-    def enabled(self) -> list[str]:
-        """Clouds that the last `sky check` found usable, from SkyPilot's own notes: nothing is asked."""
-        workspace = _part("skypilot_config").get_active_workspace()
-        compute = _part("clouds").CloudCapability.COMPUTE
-        noted = _part("global_user_state").get_cached_enabled_clouds(compute, workspace)
-        return sorted(str(cloud).lower() for cloud in noted)
 
-    def catalogued(self) -> list[str]:
-        """Clouds whose catalogue of machines is here, whether they may be used or not."""
-        path = Path(_part("catalog.common").get_catalog_path("aws/vms.csv"))
-        return sorted(found.parent.name for found in path.parent.parent.glob("*/vms.csv"))
-
-    def accelerators(self, clouds: list[str]) -> dict[str, list[str]]:
-        """All `names` of accelerators in catalogues of clouds, and the clouds whose catalogue is `missing`."""
-        names: set[str] = set()
-        missing = []
-        with _without_network():
-            for cloud in clouds:
-                try:
-                    found = _part("catalog").list_accelerators(clouds=cloud, require_price=False)
-                    names |= set(found)
-                except Exception as error:
-                    missing.append(cloud)
-                    sys.stderr.write(f"{cloud}: {error}\n")
-        return {"names": sorted(names), "missing": missing}
-
-    def offers(
-        self, resources: dict[str, Any], clouds: list[str], nodes: int
-    ) -> list[dict[str, Any]]:
-        """What clouds sell for one set of fields of sky.Resources, with $/h of one machine."""
-        found = []
-        with _without_network():
-            for name in clouds:
-                try:
-                    found += self._sold(name, resources, nodes)
-                except Exception as error:
-                    sys.stderr.write(f"{name}: {error}\n")
-        return found
-
-    def _sold(self, name: str, fields: dict[str, Any], nodes: int) -> list[dict[str, Any]]:
-        cloud = _part("utils.registry").CLOUD_REGISTRY.from_str(name)
-        wanted = self.sky.Resources(**fields).copy(cloud=cloud)
-        machines = cloud.get_feasible_launchable_resources(wanted, num_nodes=nodes).resources_list
-        return [
-            {
-                "cloud": name,
-                "region": region.name,
-                "machine": machine.instance_type,
-                "usd_per_hour": machine.copy(region=region.name).get_cost(3600),
-            }
-            for machine in machines
-            for region in machine.get_valid_regions_for_launchable()
-        ]
-
-    def controller(self) -> dict[str, Any] | None:
-        """The fields of sky.Resources of the machine that managed jobs would start; None if they start none."""
-        control = _part("utils.controller_utils")
-        if control.is_jobs_consolidation_mode():
-            return None
-        with _without_network():
-            chosen = control.get_controller_resources(control.Controllers.JOBS_CONTROLLER, [])
-        return {"cpus": str(next(iter(chosen)).cpus), "memory": str(next(iter(chosen)).memory)}
+def job_handle(record: dict[str, Any]) -> str:
+    """The handle of a managed job."""
+    return f"job/{record['job_name']}/{record['job_id']}"
 
 
-def _part(name: str) -> Any:
-    return importlib.import_module(f"sky.{name}")
-
-
-@contextlib.contextmanager
-def _without_network() -> Iterator[None]:
-    """Inside, catalogues are those that are here: SkyPilot would renew old ones, and wait for that for ever."""
-    common = _part("catalog.common")
-    kept = common.requests, common.is_catalog_modified
-
-    def get(**_: Any) -> None:
-        raise kept[0].exceptions.ConnectionError("not here, and nothing is fetched for a plan")
-
-    common.requests = SimpleNamespace(get=get, exceptions=kept[0].exceptions)
-    common.is_catalog_modified = lambda _: True  # such a one is left alone
-    try:
-        yield
-    finally:
-        common.requests, common.is_catalog_modified = kept
+def numbered(handles: list[str], sort: str) -> list[tuple[str, int]]:
+    """The names and numbers in those handles that are of a sort, `job` or `cluster`."""
+    found = []
+    for handle in handles:
+        of, _, rest = handle.partition("/")
+        name, _, number = rest.rpartition("/")
+        if of == sort and name and number.isdecimal():
+            found.append((name, int(number)))
+    return found
 
 
 def plain(value: Any) -> Any:

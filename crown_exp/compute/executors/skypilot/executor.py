@@ -37,13 +37,15 @@ _LOOK_SECONDS = 1.0  # between two looks at what prepares a machine
 _HANDLE_SECONDS = (
     3600.0  # seen: 10 s to 500 s for a managed job, more where a controller is to be started
 )
+RENEW = "if that file is broken, delete it and, with network, type: sky gpus list"
 
 
 class SkyPilotExecutor(Executor):
     """Submits, polls and cancels jobs through SkyPilot, which lives in a process of its own.
 
-    A job's handle is the number of a managed job, or `<cluster>/<number>` on a plain cluster, which bears the
-    job's name. A name that a job has or had is refused; two that submit at the same time are not told apart.
+    A job's handle is `job/<name>/<number>`, or `cluster/<name>/<number>` on a plain cluster, which bears the
+    job's name: two servers may have a job of one number, and each knows its own alone. A name that a job has
+    or had is refused; two that submit at the same time are not told apart.
     """
 
     name = "skypilot"
@@ -59,15 +61,23 @@ class SkyPilotExecutor(Executor):
             return [Problem("compute", str(error))]
         found = list(_impossible(target)) + list(_not_enabled(target, enabled))
         if resources.clouds(target, enabled) and not found:
-            # of all catalogues: what another cloud sells is no misspelling
-            priced = {cloud for cloud in enabled if cloud not in resources.OWN}
-            told = self._child.ask("accelerators", clouds=sorted(priced | self._catalogued()))
-            found = list(_without_prices(resources.clouds(target, enabled), told["missing"]))
-            found = found or resources.unknown_accelerators(target, told["names"])
+            found = list(self._not_sold(target, enabled))
         return found or list(self._nothing_to_be_had(target))
 
+    def _not_sold(self, target: Target, enabled: Sequence[str]) -> Sequence[Problem]:
+        """Accelerators that no catalogue has; the catalogues that may have them and cannot be read."""
+        # of all catalogues: what another cloud sells is no misspelling
+        priced = {cloud for cloud in enabled if cloud not in resources.OWN}
+        told = self._child.ask("accelerators", clouds=sorted(priced | self._catalogued()))
+        clouds = resources.clouds(target, enabled)
+        unread = {cloud: why for cloud, why in told["unread"].items() if cloud in clouds}
+        if len(unread) == len(clouds):
+            return _unread(unread)
+        unknown = resources.unknown_accelerators(target, told["names"])
+        return [*unknown, *_unread(unread)] if unknown else []
+
     def _nothing_to_be_had(self, target: Target) -> Sequence[Problem]:
-        found = self.candidates(target)
+        found, unread = self._looked_for(target)
         if found:
             return []
         limit = target.max_usd_per_hour
@@ -81,11 +91,10 @@ class SkyPilotExecutor(Executor):
         where = ", ".join(target.infra) or "the clouds that are enabled"
         kind = "spot machine" if target.spot else "machine"
         wish = " or ".join(target.accelerators) or "these cpus and this memory"
+        what = f"no {kind} with {wish} is sold in {where}"
         return [
-            Problem(
-                "compute",
-                f"no {kind} with {wish} is sold in {where}; ask for less, or allow more in compute.infra",
-            )
+            Problem("compute", f"{what}; ask for less, or allow more in compute.infra"),
+            *_unread(unread),
         ]
 
     def candidates(self, target: Target) -> Sequence[Candidate]:
@@ -93,14 +102,21 @@ class SkyPilotExecutor(Executor):
 
         Where no cloud is enabled, what those would sell whose catalogues are here: a plan can be made of it.
         """
+        return self._looked_for(target)[0]
+
+    def _looked_for(self, target: Target) -> tuple[list[Candidate], dict[str, str]]:
+        """The machines, and the clouds that could not say what they sell, with why."""
         enabled = self._enabled()
         clouds = resources.clouds(target, enabled or self._catalogued())
-        offers: dict[str, Any] = {}
+        sold: dict[str, Any] = {}
+        unread: dict[str, str] = {}
         for accelerators in target.accelerators or ("",):
             if clouds:
                 fields = resources.offer_fields(target, accelerators)
-                offers[accelerators] = self._offers(fields, clouds, target.nodes)
-        return resources.candidates(target, offers, enabled)
+                told = self._offers(fields, clouds, target.nodes)
+                sold[accelerators] = told["sold"]
+                unread |= told["unread"]
+        return resources.candidates(target, sold, enabled), unread
 
     def _offers(self, fields: Mapping[str, Any], clouds: Sequence[str], nodes: int) -> Any:
         return self._child.ask("offers", resources=fields, clouds=clouds, nodes=nodes)
@@ -113,7 +129,7 @@ class SkyPilotExecutor(Executor):
         watcher = Target(name="controller")
         enabled = self._enabled()
         clouds = resources.clouds(watcher, enabled)
-        offers = {"": self._offers(fields, clouds, 1)}
+        offers = {"": self._offers(fields, clouds, 1)["sold"]}
         return next(iter(resources.candidates(watcher, offers, enabled)), None)
 
     def submit(self, job: Job) -> str:
@@ -147,7 +163,10 @@ class SkyPilotExecutor(Executor):
             raise _refused(error) from None
 
     def poll(self, handles: Collection[str]) -> Mapping[str, JobStatus]:
-        """What became of jobs: one request for all managed ones, and one for each plain cluster."""
+        """What became of jobs: one request for all managed ones, and one for each plain cluster.
+
+        GONE is also one that was over when SkyPilot's controller stopped itself: nothing starts it to ask it.
+        """
         if not handles:
             return {}
         known = self._child.ask("poll", handles=sorted(handles))
@@ -158,10 +177,11 @@ class SkyPilotExecutor(Executor):
 
     def jobs(self) -> Sequence[Listed]:
         """All jobs that are not over, of all users of this SkyPilot server."""
-        return [
+        found = [
             Listed(record["job_name"], record["handle"], states.status(record))
             for record in self._child.ask("jobs")
         ]
+        return [one for one in found if one.status.state not in OVER]
 
     def cancel(self, handles: Collection[str]) -> None:
         """Ask for the end of jobs; a plain cluster is taken down with its job."""
@@ -175,8 +195,6 @@ class SkyPilotExecutor(Executor):
         """
         told = _COLOUR.sub("", str(self._child.ask("log", handle=handle, lines=lines))).splitlines()
         own = [_SOURCE.sub("", line) for line in told if _SOURCE.match(line)]
-        if told and not own and self.poll([handle])[handle].state is JobState.GONE:
-            return ""  # what is told is that there is no such job
         return "\n".join((own or told)[-lines:])
 
     def interactive(self, job: Job, *, tty: bool) -> Terminal:
@@ -268,11 +286,18 @@ def task(job: Job) -> dict[str, Any]:
     }
 
 
-def _without_prices(clouds: Collection[str], missing: Collection[str]) -> Sequence[Problem]:
-    if not set(clouds) <= set(missing):
-        return []
-    what = f"SkyPilot has no prices of {', '.join(clouds)} here yet"
-    return [Problem("compute", f"{what}; with network, type: sky gpus list")]
+def _unread(unread: Mapping[str, str]) -> Sequence[Problem]:
+    """One line for all clouds whose catalogue is not here, and one for each that has another trouble."""
+    missing = sorted(cloud for cloud, why in unread.items() if not why)
+    found = [
+        Problem("compute", f"SkyPilot cannot tell what {cloud} sells ({why}); {RENEW}")
+        for cloud, why in sorted(unread.items())
+        if why
+    ]
+    if missing:
+        what = f"SkyPilot has no prices of {', '.join(missing)} here yet"
+        found.append(Problem("compute", f"{what}; with network, type: sky gpus list"))
+    return found
 
 
 def _refused(error: DoorError) -> NotSubmitted | DoorError:

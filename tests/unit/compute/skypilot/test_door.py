@@ -89,27 +89,78 @@ def ask(sky: Sky, do: str, **arguments: Any) -> dict[str, Any]:
 
 def test_one_request_serves_all_managed_jobs_and_names_its_fields() -> None:
     sky = Sky(queue_v2=([record(1, "RUNNING", recovery_count=2), record(3, "FAILED")], 2, {}, 2))
-    answer = ask(sky, "poll", handles=["1", "2", "3"])["answer"]
-    assert sorted(answer) == ["1", "3"]
-    assert answer["1"]["status"] == "RUNNING"
-    assert answer["1"]["recovery_count"] == 2
+    handles = ["job/run-1/1", "job/run-2/2", "job/run-3/3"]
+    answer = ask(sky, "poll", handles=handles)["answer"]
+    assert sorted(answer) == ["job/run-1/1", "job/run-3/3"]
+    assert answer["job/run-1/1"]["status"] == "RUNNING"
+    assert answer["job/run-1/1"]["recovery_count"] == 2
     ((name, _, asked),) = sky.calls
     assert name == "queue_v2"
     assert asked["job_ids"] == [1, 2, 3]
     assert "failure_reason" in asked["fields"]
 
 
-def test_a_stopped_controller_is_started_to_ask_it() -> None:
-    stopped = EXCEPTIONS.ClusterNotUpError("stopped")
-    stopped.cluster_status = "STOPPED"
-    sky = Sky(queue_v2=[stopped, ([record(1, "SUCCEEDED")], 1, {}, 1)])
-    assert ask(sky, "poll", handles=["1"])["answer"]["1"]["status"] == "SUCCEEDED"
-    assert [asked["refresh"] for _, _, asked in sky.calls] == [False, True]
+def not_up(status: str | None) -> Exception:
+    error: Exception = EXCEPTIONS.ClusterNotUpError("No in-progress managed jobs.")
+    error.cluster_status = status and SimpleNamespace(value=status)  # type: ignore[attr-defined]
+    return error
 
 
-def test_without_a_controller_there_are_no_jobs() -> None:
-    sky = Sky(queue_v2=EXCEPTIONS.ClusterNotUpError("no controller"), status=[])
+@pytest.mark.parametrize("status", [None, "STOPPED"])
+def test_a_controller_that_is_stopped_or_never_was_has_no_jobs_and_is_not_started(
+    status: str | None,
+) -> None:
+    sky = Sky(queue_v2=not_up(status), status=[])
     assert ask(sky, "jobs")["answer"] == []
+    assert ask(sky, "poll", handles=["job/run-1/1"])["answer"] == {}
+    assert ask(sky, "cancel", handles=["job/run-1/1"])["answer"] is None
+    assert ask(sky, "log", handle="job/run-1/1", lines=3)["answer"] == ""
+    assert [asked["refresh"] for name, _, asked in sky.calls if name != "status"] == [False] * 4
+
+
+@pytest.mark.parametrize("status", ["INIT", "UP"])
+def test_of_a_controller_that_cannot_be_asked_nothing_is_said(status: str) -> None:
+    """Its jobs may live: they are not gone."""
+    sky = Sky(queue_v2=not_up(status))
+    told = ask(sky, "poll", handles=["job/run-1/1"])["error"]
+    assert (told["kind"], told["type"]) == ("unknown", "ClusterNotUpError")
+    assert [asked["refresh"] for _, _, asked in sky.calls] == [False]
+
+
+def test_a_new_job_waits_for_the_controller_that_another_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doors, "LOOK_SECONDS", 0.0)
+    sky = Sky(queue_v2=[not_up("INIT"), not_up("INIT"), ([record(1, "RUNNING")], 1, {}, 1)])
+    arguments = {"resources": [], "managed": True, "idle_minutes": 10}
+    told = ask(sky, "submit", task={"name": "run-1"}, **arguments)["error"]
+    assert told["type"] == "NameTaken"
+    monkeypatch.setattr(doors, "STARTS_SECONDS", 0.0)
+    told = ask(Sky(queue_v2=not_up("INIT")), "submit", task={"name": "run-1"}, **arguments)["error"]
+    assert told["type"] == "ClusterNotUpError"
+
+
+WRONG = (
+    "1",
+    "job/run-2/1",
+    "job/1",
+    "job//1",
+    "job/run-1/",
+    "job/run-1/x",
+    "run-1/1",
+    "other/run-1/1",
+    "",
+)
+
+
+@pytest.mark.parametrize("handle", WRONG)
+def test_a_number_whose_job_has_another_name_or_none_is_not_known(handle: str) -> None:
+    """Another server has counted to it too."""
+    sky = Sky(queue_v2=([record(1, "RUNNING")], 1, {}, 1), cancel=None, tail_logs="of another")
+    assert ask(sky, "poll", handles=[handle])["answer"] == {}
+    assert ask(sky, "cancel", handles=[handle])["answer"] is None
+    assert ask(sky, "log", handle=handle, lines=3)["answer"] == ""
+    assert {name for name, _, _ in sky.calls} <= {"queue_v2"}
 
 
 def test_jobs_are_those_of_plain_clusters_too() -> None:
@@ -119,20 +170,24 @@ def test_jobs_are_those_of_plain_clusters_too() -> None:
         job_status={1: SimpleNamespace(value="RUNNING")},
     )
     found = ask(sky, "jobs")["answer"]
-    assert [(job["job_name"], job["handle"]) for job in found] == [("run-5", "5"), ("r1", "r1/1")]
+    assert [(job["job_name"], job["handle"]) for job in found] == [
+        ("run-5", "job/run-5/5"),
+        ("r1", "cluster/r1/1"),
+    ]
 
 
 def test_a_plain_cluster_that_is_gone_knows_no_jobs() -> None:
     sky = Sky(job_status=EXCEPTIONS.ClusterDoesNotExist("gone"))
-    assert ask(sky, "poll", handles=["r1/1"])["answer"] == {}
+    assert ask(sky, "poll", handles=["cluster/r1/1"])["answer"] == {}
 
 
-def test_a_managed_jobs_number_is_its_handle_and_what_comes_with_it_is_never_shown() -> None:
+def test_a_managed_jobs_handle_has_its_name_and_what_comes_with_it_is_never_shown() -> None:
     class Odd:
         def __repr__(self) -> str:
             raise NotImplementedError
 
-    assert ask(Sky(request=([12], Odd())), "handle", ticket="job/r1/request")["answer"] == "12"
+    sky = Sky(request=([12], Odd()))
+    assert ask(sky, "handle", ticket="job/r1/request")["answer"] == "job/r1/12"
 
 
 @pytest.mark.parametrize(
@@ -170,10 +225,10 @@ def test_a_forgotten_request_is_the_job_of_its_name() -> None:
     others = [record(7, "RUNNING"), SimpleNamespace(job_id=8, job_name="run-7-2", status="RUNNING")]
     again = SimpleNamespace(job_id=12, job_name="run-7", status="SUCCEEDED")
     sky = Sky(queue_v2=([again, *others], 3, {}, 3))
-    assert ask(sky, "handle", ticket="job/run-7/request")["answer"] == "12"
+    assert ask(sky, "handle", ticket="job/run-7/request")["answer"] == "job/run-7/12"
     assert sky.calls[0][2]["name_match"] == "run-7"
     sky = Sky(job_status={4: SimpleNamespace(value="RUNNING")})
-    assert ask(sky, "handle", ticket="cluster/r1/request")["answer"] == "r1/4"
+    assert ask(sky, "handle", ticket="cluster/r1/request")["answer"] == "cluster/r1/4"
 
 
 @pytest.mark.parametrize(
@@ -202,15 +257,19 @@ def test_a_cluster_whose_launch_was_refused_is_taken_down() -> None:
 
 
 def test_cancel_takes_a_plain_cluster_down_and_one_that_is_gone_is_no_error() -> None:
-    sky = Sky(cancel=None, down=EXCEPTIONS.ClusterDoesNotExist("gone"))
-    assert ask(sky, "cancel", handles=["3", "4", "r1/1"])["answer"] is None
-    assert sky.calls == [("cancel", (), {"job_ids": [3, 4]}), ("down", ("r1",), {})]
+    there = [record(3, "RUNNING"), record(4, "RUNNING")]
+    sky = Sky(queue_v2=(there, 2, {}, 2), cancel=None, down=EXCEPTIONS.ClusterDoesNotExist("gone"))
+    handles = ["job/run-3/3", "job/run-5/4", "cluster/r1/1"]
+    assert ask(sky, "cancel", handles=handles)["answer"] is None
+    assert sky.calls[1:] == [("cancel", (), {"job_ids": [3]}), ("down", ("r1",), {})]
 
 
 def test_the_log_is_what_was_printed_or_nothing() -> None:
-    assert ask(Sky(tail_logs="a\nb\n"), "log", handle="7", lines=3)["answer"] == "a\nb\n"
-    away = EXCEPTIONS.ClusterNotUpError("not yet")
-    assert ask(Sky(tail_logs=away), "log", handle="7", lines=3)["answer"] == ""
+    there = ([record(7, "RUNNING")], 1, {}, 1)
+    sky = Sky(queue_v2=there, tail_logs="a\nb\n")
+    assert ask(sky, "log", handle="job/run-7/7", lines=3)["answer"] == "a\nb\n"
+    sky = Sky(queue_v2=there, tail_logs=EXCEPTIONS.ClusterNotUpError("not yet"))
+    assert ask(sky, "log", handle="job/run-7/7", lines=3)["answer"] == ""
 
 
 def test_what_skypilot_prints_does_not_come_between_the_answers(tmp_path: Path) -> None:
@@ -229,7 +288,7 @@ def test_what_skypilot_prints_does_not_come_between_the_answers(tmp_path: Path) 
     )
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
         {"id": 0, "answer": {"version": "0.14.1"}},
-        {"id": 1, "answer": "5"},
+        {"id": 1, "answer": "job/a/5"},
     ]
     assert "a greeting" in done.stderr
     assert "from a child" in done.stderr

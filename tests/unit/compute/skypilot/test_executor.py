@@ -29,12 +29,12 @@ OFFERS = [
     {"cloud": "aws", "region": "us-east-1", "machine": "p4", "usd_per_hour": 3.0},
     {"cloud": "gcp", "region": "us-central1", "machine": "a2", "usd_per_hour": 1.0},
 ]
-NAMES = {"names": ["A100", "H100"], "missing": []}
+NAMES = {"names": ["A100", "H100"], "unread": {}}
 CATALOGUE = {
     "enabled": ["aws", "gcp"],
     "catalogued": ["aws", "gcp"],
     "accelerators": NAMES,
-    "offers": OFFERS,
+    "offers": {"sold": OFFERS, "unread": {}},
 }
 Opened = Callable[..., SkyPilotExecutor]
 
@@ -98,8 +98,37 @@ def test_a_good_target_has_no_problems(open_executor: Opened) -> None:
 
 
 def test_nothing_that_is_sold_is_a_problem(open_executor: Opened) -> None:
-    (problem,) = open_executor(**{**CATALOGUE, "offers": []}).problems(Target(spot=True))
+    none = {"sold": [], "unread": {}}
+    (problem,) = open_executor(**{**CATALOGUE, "offers": none}).problems(Target(spot=True))
     assert "no spot machine" in problem.what
+
+
+def test_a_cloud_that_could_not_say_what_it_sells_is_told_where_nothing_is_found(
+    open_executor: Opened,
+) -> None:
+    none = {"sold": [], "unread": {"aws": "ParserError: odd, from /c/aws/vms.csv", "gcp": ""}}
+    found = open_executor(**{**CATALOGUE, "offers": none}).problems(Target())
+    assert len(found) == 3
+    assert "no machine with" in found[0].what
+    assert "cannot tell what aws sells (ParserError: odd, from /c/aws/vms.csv)" in found[1].what
+    assert "type: sky gpus list" in found[1].what
+    assert "no prices of gcp here yet" in found[2].what
+    some = {"sold": OFFERS, "unread": {"aws": "ParserError: odd"}}
+    assert open_executor(**{**CATALOGUE, "offers": some}).problems(Target()) == []
+
+
+def test_an_accelerator_that_no_catalogue_has_may_be_in_one_that_is_broken(
+    open_executor: Opened,
+) -> None:
+    told = {"names": ["A100"], "unread": {"aws": "KeyError: 'InstanceType'"}}
+    executor = open_executor(**{**CATALOGUE, "accelerators": told})
+    unknown, unread = executor.problems(Target(accelerators=("L4:1",)))
+    assert "sells 'L4'" in unknown.what
+    assert "cannot tell what aws sells (KeyError: 'InstanceType')" in unread.what
+    (unknown,) = executor.problems(Target(accelerators=("L4:1",), infra=("gcp",)))
+    assert "sells 'L4'" in unknown.what
+    (unread,) = executor.problems(Target(accelerators=("L4:1",), infra=("aws",)))
+    assert "cannot tell what aws sells" in unread.what
 
 
 def test_the_controller_has_a_price_unless_there_is_none(open_executor: Opened) -> None:
@@ -142,6 +171,17 @@ def test_a_poll_asks_once_and_what_is_not_known_is_gone(
     assert len((tmp_path / "asked").read_text().splitlines()) == 1
 
 
+def test_jobs_that_are_over_are_not_listed(open_executor: Opened) -> None:
+    """A plain cluster has its finished job until it ends itself."""
+    records = [
+        {"job_name": "r1", "handle": "job/r1/1", "status": "RUNNING"},
+        {"job_name": "r2", "handle": "cluster/r2/1", "status": "SUCCEEDED"},
+        {"job_name": "r3", "handle": "cluster/r3/1", "status": "SETTING_UP"},
+    ]
+    found = open_executor(jobs=records).jobs()
+    assert [(one.name, one.handle) for one in found] == [("r1", "job/r1/1"), ("r3", "cluster/r3/1")]
+
+
 @pytest.mark.parametrize(
     ("missing", "infra", "told"),
     [
@@ -154,7 +194,10 @@ def test_a_poll_asks_once_and_what_is_not_known_is_gone(
 def test_a_catalogue_that_is_missing_is_told(
     open_executor: Opened, missing: list[str], infra: tuple[str, ...], told: str
 ) -> None:
-    names = {"names": [] if len(missing) == 2 else ["A100"], "missing": missing}
+    names = {
+        "names": [] if len(missing) == 2 else ["A100"],
+        "unread": dict.fromkeys(missing, ""),
+    }
     executor = open_executor(**{**CATALOGUE, "accelerators": names})
     found = executor.problems(Target(accelerators=("A100:1",), spot=True, infra=infra))
     assert [told in problem.what for problem in found] == ([True] if told else [])
@@ -169,8 +212,7 @@ def test_a_log_is_what_the_job_printed_without_skypilots_own_lines(open_executor
     )
     assert open_executor(log=seen).log("1") == "(a, b) x=1\n"
     none = "\x1b[31mno machine\x1b[0m\n"
-    assert open_executor(log=none, poll={"1": {"status": "FAILED"}}).log("1") == "no machine"
-    assert open_executor(log=none, poll={}).log("1") == ""
+    assert open_executor(log=none).log("1") == "no machine"
 
 
 def test_the_log_has_no_more_lines_than_asked_for(open_executor: Opened) -> None:
