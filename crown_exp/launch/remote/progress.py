@@ -1,4 +1,4 @@
-"""What is read of a run while it is elsewhere: its records, the end of its log, what it has cost so far."""
+"""What is read of a run while it is elsewhere: its records, and the end of its log."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 
 import yaml
 
-from crown_exp.compute.money import total
 from crown_exp.folder import Facts, RunPaths, segment
 from crown_exp.folder.segment import encode_header, frames
 from crown_exp.storage import BlobStore, NotFound
 from crown_exp.storage.base import Entry, WrongSize
 from crown_exp.storage.runs import read_facts
-from crown_exp.storage.spending import read_run_spending
 
 PIECE = 8 << 20
 """Bytes of a log that are read at once."""
@@ -32,7 +30,7 @@ class Progress:
     """A run as it was at the last look.
 
     step: the last that was logged, or done. values: the newest of each metric. total: the step at which it
-    ends, None if that is not known. usd: dollars as of the ledger; None: nothing is paid.
+    ends, None if that is not known.
     """
 
     run: str
@@ -40,12 +38,16 @@ class Progress:
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
     total: int | None = None
-    usd: float | None = None
     _mark: Mark = frozenset()
     _read: dict[str, int] = field(default_factory=dict)
     _began: tuple[int, float] | None = None
     _last: tuple[int, float] | None = None
     _attempt: int = 0
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether it costs something, as far as its records tell."""
+        return self.facts is not None and any(it.place is not None for it in self.facts.attempts)
 
     @property
     def metric(self) -> tuple[str, float] | None:
@@ -86,8 +88,6 @@ class Progress:
             self.facts = replace(self.facts, last_beat=_last_beat(paths, newest, mark))
         await self._read_log(blobs, newest, logged)
         self._take_records()
-        if any(it.place is not None for it in self.facts.attempts):
-            self.usd = total((await read_run_spending(blobs, self.run)).records)
         self._mark = mark
         return True
 

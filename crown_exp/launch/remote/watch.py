@@ -5,6 +5,7 @@ All that is decided here is recorded in the runs' folders, so that whoever watch
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TextIO
 
 from crown_exp.clock import Clock
 from crown_exp.compute.base import OVER, ExecutorError, JobState, JobStatus
+from crown_exp.compute.money import as_of, sums
 from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder import Facts, state
 from crown_exp.launch.invocation import Ended
@@ -32,17 +34,25 @@ from crown_exp.launch.summary import state_of
 from crown_exp.outcome import ExitCode, State
 from crown_exp.storage.machine import here
 from crown_exp.storage.parallel import each
+from crown_exp.storage.spending import FollowedLedger
 
 POLL_SECONDS = 15.0
 QUICK_SECONDS = 2.0
-"""Between polls in the first minute, and of jobs on Slurm: asking that costs nobody anything."""
+"""Between polls of few runs, in the first minute, or on this machine: asking that costs nobody anything."""
 FIRST_SECONDS = 60.0
-QUICK = frozenset({"slurm", "local"})
+QUICK = frozenset({"local"})
+FEW = 10
+"""So many runs are looked at in every turn; of more, each when what its executor says of its job changes."""
+LOOK_SECONDS = 30.0
+LOOKS = 20
+"""Of many runs, how often each is looked at all the same, and how many in one turn: those that wait longest."""
 MOST_STARTS = 3
 """A job that its executor has started again so often, and whose run has never begun, will not begin."""
 GONE_SECONDS = 60.0
 """A job that its executor does not know for so long is over: it may list a new one late."""
 AT_ONCE = 16
+ROWS = ("table", "lines")
+"""How runs are shown where it is shown what they cost."""
 
 
 @dataclass
@@ -51,6 +61,8 @@ class Watched:
 
     trouble: why its folder could not be read at the last look. gone: since when its executor does not know its
     job, by the monotonic clock; None while it does. closed: whether it was recorded that its job is over.
+    looked: when its folder was read last, by the monotonic clock; told: its job's status then; seen: the
+    store's time then. usd: dollars as of the ledger; None: nothing is paid.
     """
 
     run: Submitted
@@ -60,6 +72,10 @@ class Watched:
     trouble: str = ""
     gone: float | None = None
     closed: bool = False
+    looked: float = -math.inf
+    told: JobStatus | None = None
+    seen: datetime | None = None
+    usd: float | None = None
 
     @property
     def facts(self) -> Facts | None:
@@ -90,6 +106,8 @@ class Watch:
         mode: Mode = self.mode or ("table" if self.stream.isatty() else "lines")
         self.shown = Shown(self.stream, mode, self.time)
         self.began = self.time.monotonic()
+        self.ledger = FollowedLedger({it.record.id for it in self.submitted})
+        self._counted = -math.inf
         self.stopping, self.changed = threading.Event(), threading.Event()
         self._asking = threading.Lock()
         self._complained: set[str] = set()
@@ -110,19 +128,20 @@ class Watch:
     def turn(self) -> None:
         """Look once at all that is open, and do what is due. What does not answer is told once."""
         self.poll()
-        now = self.look()
-        for it in self.open:
+        now, went_on = self.look(), self.open
+        for it in went_on:
             if self.stopping.is_set():
                 return
             if now is not None and not it.trouble:
                 self.guarded(it, now)
-        self.shown.show([row_of(it, now) for it in self.runs])
+        self.count(went_on)
+        self.shown.show([row_of(it) for it in self.runs])
 
     def pause(self) -> float:
         """Seconds until the next turn."""
         young = self.time.monotonic() - self.began < FIRST_SECONDS
-        quick = any(it.run.job.executor in QUICK for it in self.open)
-        return QUICK_SECONDS if young or quick else POLL_SECONDS
+        quick = young or any(it.run.job.executor in QUICK for it in self.open)
+        return QUICK_SECONDS if quick and len(self.open) <= FEW else POLL_SECONDS
 
     def poll(self) -> None:
         """Ask every executor once, for all of its jobs."""
@@ -147,7 +166,7 @@ class Watch:
             it.gone = None if known else it.gone or self.time.monotonic()
 
     def look(self) -> datetime | None:
-        """Read what is new of every open run; the store's time, None if the store does not answer."""
+        """Read what is new of the runs that are due; the store's time, None if the store does not answer."""
         try:
             return self.opened.portal.call(self._look)
         except StoreError as error:
@@ -156,19 +175,67 @@ class Watch:
 
     async def _look(self) -> datetime:
         blobs = self.opened.blobs
+        now = await blobs.now()
 
         async def one(it: Watched) -> None:
-            is_over = it.status is not None and it.status.state in OVER
+            status = it.status
             try:
-                await it.progress.look(blobs, anew=is_over)
+                await it.progress.look(blobs, anew=is_over(it))
                 it.trouble = ""
             except StoreError:
                 raise
             except CrownError as error:
                 it.trouble = str(error)
+            it.looked, it.told, it.seen = self.time.monotonic(), status, now
 
-        await each(one, self.open, at_once=AT_ONCE)
-        return await blobs.now()
+        await each(one, self.due(), at_once=AT_ONCE)
+        return now
+
+    def due(self) -> list[Watched]:
+        """The runs whose folders are to be read in this turn, so that no end waits for a later one.
+
+        All of few; of many those with news of their jobs, and those that were not looked at for long.
+        """
+        if len(self.open) <= FEW:
+            return self.open
+        now = self.time.monotonic()
+        urgent: list[Watched] = []
+        others: list[Watched] = []
+        for it in self.open:
+            if self.is_urgent(it):
+                urgent.append(it)
+            elif now - it.looked >= LOOK_SECONDS:
+                others.append(it)
+        return urgent + sorted(others, key=lambda it: it.looked)[:LOOKS]
+
+    def is_urgent(self, it: Watched) -> bool:
+        """Whether something is to be decided about a run, for which its records must be as they are now."""
+        if it.facts is None or is_over(it) or it.status != it.told:
+            return True
+        return bool(not is_begun(it.facts, it.run.job) and self.too_late(it, it.status))
+
+    def count(self, runs: Sequence[Watched]) -> None:
+        """Find out what runs have cost: one look at the ledger for all, now and then and when one is over."""
+        paid = [it for it in runs if it.progress.is_paid] if self.shown.mode in ROWS else []
+        now = self.time.monotonic()
+        is_time = now - self._counted >= LOOK_SECONDS or any(
+            it.ended or it.usd is None for it in paid
+        )
+        if not paid or not is_time:
+            return
+        try:
+            self.opened.portal.call(
+                self.ledger.look, self.opened.blobs, self.time.now(), earlier=True
+            )
+        except StoreError as error:
+            self.complain(f"{error}; it is asked again")
+            return
+        self._counted = now
+        spent = sums(
+            (as_of(it.record, it.until) for it in self.ledger.known.values() if it.record), "run"
+        )
+        for it in paid:
+            it.usd = spent.get(it.run.record.id, 0.0)
 
     def guarded(self, it: Watched, now: datetime) -> None:
         """Settle a run; what cannot be done now is done at a later turn."""
@@ -196,15 +263,11 @@ class Watch:
 
     def given_up(self, it: Watched, facts: Facts, status: JobStatus | None) -> Ended | None:
         """The end of a run whose job has not begun in time, or never comes to begin: it is cancelled."""
-        job, limit = it.run.job, it.run.target.start_deadline
+        job = it.run.job
         if job.handle is None or is_begun(facts, job):
             return None
-        waited = (self.time.now() - job.created).total_seconds()
-        if status is not None and status.recoveries >= MOST_STARTS:
-            reason = f"its job was started {status.recoveries + 1} times and the run never began"
-        elif waited > limit:
-            reason = f"its job did not begin within {limit / 60:g} minutes (compute.start_deadline)"
-        else:
+        reason = self.too_late(it, status)
+        if not reason:
             return None
         told = f": {status.reason}" if status is not None and status.reason else ""
         tail = self.tail(it)
@@ -213,6 +276,15 @@ class Watch:
         it.closed = True
         text = with_tail(f"{reason}{told}; it was cancelled", tail, it.run.record.id)
         return ended(it.run.record, ExitCode.INFRASTRUCTURE, text)
+
+    def too_late(self, it: Watched, status: JobStatus | None) -> str:
+        """Why a run that has not begun is not waited for any longer; "" while it is."""
+        limit = it.run.target.start_deadline
+        if status is not None and status.recoveries >= MOST_STARTS:
+            return f"its job was started {status.recoveries + 1} times and the run never began"
+        if (self.time.now() - it.run.job.created).total_seconds() > limit:
+            return f"its job did not begin within {limit / 60:g} minutes (compute.start_deadline)"
+        return ""
 
     def note(self, it: Watched, reason: str) -> None:
         """Record that a job is over, so that its run does not wait for it for ever."""
@@ -288,25 +360,32 @@ class Watch:
             it.ended = replace(told, state=State.STOPPED)  # its process may save yet
 
 
-def row_of(it: Watched, now: datetime | None) -> Row:
+def is_over(it: Watched) -> bool:
+    """Whether a run's job is, as its executor says."""
+    return it.status is not None and it.status.state in OVER
+
+
+def row_of(it: Watched) -> Row:
     """A run as it is shown."""
     read, run = it.progress, it.run
-    is_over = it.ended is not None
-    note = it.status.reason if it.status is not None and not is_over else ""
+    note = it.status.reason if it.status is not None and it.ended is None else ""
     return Row(
-        run=run.record.id, name=run.record.name, state=word_of(it, now), step=read.step, total=read.total,
-        metric=read.metric, usd=read.usd, seconds_left=read.seconds_left,
-        note=it.trouble or " ".join(note.split()), over=is_over,
+        run=run.record.id, name=run.record.name, state=word_of(it, it.seen), step=read.step, total=read.total,
+        metric=read.metric, usd=it.usd, seconds_left=read.seconds_left,
+        note=it.trouble or " ".join(note.split()), over=it.ended is not None,
     )  # fmt: skip
 
 
-def word_of(it: Watched, now: datetime | None) -> str:
-    """What a run does, in a word: as its records say, else as its job's executor does."""
+def word_of(it: Watched, seen: datetime | None) -> str:
+    """What a run does, in a word: as its records say, else as its job's executor does.
+
+    seen: the store's time when those were read; None: the executor's word alone.
+    """
     if it.ended is not None:
         found = state_of(it.ended)
         return str(State.STOPPED if it.closed and found is State.LOST else found)
-    if it.facts is not None and now is not None and is_begun(it.facts, it.run.job):
-        found = state(it.facts, now)
+    if it.facts is not None and seen is not None and is_begun(it.facts, it.run.job):
+        found = state(it.facts, seen)
         if found is State.RUNNING:
             return str(found)
     if it.status is None:

@@ -278,10 +278,12 @@ def test_polls_are_rarer_after_the_first_minute(far: Elsewhere) -> None:
     assert watch.pause() == QUICK_SECONDS
     far.clock.ahead = 61.0
     assert watch.pause() == POLL_SECONDS
-    slurm = replace(sent, job=replace(sent.job, executor="slurm"))
-    watch, _ = watched(far, slurm)
+    watch, _ = watched(far, replace(sent, job=replace(sent.job, executor="local")))
     far.clock.ahead = 200.0
     assert watch.pause() == QUICK_SECONDS
+    watch, _ = watched(far, replace(sent, job=replace(sent.job, executor="slurm")))
+    far.clock.ahead = 300.0
+    assert watch.pause() == POLL_SECONDS
 
 
 def test_it_can_be_watched_behind_the_caller(far: Elsewhere) -> None:
