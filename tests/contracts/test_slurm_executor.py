@@ -450,3 +450,41 @@ def test_an_end_is_known_when_slurm_has_forgotten_the_job(
     monkeypatch.setattr("crown_exp.compute.executors.slurm.executor.read_queue", dict)
     status = SlurmExecutor(bed.root / "slurm").poll([handle])[handle]
     assert (status.state, status.exit_code) == (JobState.FAILED, 5)
+
+
+def test_many_submits_ask_slurm_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, asked = bed.root / "bin", bed.root / "asked"
+    folder.mkdir()
+    for name in ("squeue", "sinfo", "sbatch"):
+        wrapper = folder / name
+        wrapper.write_text(f'#!/bin/sh\necho {name} >> {asked}\nexec {shutil.which(name)} "$@"\n')
+        wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    handles = [bed.submit("import time; time.sleep(60)", name=f"one-{n}") for n in range(4)]
+    assert sorted(asked.read_text().split()) == ["sbatch"] * 4 + ["sinfo", "squeue"]
+    with pytest.raises(NotSubmitted, match=f"^one-2: job {handles[2]} has this name already$"):
+        bed.submit("pass", name="one-2")
+    assert {job.handle for job in bed.executor.jobs()} == {*handles}
+
+
+def test_what_is_left_of_old_jobs_is_looked_through_once(bed: Bed) -> None:
+    bed.submit("pass", name="first")
+    left = bed.root / "slurm/left"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    bed.submit("pass", name="second")
+    assert left.exists()
+    Bed(bed.root).submit("pass", name="third")
+    assert not left.exists()
+
+
+def test_a_name_that_another_process_took_meanwhile_is_refused(bed: Bed) -> None:
+    bed.submit("pass", name="first")
+    handle = Bed(bed.root).submit("import time; time.sleep(60)", name="taken")
+    with pytest.raises(NotSubmitted, match=f"^taken: job {handle} has this name already$"):
+        bed.submit("pass", name="taken")
+
+
+def test_the_name_of_a_job_that_is_over_is_free(bed: Bed) -> None:
+    bed.wait(bed.submit("raise SystemExit(1)", name="again"))
+    assert bed.wait(bed.submit("pass", name="again")).state is JobState.SUCCEEDED

@@ -28,7 +28,7 @@ from crown_exp.compute.base import (
 from crown_exp.compute.executors.again import AGAIN, gave_up
 from crown_exp.compute.executors.output import tail
 from crown_exp.compute.executors.slurm.jobs import JobFolders, read
-from crown_exp.compute.executors.slurm.limits import beyond
+from crown_exp.compute.executors.slurm.limits import Machines, beyond
 from crown_exp.compute.executors.slurm.queue import (
     Row,
     ask,
@@ -60,7 +60,8 @@ class SlurmExecutor:
 
     root: a folder for what belongs to jobs (what to run, what they print), on files that the cluster's
     machines see. A job runs its command as a process of its own; when it ends with 75 or 80 the same job is
-    run again, on whatever machine Slurm chooses. A ticket is the handle: Slurm answers at once.
+    run again, on whatever machine Slurm chooses. A ticket is the handle: Slurm answers at once. What the
+    cluster has and what is in its queue is asked before the first job, and again before a job is refused.
     """
 
     name = "slurm"
@@ -68,6 +69,8 @@ class SlurmExecutor:
     def __init__(self, root: Path) -> None:
         self.folders = JobFolders(root.absolute())
         self._waiting: dict[str, float] = {}
+        self._cluster: list[Machines] | None = None
+        self._live: dict[str, str] | None = None
 
     def problems(self, target: Target) -> Sequence[Problem]:
         """What keeps jobs of the target from being submitted. Raises ExecutorError if Slurm does not answer."""
@@ -78,7 +81,7 @@ class SlurmExecutor:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             what = "no sbatch here: start it on a machine of the cluster, or use compute=local"
             return [*found, Problem("compute.executor", what)]
-        beyond_it = beyond(target, read_machines())
+        beyond_it = self.beyond(target)
         return [*found, *(Problem(f"compute.{where}", what) for where, what in beyond_it)]
 
     def candidates(self, target: Target) -> Sequence[Candidate]:
@@ -93,12 +96,10 @@ class SlurmExecutor:
 
     def submit(self, job: Job) -> str:
         """Submit the job; its handle. Raises NotSubmitted, ExecutorError."""
-        for where, what in beyond(job.target, read_machines()):
+        for where, what in self.beyond(job.target):
             raise NotSubmitted(f"{job.name}: compute.{where}: {what}")
-        live = {row.name: row.handle for row in self.jobs()}
-        if job.name in live:
-            raise NotSubmitted(f"{job.name}: job {live[job.name]} has this name already")
-        self.folders.tidy(live)
+        if (live := self.living(job.name)) is not None:
+            raise NotSubmitted(f"{job.name}: job {live} has this name already")
         folder = self.folders.prepare(job)
         try:
             handle = sbatch(job, folder)
@@ -111,6 +112,25 @@ class SlurmExecutor:
             handle = found[0]
         self.folders.note(handle, job.name)
         return handle
+
+    def beyond(self, target: Target) -> list[tuple[str, str]]:
+        """What the target asks for that the cluster has not, as `limits.beyond`. Raises ExecutorError."""
+        if self._cluster is not None and not beyond(target, self._cluster):
+            return []
+        self._cluster = read_machines()
+        return beyond(target, self._cluster)
+
+    def living(self, name: str) -> str | None:
+        """The handle of a job of this name that is not over; None if there is none. Raises ExecutorError.
+
+        Slurm is asked at first, and where the name may be taken: there was such a job, or its folder is there.
+        """
+        first = self._live is None
+        if self._live is None or name in self._live or self.folders.has(name):
+            self._live = {row.name: row.handle for row in self.jobs()}
+        if first:
+            self.folders.tidy(self._live)
+        return self._live.get(name)
 
     def handle(self, ticket: str) -> str:
         """The ticket, if it is one. Raises NotSubmitted."""
@@ -204,7 +224,7 @@ class SlurmExecutor:
 
     def interactive(self, job: Job, *, tty: bool) -> Terminal:
         """srun in this terminal, which waits for a machine; the machine is given back when it ends."""
-        for where, what in beyond(job.target, read_machines()):
+        for where, what in self.beyond(job.target):
             raise NotSubmitted(f"{job.name}: compute.{where}: {what}")
         if job.bundle is not None:
             directory = self.folders.copied(job.name, job.bundle)

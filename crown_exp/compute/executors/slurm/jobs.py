@@ -85,6 +85,10 @@ class JobFolders:
         folder = self.root / known
         return folder if folder.is_dir() else None
 
+    def has(self, name: str) -> bool:
+        """Whether there is, or was lately, a job of this name that was submitted from here, by whomever."""
+        return (self.root / name).exists()
+
     def forget_secrets(self, handle: str) -> None:
         """Of a job that is over, however it ended. Its name, and its folder, may be another job's by now."""
         with contextlib.suppress(FileNotFoundError):
