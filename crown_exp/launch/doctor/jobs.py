@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from crown_exp.compute.base import Executor, ExecutorError, Target
+from crown_exp.errors import CrownError
 from crown_exp.launch.doctor.base import Finding, Place
 from crown_exp.launch.doctor.services import installed, optional
 from crown_exp.launch.remote.environment import is_loopback
@@ -44,12 +45,12 @@ def clouds(executor: Executor) -> Sequence[Finding]:
     """The clouds in which machines are to be had."""
     target = Target(name="doctor", executor="skypilot")
     try:
-        problems = executor.problems(target)
-        if problems:
-            return [Finding("sky", "warn", str(problems[0].what))]
         found = executor.candidates(target)
-    except ExecutorError as error:
+        problems = executor.problems(target)
+    except CrownError as error:
         return [Finding("sky", "fail", str(error))]
+    if problems:
+        return [Finding("sky", "warn", str(problems[0].what))]
     version = installed("skypilot")
     names = sorted({it.cloud for it in found if it.enabled})
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

@@ -415,7 +415,7 @@ def test_a_python_that_lacks_skypilot(here: World, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CROWN_SKY__PYTHON", "/nowhere/python")
     finding = found("sky")
     assert finding.status == "fail"
-    assert "set CROWN_SKY__PYTHON to one that has SkyPilot" in finding.found
+    assert "set it to a Python that has SkyPilot" in finding.found
 
 
 def test_without_a_slurm_there_is_nothing_to_tell(
