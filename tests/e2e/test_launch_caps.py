@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from crown_exp.runner.spending import POLL_SECONDS
+from crown_exp.tracking.run_log import BEAT_SECONDS
 from tests.running import Project, ends
 from tests.sky_project import executor_of, sky_project, state_of
 from tests.stand_in.sky import edge
@@ -93,9 +96,23 @@ def test_with_the_launcher_dead(project: Project) -> None:
     check(project)
 
 
-def test_of_a_month_by_all_runs_together(project: Project) -> None:
-    cap = f"budget.month_usd={CAP}"
-    typed = ("-m", "task=train", "compute=there", "task.steps=600,601", cap, "--yes")
-    done = project.crown(*typed)
+def spent(project: Project) -> float:
+    """Dollars in the ledger."""
+    store = project.runs[0].parents[1]
+    records = (json.loads(path.read_text()) for path in store.glob("budget/*/*.json"))
+    return math.fsum(record["usd"] for record in records)
+
+
+@pytest.mark.parametrize("cap", ["month_usd", "sweep_usd"])
+def test_by_all_runs_together(project: Project, cap: str) -> None:
+    """Two runs of which each has spent half, and would be done long before it had spent the other half, too."""
+    edge.older(state_of(project), CAP / RATE * 3600 / 2 - LEFT_SECONDS)
+    typed = ("-m", "task=train", "compute=there", "task.steps=2000,2001", "--yes")
+    done = project.crown(*typed, f"budget.{cap}={CAP}")
     assert done.returncode == 77, done.stdout
     assert [ends(run) for run in project.runs] == [[77], [77]]
+    for run in project.runs:
+        end = json.loads((run / "attempts/000001.end.json").read_text())
+        assert f"budget.{cap}={CAP} reached" in end["reason"]
+    over = spent(project) - CAP
+    assert 0 <= over <= (POLL_SECONDS + BEAT_SECONDS) / 3600 * 2 * RATE
