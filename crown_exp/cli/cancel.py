@@ -17,6 +17,9 @@ from crown_exp.errors import ConfigError
 if TYPE_CHECKING:
     from crown_exp.folder import AttemptRecord, Facts, JobRecord
     from crown_exp.launch.session import Session
+    from crown_exp.outcome import State
+
+ENDS = "ends by itself when it begins"
 
 
 @click.command(name="cancel")
@@ -40,9 +43,10 @@ def command(runs: tuple[str, ...], yes: bool) -> int:
         going = [one for run in ids if (one := looked_at(session, run)).goes_on]
         if going and not yes:
             confirm([one.told for one in going], list(ids))
-        lost = [one.run for one in going if not end(session, one)]
+        coming: list[str] = []
+        lost = [one.run for one in going if not end(session, one, coming)]
         for run in ids:
-            click.echo(afterwards(session, run, lost))
+            click.echo(afterwards(session, run, lost, coming))
     click.echo(f"next: crown-exp show {next(iter(ids))}")
     return 1 if lost else 0
 
@@ -106,23 +110,30 @@ def looked_at(session: Session, run: str) -> Going:
         lives_here = newest.boot_id == boot_id() is not None and not is_dead(newest, here())
         holder = newest if isinstance(held, Held) or lives_here else None
     stopped = ended and found in (State.CAPPED, State.STOPPED)
-    jobs = () if found in FINAL or stopped else waiting(facts)
+    jobs = () if found in FINAL or stopped else waiting(facts, found)
     if holder is not None and any(job.job == holder.job for job in facts.jobs):
         holder = None  # its executor ends it
     is_here = holder is not None and holder.boot_id == boot_id() is not None
     return Going(run, str(found), jobs, holder, is_here)
 
 
-def waiting(facts: Facts) -> tuple[JobRecord, ...]:
-    """The jobs that may still do something: the newest, and that of the newest attempt."""
+def waiting(facts: Facts, found: State) -> tuple[JobRecord, ...]:
+    """The jobs that may still do something: the newest, and that of the newest attempt.
+
+    One that was cancelled before its executor listed it may have begun all the same: its attempt is there.
+    """
+    from crown_exp.outcome import State
+
     newest = facts.newest_attempt
     last = max((job.number for job in facts.jobs), default=0)
-    return tuple(
-        job
-        for job in sorted(facts.jobs, key=lambda it: it.number)
-        if not job.cancelled
-        and (job.number == last or (newest is not None and job.job == newest.job))
-    )
+
+    def may(job: JobRecord) -> bool:
+        began = newest is not None and job.job == newest.job
+        if job.cancelled:
+            return began and job.handle is None and found is State.RUNNING
+        return began or job.number == last
+
+    return tuple(filter(may, sorted(facts.jobs, key=lambda it: it.number)))
 
 
 def confirm(told: Sequence[str], runs: Sequence[str]) -> None:
@@ -139,13 +150,16 @@ def confirm(told: Sequence[str], runs: Sequence[str]) -> None:
         raise click.exceptions.Exit(1)
 
 
-def end(session: Session, going: Going) -> bool:
-    """End what goes on of a run; False, and a line, if it cannot be ended from here."""
+def end(session: Session, going: Going, coming: list[str]) -> bool:
+    """End what goes on of a run; False, and a line, if it cannot be ended from here.
+
+    coming: gets the run if a job of it may come yet, which will end by itself.
+    """
     from crown_exp.launch.remote.cancelling import cancel_jobs
     from crown_exp.storage.machine import alive
 
-    if going.jobs:
-        cancel_jobs(session, going.jobs)
+    if going.jobs and cancel_jobs(session, going.jobs):
+        coming.append(going.run)
     process = going.process
     if process is None:
         return True
@@ -164,8 +178,10 @@ def end(session: Session, going: Going) -> bool:
     return True
 
 
-def afterwards(session: Session, run: str, lost: Sequence[str]) -> str:
+def afterwards(session: Session, run: str, lost: Sequence[str], coming: Sequence[str]) -> str:
     """How a run stands now."""
     going = looked_at(session, run)
-    told = going.state == "running" and run not in lost
-    return f"{run} {'was told to end; it is saved first' if told else f'is {going.state}'}"
+    if going.state == "running" and run not in lost:
+        return f"{run} was told to end; it is saved first"
+    yet = f"\n  its job was not found; should it come yet, it {ENDS}" if run in coming else ""
+    return f"{run} is {going.state}{yet}"

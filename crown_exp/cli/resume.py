@@ -54,6 +54,10 @@ def command(run: str, changes: tuple[str, ...], take_over: bool, yes: bool, mult
             ended = gone_on(session, Invocation(False, project, yes=yes), found)
             assert ended is not None
             return ended.exit_code
+        if found.facts is not None and found.facts.jobs:
+            from crown_exp.launch.remote.dispatch import refuse_two_places
+
+            refuse_two_places(session, found)
         with awake():
             ending = run_attempt(
                 session.portal, session.blobs, found.record.id,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from crown_exp.cli.screen import complain
+from crown_exp.outcome import ExitCode
+
 if TYPE_CHECKING:
     from crown_exp.config.project import Project
+    from crown_exp.folder import JobRecord
     from crown_exp.storage import BlobStore, Portal
 
 MOST_TRIES = 5
@@ -25,7 +29,8 @@ def command(run: str, take_over: bool) -> int:
 
     RUN is an id or its beginning, looked up in the project's store, or <store>/runs/<id>. Executors call this
     again and again, so three ends in a row that leave no step more saved end the run for good; crown-exp
-    resume, which a person types, does not count. What a job's record is to change of the config, it changes.
+    resume, which a person types, does not count. What a job's record is to change of the config, it changes;
+    one that says that the job was cancelled ends it before anything begins.
     """
     from crown_exp.config.project import find_project
     from crown_exp.config.settings import database_of, executor_job, home_of, store_access
@@ -43,6 +48,10 @@ def command(run: str, take_over: bool) -> int:
     count = home / "lost" / job.replace("/", "_") if job else None
     with giving_up(count), Portal() as portal:
         run_id = asked.run if asked.store else portal.call(find_run, blobs, asked.run)
+        own = own_job(portal, blobs, run_id, job)
+        if own is not None and own.cancelled:
+            complain(f"{run_id}: nothing was begun: job {own.job} was given up ({own.reason})")
+            return int(ExitCode.INTERRUPTED)  # no executor starts a job again that ends so
         portal.call(blobs.prepare)
         ending = run_attempt(
             portal,
@@ -52,7 +61,7 @@ def command(run: str, take_over: bool) -> int:
             database=database_of(project) or default_url(home),
             root=root,
             job=job,
-            changes=changes_of_job(portal, blobs, run_id, job),
+            changes=(own and own.changes) or {},
             take_over=take_over,
             counting=True,
             elsewhere=asked.store is not None,
@@ -85,14 +94,12 @@ def giving_up(count: Path | None) -> Iterator[None]:
             count.unlink(missing_ok=True)
 
 
-def changes_of_job(
-    portal: Portal, blobs: BlobStore, run_id: str, job: str | None
-) -> Mapping[str, Any]:
-    """What the job that we are is to change of the run's config, as in JobRecord; {} if nothing or unknown."""
+def own_job(portal: Portal, blobs: BlobStore, run_id: str, job: str | None) -> JobRecord | None:
+    """The record of the job that we are; None if we are none, or it is not ours."""
     from crown_exp.storage.runs import read_jobs
 
     records = portal.call(read_jobs, blobs, run_id) if job is not None else ()
-    return next((record.changes for record in records if record.job == job), None) or {}
+    return next((record for record in records if record.job == job), None)
 
 
 def project_store(project: Project | None) -> str:

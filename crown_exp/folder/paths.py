@@ -2,12 +2,12 @@
 
 runs/<id>/ run.json  config.yaml  result.json
            code/{commit,diff,untracked.tar.gz,lock}
-           jobs/0001.json
+           jobs/0001.json  jobs/0001.cancelled
            attempts/000001.json  attempts/000001.end.json
            log/<attempt>-<n>.seg     text/<attempt>-rank<r>.log
            checkpoints/<attempt>-<step>.json     checkpoints/<attempt>-<step>.damaged
            packs/<sha256>     files/
-budget/<month>/<run>-<attempt>.json     environments/<key>.tar.gz
+budget/<month>/<run>-<attempt>.json     environments/<key>.tar.gz     launches/<key>/0001
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ BUDGET = "budget/"
 ENVIRONMENTS = "environments/"
 """The folder of the packed environments of jobs."""
 
+LAUNCHES = "launches/"
+"""The folder of the claims of commands that record runs for elsewhere just now."""
+
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _JOB = re.compile(r"jobs/(\d{4,})\.json")
+_CANCELLED = re.compile(r"jobs/(\d{4,})\.cancelled")
 _ATTEMPT = re.compile(r"attempts/(\d{6,})\.json")
 _END = re.compile(r"attempts/(\d{6,})\.end\.json")
 _CHECKPOINT = re.compile(r"checkpoints/(\d{6,})-(\d{12,})\.json")
@@ -127,6 +131,10 @@ class RunPaths:
         """The record of the run's job `number`, counted from 1."""
         return f"{self.jobs}{number:04}.json"
 
+    def cancelled(self, number: int) -> str:
+        """The marker, a line of text with the reason, that job `number` was cancelled or is over."""
+        return f"{self.jobs}{number:04}.cancelled"
+
     def attempt(self, attempt: int) -> str:
         """The fence: the record of attempt `attempt`, counted from 1."""
         return f"{self.attempts}{attempt:06}.json"
@@ -166,6 +174,10 @@ class RunPaths:
         """The number of the job whose record `path` is; None if it is none of this run's."""
         return _number(_JOB, self._inside(path))
 
+    def cancelled_number(self, path: str) -> int | None:
+        """The number of the job whose marker `path` is; None if it is none of this run's."""
+        return _number(_CANCELLED, self._inside(path))
+
     def attempt_number(self, path: str) -> int | None:
         """The attempt whose fence record `path` is; None if it is none of this run's."""
         return _number(_ATTEMPT, self._inside(path))
@@ -198,6 +210,22 @@ def spending_path(month: str, run: str, attempt: int) -> str:
 def environment_path(key: str) -> str:
     """The packed environment of a lock, which every job with that lock unpacks. key: hexadecimal."""
     return f"{ENVIRONMENTS}{key}.tar.gz"
+
+
+def claims_of(key: str) -> str:
+    """The prefix of the claims of those who record runs that have a key, a hash."""
+    return f"{LAUNCHES}{key}/"
+
+
+def claim_path(key: str, number: int) -> str:
+    """A claim of those of a key, counted from 1."""
+    return f"{claims_of(key)}{number:04}"
+
+
+def claim_number(key: str, path: str) -> int:
+    """The number of the claim that `path` is; 0 if it is none of this key."""
+    number = path.removeprefix(claims_of(key))
+    return int(number) if number.isdecimal() else 0
 
 
 def _number(pattern: re.Pattern[str], inside: str) -> int | None:

@@ -114,11 +114,12 @@ class Rate(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """jobs/NNNN.json: the intent to submit, then what the executor answered, then what became of it.
+    """jobs/NNNN.json: the intent to submit, then what the executor answered; what became of it lies beside it.
 
     job: what the job is called, by us and by its executor; its attempts bear it. None: written by an older
     version before it submitted. ticket: of the request to submit it. handle: the executor's own id.
-    cancelled: it was, or it was over before its first attempt; reason says why.
+    cancelled: it was, or it was over before its first attempt; reason says why. Read from jobs/NNNN.cancelled;
+    older versions wrote them here.
     target: the compute target's name. changes: what this job is to change of the run's config, as in
     AttemptRecord. bundle: sha256 of the code that travelled. rates: where it may run, dearest last, with all
     nodes together. hours, usd: what was expected; None if it could not be. controller: the machine that its

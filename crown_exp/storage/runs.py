@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from math import inf
 
@@ -61,7 +63,48 @@ async def read_jobs(blobs: BlobStore, run_id: str) -> list[JobRecord]:
     """The records of a run's jobs, by number. Raises CrownError for one that cannot be understood."""
     paths = RunPaths(run_id)
     listed = [entry.path for entry in await blobs.list(paths.jobs)]
-    return await _read_all(blobs, JobRecord, filter(paths.job_number, listed))
+    marked = set(filter(None, map(paths.cancelled_number, listed)))
+    records = await _read_all(blobs, JobRecord, filter(paths.job_number, listed))
+    return [
+        await _as_cancelled(blobs, record) if record.number in marked else record
+        for record in records
+    ]
+
+
+async def read_job(blobs: BlobStore, run_id: str, number: int) -> JobRecord:
+    """One job's record. Raises NotFound, CrownError for one that cannot be understood.
+
+    A job that is cancelled after its record was written anew is seen to be: that is looked up last.
+    """
+    path = RunPaths(run_id).job(number)
+    return await _as_cancelled(blobs, decode(JobRecord, await blobs.get(path), path))
+
+
+async def cancel_job(blobs: BlobStore, run_id: str, number: int, reason: str) -> None:
+    """Record that a job was cancelled, or is over. Whoever is first says why; nothing takes it back.
+
+    It is no field of the record, which several write anew: one of them would write over it.
+    """
+    line = " ".join(reason.split())
+    with suppress(AlreadyExists):
+        await blobs.put(RunPaths(run_id).cancelled(number), f"{line}\n".encode(), create=True)
+
+
+async def job_age(blobs: BlobStore, run_id: str, number: int) -> float:
+    """Seconds since a job's record was last written, by the store's clock. Raises NotFound."""
+    entry = await blobs.stat(RunPaths(run_id).job(number))
+    return (await blobs.now() - entry.modified).total_seconds()
+
+
+async def _as_cancelled(blobs: BlobStore, job: JobRecord) -> JobRecord:
+    """The job with what its marker says, if it has one."""
+    if job.cancelled:  # an older version wrote it there
+        return job
+    try:
+        line = await blobs.get(RunPaths(job.run).cancelled(job.number))
+    except NotFound:
+        return job
+    return replace(job, cancelled=True, reason=line.decode(errors="replace").strip())
 
 
 async def write_result(blobs: BlobStore, record: ResultRecord) -> None:

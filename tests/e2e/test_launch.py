@@ -150,6 +150,31 @@ def test_ctrl_c_while_jobs_are_being_accepted(project: Project) -> None:
     assert [ends(run) for run in project.runs] == [[0], [0]]
 
 
+def test_it_does_not_go_on_here_while_its_job_waits(project: Project) -> None:
+    state = state_of(project)
+    state.mkdir()
+    edge.delay(state, begins=6000.0)  # 60 s
+    child = project.popen("task=train", "compute=there", "--yes")
+
+    def accepted() -> bool:
+        return any(record(run / "jobs/0001.json")["handle"] for run in project.runs if jobs(run))
+
+    wait_for(accepted)
+    (run,) = project.runs
+    refused = project.crown("resume", run.name, "compute=local")
+    assert refused.returncode == 2
+    assert f"type crown-exp move {run.name} compute=local" in refused.stdout
+    assert not (run / "jobs/0001.cancelled").exists()
+    assert project.crown("cancel", run.name, "--yes").returncode == 0
+    said, _ = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    assert not list(run.glob("attempts/*"))
+
+
+def jobs(run: Path) -> list[Path]:
+    return list(run.glob("jobs/*.json"))
+
+
 def test_it_is_cancelled_from_another_terminal(project: Project) -> None:
     typed = ("task=train", "task.steps=2000", "task.pace=0.05", "compute=there", "--yes")
     child = project.popen(*typed)
@@ -157,7 +182,7 @@ def test_it_is_cancelled_from_another_terminal(project: Project) -> None:
     assert project.crown("cancel", run.name, "--yes").returncode == 0
     said, _ = child.communicate(timeout=60)
     assert child.returncode == 130, said
-    assert record(run / "jobs/0001.json")["cancelled"] is True
+    assert (run / "jobs/0001.cancelled").read_text() == "cancelled by the user\n"
     with executor_of(project) as executor:
         wait_for(lambda: not executor.jobs())
 

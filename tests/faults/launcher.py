@@ -92,9 +92,9 @@ def written(path: str, data: bytes) -> str:
     """Which step the writing of a blob is."""
     if "/jobs/" not in path:
         return ""
-    record = decode(JobRecord, data, path)
-    if record.cancelled:
+    if path.endswith(".cancelled"):
         return "closed"
+    record = decode(JobRecord, data, path)
     return "handle" if record.handle else "ticket" if record.ticket else "intent"
 
 

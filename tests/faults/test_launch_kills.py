@@ -92,7 +92,10 @@ class Place:
         return sorted(path.parent for path in self.root.glob(".crown/store/runs/*/run.json"))
 
     def recorded(self, run: Path) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(run.glob("jobs/*.json"))]
+        return [
+            json.loads(path.read_text()) | {"cancelled": path.with_suffix(".cancelled").exists()}
+            for path in sorted(run.glob("jobs/*.json"))
+        ]
 
     @property
     def jobs(self) -> list[str]:

@@ -1,4 +1,8 @@
-"""Jobs of runs ended on demand: asked of their executors, then recorded, so that no run waits for them."""
+"""Jobs of runs ended on demand: asked of their executors, and recorded, so that no run waits for them.
+
+A job may come after it was cancelled: it was asked for, and its executor does not know it yet. It reads its
+record when it begins, and ends.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,15 @@ from typing import Protocol
 
 from crown_exp.clock import Clock
 from crown_exp.compute.base import NotSubmitted
-from crown_exp.folder import JobRecord, RunPaths, decode
+from crown_exp.folder import JobRecord
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.storage import BlobStore, NotFound, Portal
-from crown_exp.storage.runs import write_job
+from crown_exp.storage.runs import cancel_job, job_age, read_job
 
 BY_USER = "cancelled by the user"
+
+PENDING_SECONDS = 3600.0
+"""So long after its record was last written a request may take to become a job that its executor lists."""
 
 
 class Opened(Protocol):
@@ -36,20 +43,45 @@ class Opened(Protocol):
         """By which deadlines are kept."""
 
 
-def cancel_jobs(opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER) -> None:
+def cancel_jobs(
+    opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER
+) -> list[JobRecord]:
     """End jobs and record it: one request for all of an executor. Again is no error.
 
-    What has no handle yet is looked for first. Raises ExecutorError, then of that executor nothing is
-    recorded; StoreError.
+    What has no handle is recorded first, then looked for once: no request is waited for. Those that are not
+    there and may still come are given back: such a job ends by itself when it begins. Raises ExecutorError,
+    then of that executor nothing is recorded of what has a handle; StoreError.
     """
+    coming: list[JobRecord] = []
     for name in dict.fromkeys(job.executor for job in jobs):
         own = [job for job in jobs if job.executor == name]
-        known = own if name in opened.executors else []  # not of an executor of another version
-        handles = [handle for job in known if (handle := handle_of(opened, job))]
-        if handles:
-            opened.executors[name].cancel(handles)
+        unknown = [noted(opened, job, reason) for job in own if job.handle is None]
+        if name in opened.executors:  # not one of another version
+            found = with_handles(opened, name, [job for job in own if job.handle] + unknown)
+            handles = [job.handle for job in found if job.handle is not None]
+            if handles:
+                opened.executors[name].cancel(handles)
+            coming += [job for job in found if job.handle is None and is_pending(opened, job)]
         for job in own:
-            opened.portal.call(note_cancelled, opened.blobs, job, reason)
+            noted(opened, job, reason)
+    return coming
+
+
+def with_handles(opened: Opened, name: str, jobs: Sequence[JobRecord]) -> list[JobRecord]:
+    """Jobs of an executor with their handles, as far as it knows them: those without are looked for by name."""
+    if all(job.handle for job in jobs):
+        return list(jobs)
+    listed = {it.name: it.handle for it in opened.executors[name].jobs()}
+    return [job if job.handle else replace(job, handle=listed.get(str(job.job))) for job in jobs]
+
+
+def is_pending(opened: Opened, job: JobRecord) -> bool:
+    """Whether a job was meant to be asked for so lately that its executor may be about to list it."""
+    try:
+        age = opened.portal.call(job_age, opened.blobs, job.run, job.number)
+    except NotFound:
+        return False
+    return age < PENDING_SECONDS
 
 
 def handle_of(opened: Opened, job: JobRecord) -> str | None:
@@ -68,15 +100,18 @@ def handle_of(opened: Opened, job: JobRecord) -> str | None:
     return next((it.handle for it in executor.jobs() if it.name == job.job), None)
 
 
+def noted(opened: Opened, job: JobRecord, reason: str) -> JobRecord:
+    """As `note_cancelled`, from any thread."""
+    return opened.portal.call(note_cancelled, opened.blobs, job, reason)
+
+
 async def note_cancelled(blobs: BlobStore, job: JobRecord, reason: str) -> JobRecord:
-    """Record that a job was cancelled, or was over before its run was; why is said once, by the first."""
-    path = RunPaths(job.run).job(job.number)
+    """Record that a job was cancelled, or was over before its run was; why is said once, by the first.
+
+    The job as it is recorded now: whoever asked for it may have noted its handle meanwhile.
+    """
+    await cancel_job(blobs, job.run, job.number, reason)
     try:
-        job = decode(JobRecord, await blobs.get(path), path)
+        return await read_job(blobs, job.run, job.number)
     except NotFound:
-        pass
-    if job.cancelled:
-        return job
-    noted = replace(job, cancelled=True, reason=" ".join(reason.split()))
-    await write_job(blobs, noted)
-    return noted
+        return replace(job, cancelled=True, reason=" ".join(reason.split()))

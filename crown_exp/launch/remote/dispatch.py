@@ -9,8 +9,9 @@ from dataclasses import replace
 from shutil import get_terminal_size
 from typing import TextIO
 
+from crown_exp.compute.base import ExecutorError
 from crown_exp.config.settings import wants_colour
-from crown_exp.errors import CrownError
+from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import Facts, RunPaths, state
 from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.remote.accepting import accepted
@@ -32,6 +33,9 @@ from crown_exp.outcome import ExitCode, State
 from crown_exp.storage.runs import read_facts
 from crown_exp.tracking.run_log import to_stderr
 
+WAITING = (State.QUEUED, State.PREEMPTED, State.LOST)
+"""States from which a job goes on by itself."""
+
 RESUMABLE = (State.STOPPED, State.CAPPED, State.PREEMPTED, State.LOST)
 
 
@@ -52,11 +56,36 @@ def agreed_to_resume(session: Session, invocation: Invocation, found: Resumption
             sys.stdout.write(f"nothing: {found.record.id} is over already\n")
         return None
     if not invocation.planning and not found.is_elsewhere:
+        refuse_two_places(session, found)
         return None
     earlier = going_on(session, found.facts)
     plan = make_plan(session, [found.order], [earlier])
     (run,) = plan.runs
     return seen(session, invocation, replace(plan, runs=(replace(run, changes=found.changes),)))
+
+
+def refuse_two_places(session: Session, found: Resumption) -> None:
+    """Raises ConfigError for a run that is to go on here while a job elsewhere is about to go on with it.
+
+    One that runs is left to its attempts, of which one holds the run. A job whose executor does not answer is
+    told of: should it go on, it finds that the run is held.
+    """
+    facts = found.facts
+    if facts is None or found.order is None:
+        return
+    now = state(facts, session.portal.call(session.blobs.now))
+    if now not in WAITING or (job := judged(facts, now).job) is None:
+        return
+    where = f"job {job.handle or job.job} on {job.target or job.executor}"
+    try:
+        lives = going_on(session, facts).fate is Fate.RUNNING
+    except ExecutorError as error:
+        to_stderr(f"warning: it cannot be asked whether {where} will go on with it: {error}")
+        return
+    if lives:
+        move = f"crown-exp move {found.record.id} compute=local"
+        what = f"{where} is about to go on with it there: type {move}"
+        raise ConfigError.of(found.record.id, f"{what}, or crown-exp cancel first")
 
 
 def going_on(session: Session, facts: Facts) -> Earlier:

@@ -63,11 +63,12 @@ def see_through(
     ask: Callable[[str], bool] | None = None,
     again_seconds: float = AGAIN_SECONDS,
 ) -> list[Ended]:
-    """As `watch`, with one that may have been started. asked: a stop that was asked for before.
+    """As `watch`, with one that may have been started. asked: a stop that was asked for before; one that
+    was not started is not any more, as it would wait for requests that are not answered.
 
     ask: how to ask on a terminal; None: there is none if standard input and the stream are not one.
     """
-    if not watching.started:
+    if not watching.started and asked is None:
         watching.start()
     signals = Asked(asked, watching.changed)
     with handling(signals.note):
@@ -114,10 +115,17 @@ def end_them(watching: Watch, ask: Callable[[str], bool] | None) -> None:
     if not ask(f"cancel {what}? [y/N] "):
         tell(watching.stream, "nothing was cancelled")
         return
+    unanswered = [it.run.job.executor for it in watching.open if it.run.job.handle is None]
+    for name in dict.fromkeys(unanswered):
+        watching.opened.executors[name].close()  # whoever waits for a request is cut off
     try:
         watching.cancel()
     except CrownError as error:
         tell(watching.stream, f"{error}; not cancelled; again: {command(runs)}")
+        return
+    if unanswered:
+        jobs = "1 job was" if len(unanswered) == 1 else f"{len(unanswered)} jobs were"
+        tell(watching.stream, f"{jobs} not accepted yet; one that still comes ends by itself")
 
 
 def command(runs: Sequence[str]) -> str:

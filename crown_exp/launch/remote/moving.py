@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from crown_exp.compute.base import OVER, JobState
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import AttemptRecord, Facts, JobRecord, state
-from crown_exp.launch.remote.cancelling import cancel_jobs, handle_of
+from crown_exp.launch.remote.cancelling import cancel_jobs, with_handles
 from crown_exp.launch.session import Session
 from crown_exp.outcome import FINAL, State
 from crown_exp.storage.machine import alive, here
@@ -31,8 +31,12 @@ def stop(session: Session, facts: Facts) -> Facts:
     time; ExecutorError.
     """
     found = refuse(session, facts)
-    record, job, attempt = facts.run, going_job(facts), facts.newest_attempt
-    if job is not None:
+    record, job, attempt = facts.run, going_job(facts, found), facts.newest_attempt
+    if (
+        job is not None and job.cancelled
+    ):  # by an earlier command, say, that did not wait for so long
+        to_stderr(f"{record.id}: its job on {job.target or job.executor} was told to end before")
+    elif job is not None:
         to_stderr(f"{record.id}: stopping its job on {job.target or job.executor}")
         cancel_jobs(session, [job], MOVED)
     elif found is State.RUNNING:
@@ -48,17 +52,22 @@ def refuse(session: Session, facts: Facts) -> State:
     if found in FINAL:
         raise ConfigError.of(facts.run.id, f"is {found}, so there is nothing to move")
     attempt = facts.newest_attempt
-    by_hand = found is State.RUNNING and going_job(facts) is None
+    by_hand = found is State.RUNNING and going_job(facts, found) is None
     if by_hand and attempt is not None and attempt.boot_id != here().boot_id:
         where = f"runs on {attempt.host} (pid {attempt.pid}), started by hand"
         raise ConfigError.of(facts.run.id, f"{where}: stop it there, then resume it")
     return found
 
 
-def going_job(facts: Facts) -> JobRecord | None:
-    """The job that carries a run out, or is to; None if none may."""
-    job = max(facts.jobs, key=lambda it: it.number, default=None)
-    return None if job is None or job.cancelled else job
+def going_job(facts: Facts, found: State) -> JobRecord | None:
+    """The job that carries a run out, or is to; None if none may. A cancelled one while its attempt lives."""
+    newest = max(facts.jobs, key=lambda it: it.number, default=None)
+    if newest is not None and not newest.cancelled:
+        return newest
+    attempt = facts.newest_attempt
+    if attempt is None or attempt.job is None or found is not State.RUNNING:
+        return None
+    return next((it for it in facts.jobs if it.job == attempt.job), None)
 
 
 def terminate(attempt: AttemptRecord) -> None:
@@ -71,13 +80,25 @@ def waited(session: Session, facts: Facts, job: JobRecord | None) -> Facts:
     """The run once nothing carries it out any more. Raises CrownError if that takes too long."""
     until = time.monotonic() + STOP_SECONDS
     for found in looks(session, facts):
-        if is_at_rest(session, found) and (job is None or is_over(session, job)):
+        if is_at_rest(session, found) and (job is None or is_over(session, now_of(found, job))):
             return found
         if time.monotonic() > until:
             break
         time.sleep(LOOK_SECONDS)
-    what = f"{facts.run.id} did not stop within {STOP_SECONDS / 60:g} minutes; nothing was moved"
-    raise CrownError(f"{what}: crown-exp logs {facts.run.id}")
+    raise CrownError(not_yet(facts.run.id, job))
+
+
+def not_yet(run: str, job: JobRecord | None) -> str:
+    """What was done about a run that did not stop in time, and what to type."""
+    whose = "its process" if job is None else f"its job on {job.target or job.executor}"
+    told = f"{whose} was told to end and has not within {STOP_SECONDS / 60:g} minutes"
+    again = "type the same again to wait on, and it goes on there then"
+    return f"{run}: {told}, so it does not go on anywhere else yet; {again} (crown-exp logs {run})"
+
+
+def now_of(facts: Facts, job: JobRecord) -> JobRecord:
+    """The job as it is recorded by now."""
+    return next((it for it in facts.jobs if it.number == job.number), job)
 
 
 def looks(session: Session, facts: Facts) -> Iterator[Facts]:
@@ -92,8 +113,11 @@ def is_at_rest(session: Session, facts: Facts) -> bool:
 
 
 def is_over(session: Session, job: JobRecord) -> bool:
-    """Whether a job is."""
-    handle = handle_of(session, job)
+    """Whether a job is. One that its executor does not know ends by itself, should it come yet."""
+    if job.executor not in session.executors:
+        return True
+    (found,) = with_handles(session, job.executor, [job])
+    handle = found.handle
     if handle is None:
         return True
     status = session.executors[job.executor].poll([handle]).get(handle)

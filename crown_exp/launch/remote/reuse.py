@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from crown_exp.compute.base import OVER, JobState, Listed
@@ -15,6 +15,7 @@ from crown_exp.launch.codechange import code_change
 from crown_exp.launch.equal import asked
 from crown_exp.launch.recorded import AT_ONCE, read_runs
 from crown_exp.launch.remote.base import Earlier, Fate
+from crown_exp.launch.remote.cancelling import is_pending
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order, signature_of
 from crown_exp.outcome import FINAL, State
@@ -32,9 +33,6 @@ MOST_READ = 2000
 
 PAST = 3
 """So many equal runs are looked at beyond those that the command asks for."""
-
-PENDING = timedelta(hours=1)
-"""So long a request that was noted may take to become a job that its executor lists."""
 
 KNOWN = "SELECT id, signature, compute FROM runs WHERE store = ?"
 
@@ -76,14 +74,17 @@ class Equal:
         over = self.job is None or self.job_state in OVER
         return over and not self.facts.attempts
 
-    def learn(self, job: JobRecord, listed: Listed | None, now: datetime) -> None:
-        """Where its job is whose handle nobody noted: listed by its executor, on its way, or nowhere."""
+    def learn(self, job: JobRecord, listed: Listed | None, *, pending: bool) -> None:
+        """Where its job is whose handle nobody noted: listed by its executor, on its way, or nowhere.
+
+        pending: whether a request for it was noted, so lately that its answer may be on its way.
+        """
         if listed is not None:
             jobs = [
                 replace(it, handle=listed.handle) if it is job else it for it in self.facts.jobs
             ]
             self.facts, self.job_state = replace(self.facts, jobs=jobs), listed.status.state
-        elif is_pending(job, now):
+        elif pending:
             self.job_state = JobState.WAITING
 
 
@@ -218,12 +219,8 @@ def ask_for_jobs(session: Session, equals: Iterable[Equal]) -> None:
         listed = {job.name: job for job in session.executors[name].jobs()}
         for one, job in many:
             if job.handle is None:
-                one.learn(job, listed.get(str(job.job)), session.clock.now())
-
-
-def is_pending(job: JobRecord, now: datetime) -> bool:
-    """Whether a request for a job was noted, so lately that its answer may be on its way."""
-    return job.ticket is not None and now - job.created < PENDING
+                pending = job.ticket is not None and is_pending(session, job)
+                one.learn(job, listed.get(str(job.job)), pending=pending)
 
 
 # --- what becomes of it ---------------------------------------------------------------------------------

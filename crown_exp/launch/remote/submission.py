@@ -15,18 +15,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crown_exp.compute.base import Listed, NotSubmitted
-from crown_exp.folder import JobRecord, RunPaths, RunRecord, decode
+from crown_exp.folder import JobRecord, RunPaths, RunRecord, decode, encode
 from crown_exp.launch.remote.base import Fate, Planned, Submitted
 from crown_exp.launch.remote.cancelling import note_cancelled
+from crown_exp.launch.remote.claims import claimed
 from crown_exp.launch.remote.jobs import Prepared
+from crown_exp.launch.remote.reuse import earlier_of, key_of
+from crown_exp.launch.remote.touching import touched
 from crown_exp.launch.session import Session
 from crown_exp.launch.signals import held_back
 from crown_exp.storage import AlreadyExists
-from crown_exp.storage.runs import read_jobs, write_job
+from crown_exp.storage.runs import job_age, read_job, read_jobs, write_job
 from crown_exp.tracking.run_log import to_stderr
 
 APPEARS_SECONDS = 120.0
-"""So long after it was meant to be asked for a job may take to be listed; then it was never asked for."""
+"""So long after its intent was last touched a job may take to be listed; then it was never asked for.
+
+Whoever asks for it touches the intent meanwhile, as asking may mean sending the code first.
+"""
 
 LOOK_SECONDS = 1.0
 
@@ -61,13 +67,32 @@ def ask_all(
     for each in planned:
         if each.is_launched:
             prepared.bundle(each.target)  # a run that cannot travel is not recorded
-    records = [
-        each.earlier.record if each.earlier else session.make(each.order) for each in planned
-    ]
+    planned, records = recorded(session, planned)
     submission = Submission(session, prepared)
     return submission, [
         submission.begin(each, record) for each, record in zip(planned, records, strict=True)
     ]
+
+
+def recorded(session: Session, planned: Sequence[Planned]) -> tuple[list[Planned], list[RunRecord]]:
+    """Each run in the store: new ones are made, but for those that another command made meanwhile."""
+    new = [number for number, it in enumerate(planned) if it.earlier is None]
+    keyed = [number for number in new if key_of(session, planned[number].order)]
+    with claimed(session, [planned[number].order for number in keyed]):
+        known = {it.record.id for it in (each.earlier for each in planned) if it is not None}
+        found = earlier_of(session, [planned[number].order for number in keyed])
+        meanwhile = {
+            number: earlier
+            for number, earlier in zip(keyed, found, strict=True)
+            if earlier and earlier.fate is not Fate.DONE and earlier.record.id not in known
+        }
+        planned = [
+            replace(each, earlier=meanwhile.get(number, each.earlier))
+            for number, each in enumerate(planned)
+        ]
+        return planned, [
+            each.earlier.record if each.earlier else session.make(each.order) for each in planned
+        ]
 
 
 @contextmanager
@@ -126,8 +151,7 @@ class Submission:
             return self.adopted(job, job.handle)
         if job.ticket is not None:
             return job
-        listed = self.appearing(job)
-        return None if listed is None else self.adopted(job, listed.handle)
+        return self.appearing(job)
 
     def closed(self, planned: Planned) -> int:
         """Record that earlier jobs which began nothing will not come; the number of the last."""
@@ -153,8 +177,10 @@ class Submission:
         try:
             with held_back():
                 self.write(job, create=True)
+                path = RunPaths(job.run).job(job.number)
                 try:
-                    ticket = self.session.executors[job.executor].submit(made)
+                    with touched(self.session, {path: encode(job)}):
+                        ticket = self.session.executors[job.executor].submit(made)
                 except NotSubmitted as error:
                     job = self.refused(job, error)
                 else:
@@ -221,8 +247,7 @@ class Submission:
         listed = self.listed(job, anew=True)
         if listed is not None:
             return self.adopted(job, listed.handle)
-        reason = " ".join(str(error).split())
-        return self.noted(job, cancelled=True, reason=reason)
+        return self.session.portal.call(note_cancelled, self.session.blobs, job, str(error))
 
     # --- records --------------------------------------------------------------------------------------
 
@@ -234,12 +259,22 @@ class Submission:
         return job
 
     def noted(self, job: JobRecord, **answers: Any) -> JobRecord:
-        """Record what was answered; what others recorded meanwhile stays, such as that it was cancelled."""
+        """Record what was answered. The job as it is recorded then: somebody may have cancelled it meanwhile.
+
+        That is looked up after the handle is written, and whoever cancels looks for the handle after having
+        recorded it: one of the two sees the other.
+        """
         path = RunPaths(job.run).job(job.number)
         data = self.session.portal.call(self.session.blobs.get, path)
         kept = decode(JobRecord, data, path)
         found = replace(kept, **answers)
-        return kept if found == kept else self.write(found)
+        if found != kept:
+            self.write(found)
+        return self.recorded(job)
+
+    def recorded(self, job: JobRecord) -> JobRecord:
+        """A job as it is recorded now."""
+        return self.session.portal.call(read_job, self.session.blobs, job.run, job.number)
 
     def write(self, job: JobRecord, *, create: bool = False) -> JobRecord:
         """A record, in the store. Raises AlreadyExists if it is to be the first and is not."""
@@ -255,21 +290,32 @@ class Submission:
             self.lists[job.executor] = {one.name: one for one in jobs}
         return self.lists[job.executor].get(str(job.job))
 
-    def appearing(self, job: JobRecord) -> Listed | None:
-        """A job that may have been asked for, waited for as long as it may take; None if it never was."""
-        found = self.listed(job)
-        passed = (self.session.clock.now() - job.created).total_seconds()
-        left = APPEARS_SECONDS - max(0.0, passed)
-        if found is None and left > 0:
-            to_stderr(
-                f"{job.run}: a command was cut off while it asked for this job; looking for it among those "
-                f"of {job.executor}, {left:.0f} s at the most"
-            )
-        until = time.monotonic() + left
-        while found is None and time.monotonic() < until:
+    def appearing(self, job: JobRecord) -> JobRecord | None:
+        """A job that may have been asked for, waited for as long as it may take; None if it never was.
+
+        Another command may be about to ask for it still: then its answer is waited for.
+        """
+        listed, told = self.listed(job), False
+        while listed is None:
+            job = self.recorded(job)
+            if job.handle is not None or job.ticket is not None or job.cancelled:
+                return None if job.cancelled else self.found(job)
+            left = APPEARS_SECONDS - self.age(job)
+            if left <= 0:
+                return None
+            if not told:
+                to_stderr(
+                    f"{job.run}: a command was cut off while it asked for this job, or asks still; looking "
+                    f"for it among those of {job.executor}, {left:.0f} s at the most after it gave up"
+                )
+                told = True
             time.sleep(min(LOOK_SECONDS, left))
-            found = self.listed(job, anew=True)
-        return found
+            listed = self.listed(job, anew=True)
+        return self.adopted(job, listed.handle)
+
+    def age(self, job: JobRecord) -> float:
+        """Seconds since its record was last written, by the store's clock: those of two machines may differ."""
+        return self.session.portal.call(job_age, self.session.blobs, job.run, job.number)
 
 
 def unsettled(planned: Planned) -> JobRecord | None:

@@ -6,17 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from crown_exp.compute.base import OVER, Job, Target
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.folder import AttemptRecord, JobRecord, encode
-from crown_exp.storage.runs import write_job
+from crown_exp.storage.runs import cancel_job, write_job
 from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
 from tests.stand_in.sky import edge
 from tests.unit.cli.record import World, world
@@ -88,7 +89,43 @@ def test_a_job_that_was_never_submitted_is_recorded_as_over(both: Both) -> None:
         cancelled=False,
     )  # fmt: skip
     both.here.call(write_job, both.here.blobs, record)
-    assert both.here.out("cancel", made.id, "--yes")[0] == f"{made.id} is stopped"
+    yet = "  its job was not found; should it come yet, it ends by itself when it begins"
+    assert both.here.out("cancel", made.id, "--yes")[:2] == [f"{made.id} is stopped", yet]
+    assert both.here.out("cancel", made.id, "--yes")[1].startswith("next")
+
+
+def test_a_job_that_comes_after_it_was_cancelled_ends_by_itself(both: Both) -> None:
+    """SkyPilot lists it after minutes; the command that asked for it is gone."""
+    run = both.far.lab.make("tasks.lasts")
+    record = JobRecord(
+        run=run, number=1, executor="skypilot", created=both.far.clock.now(), job=run, cancelled=False,
+        ticket=None,
+    )  # fmt: skip
+    both.here.call(write_job, both.here.blobs, record)
+    both.here.out("cancel", run, "--yes")
+    job = Job(
+        run, both.far.argv(run), Target("a100_spot", executor="skypilot"), directory=both.far.root,
+        env={"CROWN_JOB": run, "CROWN_HOME": str(both.far.root / "there")},
+    )  # fmt: skip
+    handle = both.far.executor.handle(both.far.executor.submit(job))
+    until(lambda: both.far.executor.poll([handle])[handle].state in OVER)
+    line = f"{run}: nothing was begun: job {run} was given up (cancelled by the user)"
+    assert line in both.far.executor.log(handle)
+    facts = both.far.facts(run)
+    assert not facts.attempts and not facts.ends
+    assert both.here.out("show", run)[0].count("stopped") == 1
+
+
+def test_a_job_that_begins_just_then_is_ended_by_the_next_cancel(both: Both) -> None:
+    """It was recorded as cancelled, and not found: its attempt shows that it is there."""
+    sent = both.far.send("lasts")
+    run = sent.record.id
+    short = replace(sent.job, handle=None, ticket=None)
+    both.here.call(write_job, both.here.blobs, short)
+    both.far.wait_for_log(run)
+    both.here.call(cancel_job, both.here.blobs, run, 1, "cancelled by the user")
+    assert both.here.out("cancel", run, "--yes")[0] == f"{run} was told to end; it is saved first"
+    until(lambda: both.far.is_over(sent))
 
 
 def test_a_job_of_an_executor_that_nobody_knows_is_recorded_as_over(both: Both) -> None:
@@ -172,6 +209,6 @@ def test_an_executor_that_is_not_there(both: Both, monkeypatch: pytest.MonkeyPat
     """Nothing is recorded: the job goes on."""
     run = both.far.send("lasts").record.id
     monkeypatch.setenv("CROWN_SKY__PYTHON", "/no/such/python")
-    line = both.here.refused("cancel", run, "--yes", code=80)
+    line = both.here.refused("cancel", run, "--yes", code=2)
     assert "CROWN_SKY__PYTHON" in line
     assert not both.far.job(run).cancelled

@@ -22,7 +22,7 @@ from crown_exp.folder.segment import Record
 from crown_exp.registry import Registry
 from crown_exp.registry.models import metadata
 from crown_exp.storage import BlobStore
-from crown_exp.storage.runs import write_end, write_job, write_result, write_run
+from crown_exp.storage.runs import cancel_job, write_end, write_job, write_result, write_run
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 CONFIG: dict[str, Any] = {
@@ -74,8 +74,10 @@ class Folder:
 
     async def job(self, number: int = 1, *, cancelled: bool = False) -> None:
         await write_job(
-            self.store, JobRecord(self.id, number, "local", T0, f"local:{number}", cancelled)
+            self.store, JobRecord(self.id, number, "local", T0, f"local:{number}", False)
         )
+        if cancelled:
+            await cancel_job(self.store, self.id, number, "by the user")
 
     async def log(
         self,

@@ -14,6 +14,7 @@ from crown_exp.outcome import State
 from crown_exp.registry import Registry, ingest_run
 from crown_exp.registry.base import AttemptInfo, EventInfo, FileInfo, Summary
 from crown_exp.storage import BlobStore
+from crown_exp.storage.runs import cancel_job
 from tests.unit.registry.folders import CONFIG, RUN, T0, Folder, complete_run, dump, make_run
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +119,16 @@ async def test_states_are_those_of_the_folder(registry: Registry, store: BlobSto
     assert await told() is State.FAILED
     error = (await registry.get(ID)).attempts[1].error
     assert error is not None and error["type"] == "ValueError"
+
+
+async def test_a_cancel_is_ingested(registry: Registry, store: BlobStore) -> None:
+    made = await make_run(store)
+    await made.job()
+    await ingest_run(registry, store, ID)
+    assert (await registry.get(ID)).run.state is State.QUEUED
+    await cancel_job(store, ID, 1, "by the user")
+    await ingest_run(registry, store, ID)
+    assert (await registry.get(ID)).run.state is State.STOPPED
 
 
 async def test_again_is_one_listing_and_changes_nothing(

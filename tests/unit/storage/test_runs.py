@@ -24,11 +24,14 @@ from crown_exp.storage.file import FileStore
 from crown_exp.storage.memory import MemoryStore
 from crown_exp.storage.runs import (
     Over,
+    cancel_job,
     claim_attempt,
     find_run,
     is_superseded,
     last_beat,
     read_facts,
+    read_job,
+    read_jobs,
     read_run,
     write_end,
     write_job,
@@ -182,6 +185,18 @@ async def test_ends_and_results_are_written_once(store: BlobStore) -> None:
     await write_result(store, ResultRecord(ID, 1, 1, T0, 0.5))
     with pytest.raises(AlreadyExists):
         await write_result(store, ResultRecord(ID, 1, 1, T0, 0.6))
+
+
+async def test_a_cancel_outlives_what_is_written_over_the_record(store: BlobStore) -> None:
+    """Whoever read the record before it was cancelled writes it anew."""
+    job = JobRecord(ID, 1, "skypilot", T0, ID, False)
+    await write_job(store, job)
+    await cancel_job(store, ID, 1, "by the\nuser")
+    await cancel_job(store, ID, 1, "it was over")  # the first says why
+    await write_job(store, replace(job, handle="7"))
+    wanted = replace(job, handle="7", cancelled=True, reason="by the user")
+    assert await read_job(store, ID, 1) == wanted
+    assert await read_jobs(store, ID) == [wanted]
 
 
 async def test_attempts_are_numbered_on(store: BlobStore) -> None:

@@ -7,17 +7,20 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from crown_exp.compute.base import JobStatus
+from crown_exp.compute.base import ExecutorError, JobStatus
 from crown_exp.launch.invocation import Ended
 from crown_exp.launch.remote import leaving
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.leaving import see_through, watch
 from crown_exp.launch.remote.watch import Watch
 from crown_exp.outcome import ExitCode
+from crown_exp.storage.runs import write_job
 from tests.elsewhere import Elsewhere, elsewhere, until
 
 
@@ -142,6 +145,53 @@ def test_a_stop_that_was_asked_for_before(far: Elsewhere) -> None:
     (ended,) = see_through(watching, asked=ExitCode.INTERRUPTED, again_seconds=0.0)
     assert ended.exit_code == 130
     assert far.executor.jobs()
+
+
+def test_yes_waits_for_no_request_that_is_not_answered(far: Elsewhere) -> None:
+    """Ctrl-C while jobs were being accepted: somebody still waits for the answer."""
+    inner, waits, cut_off = far.executor, threading.Event(), threading.Event()
+
+    class Slow:
+        def handle(self, ticket: str) -> str:
+            waits.set()
+            cut_off.wait(600)
+            raise ExecutorError("SkyPilot's process ended")
+
+        def close(self) -> None:
+            cut_off.set()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(inner, name)
+
+    sent, other = far.send("lasts"), far.send("lasts")
+    far.wait_for_log(other.record.id)
+    short = replace(sent, job=replace(sent.job, handle=None))
+    far.portal.call(write_job, far.blobs, short.job)
+    slow: Any = Slow()
+    far.executors = Executors({"skypilot": lambda: slow})
+
+    def accepting() -> None:
+        with pytest.raises(ExecutorError):
+            slow.handle(str(short.job.ticket))
+
+    waiting = threading.Thread(target=accepting)
+    waiting.start()
+    waits.wait(60)
+    stream = io.StringIO()
+    watching = Watch(far, [short, other], stream)
+    asked = signals_twice()
+    told = see_through(watching, asked=asked, ask=lambda _: True, again_seconds=60.0)
+    waiting.join()
+    assert [it.error for it in told] == ["cancelled by the user"] * 2
+    assert all(far.job(it.run).cancelled for it in told)
+    assert "1 job was not accepted yet; one that still comes ends by itself" in stream.getvalue()
+    until(lambda: not inner.jobs())
+
+
+def signals_twice() -> ExitCode:
+    """The first Ctrl-C came before; the second follows at once."""
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+    return ExitCode.INTERRUPTED
 
 
 def test_who_does_nothing_has_the_values(far: Elsewhere) -> None:

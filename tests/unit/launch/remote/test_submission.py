@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +15,8 @@ import pytest
 
 from crown_exp.compute.base import ExecutorError, Job, JobState, Target
 from crown_exp.errors import ConfigError
-from crown_exp.folder import JobRecord, state
-from crown_exp.launch.remote import submission
+from crown_exp.folder import JobRecord, RunPaths, state
+from crown_exp.launch.remote import submission, touching
 from crown_exp.launch.remote.base import Earlier, Fate, Guess, Planned, Submitted
 from crown_exp.launch.remote.cancelling import note_cancelled
 from crown_exp.launch.remote.reuse import earlier_of
@@ -257,14 +260,7 @@ def test_a_request_whose_ticket_nobody_noted_is_waited_for(
 ) -> None:
     monkeypatch.setattr(submission, "APPEARS_SECONDS", 60.0)
     record = note(session, order())
-    original = executor.jobs
-
-    def later() -> Any:
-        if executor.called.count("jobs") == 4:
-            executor.add(record.run)
-        return original()
-
-    monkeypatch.setattr(executor, "jobs", later)
+    appears(executor, monkeypatch, record.run)
     (done,) = launch(session, order())
     assert (done.job.handle, done.job.job) == ("1", record.run)
     assert jobs(session, record.run) == [done.job]
@@ -275,17 +271,100 @@ def test_an_old_intent_is_not_waited_for(
     session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission, "APPEARS_SECONDS", 60.0)
-    note(session, order(), created=datetime.now(UTC) - timedelta(minutes=5))
+    aged(session, note(session, order()), minutes=5)
     launch(session, order())
     assert executor.called.count("jobs") == 2  # one to plan, one to be sure
     assert len(executor.asked) == 1
 
 
+def aged(session: Session, record: JobRecord, minutes: float) -> None:
+    """A record that was written so long ago, by the store's clock."""
+    path = session.blobs.local_path(RunPaths(record.run).job(record.number))
+    assert path is not None
+    then = path.stat().st_mtime - 60 * minutes
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_how_old_an_intent_is_does_not_depend_on_whose_clock_wrote_it(
+    session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr(submission, "APPEARS_SECONDS", 60.0)
+    record = note(session, order(), created=datetime.now(UTC) + timedelta(hours=hours))
+    appears(executor, monkeypatch, record.run)
+    (done,) = launch(session, order())
+    assert (done.job.handle, done.job.job) == ("1", record.run)
+
+
+def appears(executor: Told, monkeypatch: pytest.MonkeyPatch, run: str) -> None:
+    """Its job is listed when it is asked for the fourth time."""
+    original = executor.jobs
+
+    def later() -> Any:
+        if executor.called.count("jobs") == 4:
+            executor.add(run)
+        return original()
+
+    monkeypatch.setattr(executor, "jobs", later)
+
+
+def test_who_sends_code_for_long_keeps_its_intent(
+    session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command waits for it, and does not ask for a second job."""
+    monkeypatch.setattr(touching, "TOUCH_SECONDS", 0.02)
+    monkeypatch.setattr(submission, "APPEARS_SECONDS", 0.5)
+    monkeypatch.setattr(submission, "LOOK_SECONDS", 0.02)
+    original, plans = executor.submit, [plan(session, order()) for _ in range(1)]
+    begun, other = threading.Event(), list[Submitted]()
+
+    def again() -> None:
+        begun.wait(60)
+        other.extend(launch(session, order()))
+
+    def slow(job: Job) -> str:
+        begun.set()
+        until = time.monotonic() + 1.5  # three times as long as an intent may be left alone
+        while time.monotonic() < until:
+            time.sleep(0.02)
+        return original(job)
+
+    monkeypatch.setattr(executor, "submit", slow)
+    waits = threading.Thread(target=again)
+    waits.start()
+    (first,) = submit_all(session, *plans, prepared=Sharing(session))
+    waits.join()
+    assert [it.job.job for it in other] == [first.job.job]
+    assert len(executor.asked) == 1
+
+
+def test_a_cancel_between_reading_and_writing_a_record_is_not_lost(
+    session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handle is about to be written over what was read before the cancel."""
+    original = submission.Submission.write
+
+    def write(self: submission.Submission, job: JobRecord, **options: Any) -> JobRecord:
+        if job.handle is not None:
+            session.portal.call(note_cancelled, session.blobs, job, "by the user")
+        return original(self, job, **options)
+
+    monkeypatch.setattr(submission.Submission, "write", write)
+    (done,) = launch(session, order())
+    (record,) = jobs(session, done.record.id)
+    assert (record.cancelled, record.reason, record.handle) == (True, "by the user", "1")
+    assert executor.called[-1] == "cancel"
+
+
+def test_what_an_older_version_recorded_as_cancelled_is(session: Session) -> None:
+    record = note(session, order(), cancelled=True, reason="quota")
+    assert jobs(session, record.run) == [record]
+
+
 def test_many_intents_are_looked_for_in_one_list(session: Session, executor: Told) -> None:
     orders = [order(seed=seed) for seed in range(4)]
-    long_ago = datetime.now(UTC) - timedelta(hours=1)
     for it in orders:
-        executor.add(note(session, it, created=long_ago).run)
+        executor.add(note(session, it).run)
     plans = [replace(it, earlier=unknown(it.earlier)) for it in plan(session, *orders)]
     executor.called.clear()
     done = submit_all(session, plans, prepared=Sharing(session))
@@ -342,6 +421,31 @@ def test_what_another_command_gave_up_is_asked_for_anew(session: Session, execut
     (done,) = submit_all(session, plans, prepared=Sharing(session))
     assert done.job.job == f"{run}-2"
     assert not done.job.cancelled
+
+
+def test_two_commands_at_once_make_one_run(session: Session, executor: Told) -> None:
+    """Both have planned, and neither has found anything."""
+    plans = [plan(session, order()) for _ in range(2)]
+    assert [it.earlier for many in plans for it in many] == [None, None]
+    (first,) = submit_all(session, plans[0], prepared=Sharing(session))
+    (second,) = submit_all(session, plans[1], prepared=Sharing(session))
+    assert (second.record, second.job) == (first.record, first.job)
+    assert len(executor.asked) == 1
+
+
+def test_equal_runs_of_one_command_stay_apart(session: Session, executor: Told) -> None:
+    first, second = launch(session, order(), order())
+    assert first.record.id != second.record.id
+    executor.states["1"] = JobState.FAILED
+    three = launch(session, order(), order(), order())
+    assert len({it.record.id for it in three}) == 3
+    assert {first.record.id, second.record.id} < {it.record.id for it in three}
+
+
+def test_who_wants_a_new_run_gets_one(session: Session, executor: Told) -> None:
+    never = order(reuse="never")
+    runs = {it.record.id for _ in range(2) for it in launch(session, never)}
+    assert len(runs) == len(executor.asked) == 2
 
 
 def names(found: Sequence[Submitted]) -> list[str | None]:
