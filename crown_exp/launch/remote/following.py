@@ -20,7 +20,8 @@ from crown_exp.folder import Facts, Held, JobRecord, RunPaths, judge
 from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.ending import is_begun
 from crown_exp.launch.remote.executors import Executors
-from crown_exp.launch.remote.watch import Watch, Watched, word_of
+from crown_exp.launch.remote.watch import Watch
+from crown_exp.launch.remote.watched import Watched, word_of
 from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.machine import here
 from crown_exp.storage.runs import read_facts

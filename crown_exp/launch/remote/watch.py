@@ -17,7 +17,7 @@ from crown_exp.clock import Clock
 from crown_exp.compute.base import OVER, ExecutorError, JobState, JobStatus
 from crown_exp.compute.money import as_of, sums
 from crown_exp.errors import CrownError, StoreError
-from crown_exp.folder import Facts, state
+from crown_exp.folder import Facts
 from crown_exp.launch.invocation import Ended
 from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.cancelling import (
@@ -29,8 +29,8 @@ from crown_exp.launch.remote.cancelling import (
 )
 from crown_exp.launch.remote.ending import after_job, by_itself, ended, is_begun, with_tail
 from crown_exp.launch.remote.progress import Progress
-from crown_exp.launch.remote.watch_table import Mode, Row, Shown
-from crown_exp.launch.summary import state_of
+from crown_exp.launch.remote.watch_table import Mode, Shown
+from crown_exp.launch.remote.watched import Watched, is_over, row_of
 from crown_exp.outcome import ExitCode, State
 from crown_exp.storage.machine import here
 from crown_exp.storage.parallel import each
@@ -53,34 +53,6 @@ GONE_SECONDS = 60.0
 AT_ONCE = 16
 ROWS = ("table", "lines")
 """How runs are shown where it is shown what they cost."""
-
-
-@dataclass
-class Watched:
-    """A run, and what is known of it.
-
-    trouble: why its folder could not be read at the last look. gone: since when its executor does not know its
-    job, by the monotonic clock; None while it does. closed: whether it was recorded that its job is over.
-    looked: when its folder was read last, by the monotonic clock; told: its job's status then; seen: the
-    store's time then. usd: dollars as of the ledger; None: nothing is paid.
-    """
-
-    run: Submitted
-    progress: Progress
-    status: JobStatus | None = None
-    ended: Ended | None = None
-    trouble: str = ""
-    gone: float | None = None
-    closed: bool = False
-    looked: float = -math.inf
-    told: JobStatus | None = None
-    seen: datetime | None = None
-    usd: float | None = None
-
-    @property
-    def facts(self) -> Facts | None:
-        """Its records, once they were read."""
-        return self.progress.facts
 
 
 @dataclass
@@ -128,11 +100,12 @@ class Watch:
     def turn(self) -> None:
         """Look once at all that is open, and do what is due. What does not answer is told once."""
         self.poll()
+        began = self.time.monotonic()
         now, went_on = self.look(), self.open
         for it in went_on:
             if self.stopping.is_set():
                 return
-            if now is not None and not it.trouble:
+            if now is not None and it.looked >= began and not it.trouble:
                 self.guarded(it, now)
         self.count(went_on)
         self.shown.show([row_of(it) for it in self.runs])
@@ -178,7 +151,7 @@ class Watch:
         now = await blobs.now()
 
         async def one(it: Watched) -> None:
-            status = it.status
+            news = it.news
             try:
                 await it.progress.look(blobs, anew=is_over(it))
                 it.trouble = ""
@@ -186,7 +159,7 @@ class Watch:
                 raise
             except CrownError as error:
                 it.trouble = str(error)
-            it.looked, it.told, it.seen = self.time.monotonic(), status, now
+            it.looked, it.told, it.seen = self.time.monotonic(), news, now
 
         await each(one, self.due(), at_once=AT_ONCE)
         return now
@@ -210,7 +183,7 @@ class Watch:
 
     def is_urgent(self, it: Watched) -> bool:
         """Whether something is to be decided about a run, for which its records must be as they are now."""
-        if it.facts is None or is_over(it) or it.status != it.told:
+        if it.facts is None or is_over(it) or it.news != it.told:
             return True
         return bool(not is_begun(it.facts, it.run.job) and self.too_late(it, it.status))
 
@@ -358,37 +331,3 @@ class Watch:
         for it in left:
             told = ended(it.run.record, ExitCode.INTERRUPTED, BY_USER)
             it.ended = replace(told, state=State.STOPPED)  # its process may save yet
-
-
-def is_over(it: Watched) -> bool:
-    """Whether a run's job is, as its executor says."""
-    return it.status is not None and it.status.state in OVER
-
-
-def row_of(it: Watched) -> Row:
-    """A run as it is shown."""
-    read, run = it.progress, it.run
-    note = it.status.reason if it.status is not None and it.ended is None else ""
-    return Row(
-        run=run.record.id, name=run.record.name, state=word_of(it, it.seen), step=read.step, total=read.total,
-        metric=read.metric, usd=it.usd, seconds_left=read.seconds_left,
-        note=it.trouble or " ".join(note.split()), over=it.ended is not None,
-    )  # fmt: skip
-
-
-def word_of(it: Watched, seen: datetime | None) -> str:
-    """What a run does, in a word: as its records say, else as its job's executor does.
-
-    seen: the store's time when those were read; None: the executor's word alone.
-    """
-    if it.ended is not None:
-        found = state_of(it.ended)
-        return str(State.STOPPED if it.closed and found is State.LOST else found)
-    if it.facts is not None and seen is not None and is_begun(it.facts, it.run.job):
-        found = state(it.facts, seen)
-        if found is State.RUNNING:
-            return str(found)
-    if it.status is None:
-        return "submitted"
-    # its command runs, or is about to, and the run has not begun
-    return "starting" if it.status.state is JobState.RUNNING else str(it.status.state)

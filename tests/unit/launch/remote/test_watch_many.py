@@ -157,6 +157,7 @@ def test_news_of_a_job_are_followed_by_a_look(many: Many) -> None:
     many.turn(0)
     it, made = many.watch.runs[5], many.made[5]
     many.portal.call(made.log, [[point(9, 1e9, {"loss": 1.0})]])
+    many.says.told[made.id] = JobStatus(JobState.RUNNING, "more to say")
     assert many.turn(1.0)["list"] == 0
     many.says.told[made.id] = JobStatus(JobState.RECOVERING, recoveries=1)
     assert many.turn(1.0)["list"] == 2
@@ -173,6 +174,25 @@ def test_none_is_given_up_by_what_was_read_long_ago(portal: Portal) -> None:
     many.turn(3600.0)
     assert many.says.cancelled == [many.made[0].id]
     assert [it.run.record.id for it in many.watch.runs if it.ended] == [many.made[0].id]
+
+
+def test_a_deadline_that_passes_during_a_turn_is_kept_in_the_next(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Many(portal, "many-between", 3 * LOOKS)
+    many.turn(0)
+    for made in many.made:
+        many.begin(made)
+    look = many.watch.look
+
+    def slow() -> datetime | None:
+        seen = look()
+        many.clock.ahead += 3600.0
+        return seen
+
+    monkeypatch.setattr(many.watch, "look", slow)
+    many.turn(1.0)
+    assert many.says.cancelled == []
 
 
 def test_a_run_that_was_read_long_ago_is_still_at_work(many: Many) -> None:
