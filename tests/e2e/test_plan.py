@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.running import Project
-from tests.sky_project import executor_of, sky_project
+from tests.sky_project import executor_of, sky_project, state_of
 
 QUICK = "+experiment=quick"
 TRAIN = """
@@ -165,6 +165,20 @@ def test_nobody_is_there_to_be_asked(project: Project, flags: list[str]) -> None
         "budget.confirm_above_usd: what it will cost is "
     )
     assert "type --yes to launch" in done.stdout
+    assert nothing_happened(project)
+
+
+def test_a_free_cluster_before_paid_machines_has_to_be_agreed_to(project: Project) -> None:
+    enabled = state_of(project) / "enabled"
+    enabled.parent.mkdir(exist_ok=True)
+    enabled.write_text("kubernetes gcp")
+    try:
+        done = project.crown("task=train", "compute=there")
+    finally:
+        enabled.unlink()
+    assert done.returncode == 2
+    assert "or else     1 run on machines for $1.15 to $1.25/h" in done.stdout
+    assert "type --yes to launch" in done.stdout.splitlines()[-1]
     assert nothing_happened(project)
 
 

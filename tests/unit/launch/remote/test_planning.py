@@ -144,6 +144,20 @@ def test_a_controller_is_told_where_one_would_be_started(
     assert plain.controller is None and "controller" not in sky.asked
 
 
+def test_a_free_cluster_beside_paid_machines_does_not_make_a_run_free(
+    session: Session, folder: Path
+) -> None:
+    (folder / "enabled").write_text("kubernetes gcp")
+    plan = make_plan(session, [ordered(run_usd=5.0)], [None])
+    (run,) = plan.runs
+    assert [it.cloud for it in run.candidates[:3]] == ["kubernetes", "gcp", "gcp"]
+    assert (run.usd_per_hour, run.prices) == (0.0, (1.15, 1.25, 2.1))
+    assert plan.is_billed and plan.caps == {"run_usd": 5.0}
+    assert run.spent == {"run_usd": 0.0, "sweep_usd": 0.0, "month_usd": 0.0}
+    (folder / "enabled").write_text("kubernetes")
+    assert not make_plan(session, [ordered()], [None]).is_billed
+
+
 def test_machines_that_cannot_be_had_are_last() -> None:
     def machine(cloud: str, enabled: bool | None) -> Candidate:
         return Candidate(cloud, "", "", "", False, 1.0, enabled)
