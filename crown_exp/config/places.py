@@ -9,7 +9,7 @@ def display(path: Path) -> str:
     """A path as the user would type it: relative to the current directory if it lies below it."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # the home of a machine that is taken goes under us
         return str(path)
 
 

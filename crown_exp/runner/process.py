@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import ExitStack, chdir, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -25,13 +26,27 @@ def process_globals(root: Path, seed: int) -> Iterator[MutableMapping[str, str]]
     """
     with ExitStack() as undo:
         environment = undo.enter_context(environment_kept())
-        undo.enter_context(chdir(Path.cwd()))
+        undo.enter_context(same_directory())
         undo.enter_context(warnings.catch_warnings())
         undo.enter_context(importable(root))
         undo.enter_context(shown_logging())
         undo.enter_context(seeded_random(seed))
         undo.enter_context(seeded_numpy(seed))
         yield environment
+
+
+@contextmanager
+def same_directory() -> Iterator[None]:
+    """Go back to the current directory at the end, if it is still there.
+
+    SkyPilot deletes the home of a machine that it gives back under a run that still saves.
+    """
+    before = Path.cwd()
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.chdir(before)
 
 
 @contextmanager
