@@ -13,6 +13,7 @@ import yaml
 
 from crown_exp.folder import Facts, RunPaths, segment
 from crown_exp.folder.segment import encode_header, frames
+from crown_exp.launch.remote.rest import total_of
 from crown_exp.storage import BlobStore, NotFound
 from crown_exp.storage.base import Entry, WrongSize
 from crown_exp.storage.runs import read_facts
@@ -160,10 +161,9 @@ def _last_beat(paths: RunPaths, attempt: int, mark: Mark) -> datetime | None:
 
 
 async def _total(blobs: BlobStore, paths: RunPaths) -> int | None:
-    """The step at which a run ends: `limits.steps`, or the `steps` of its task, which most tasks have."""
+    """The step at which a run ends, by its config; None if that does not tell."""
     try:
         config: Any = yaml.load(await blobs.get(paths.config), Loader=yaml.CSafeLoader)
-        asked = [config["limits"]["steps"], config["task"].get("steps")]
-    except (NotFound, yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+    except (NotFound, yaml.YAMLError, UnicodeDecodeError):
         return None
-    return min((it for it in asked if isinstance(it, int) and it > 0), default=None)
+    return total_of(config)
