@@ -83,9 +83,7 @@ class Going:
     @property
     def told(self) -> str:
         """The run, and where it is."""
-        where = [
-            f"job {job.handle or job.job} on {job.target or job.executor}" for job in self.jobs
-        ]
+        where = [f"job {job.told} on {job.target or job.executor}" for job in self.jobs]
         if self.process is not None:
             where.append(f"pid {self.process.pid} on {self.process.host}")
         return f"{self.run} ({self.state}; {', '.join(where)})"

@@ -78,8 +78,11 @@ def show(found: Sequence[Stray], asked: Sequence[str]) -> None:
         click.echo(f"no job on {' or '.join(asked)} that nothing needs")
         return
     on = screen()
-    rows = [[it.executor, it.job.name, it.job.handle, it.job.status.state, it.why] for it in found]
-    heads = ["executor", "job", "handle", "state", "why nothing needs it"]
+    rows = [
+        [it.executor, it.job.name, it.job.handle.rpartition("/")[2], it.job.status.state, it.why]
+        for it in found
+    ]
+    heads = ["executor", "job", "number", "state", "why nothing needs it"]
     write_lines(table(heads, rows, width=on.width, colour=on.colour))
 
 

@@ -23,7 +23,7 @@ class ToldJob:
         """`12 on a100_spot (skypilot), submitted 3 min ago, $0.42 so far`."""
         job = self.record
         where = f"{job.target} ({job.executor})" if job.target else job.executor
-        name = job.handle or job.job or "without a name"
+        name = job.told or "without a name"
         asked = "submitted" if job.ticket or job.handle else "recorded, not known to be submitted,"
         parts = [f"{name} on {where}", f"{asked} {age(job.created, now)}"]
         if self.usd is not None:

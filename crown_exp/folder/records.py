@@ -145,6 +145,11 @@ class JobRecord:
     usd: float | None = None
     controller: Rate | None = None
 
+    @property
+    def told(self) -> str:
+        """What people call it: the number that its executor's own words take, else our name; "" without any."""
+        return (self.handle or "").rpartition("/")[2] or self.job or ""
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:

@@ -76,7 +76,7 @@ def refuse_two_places(session: Session, found: Resumption) -> None:
     now = state(facts, session.portal.call(session.blobs.now))
     if now not in WAITING or (job := judged(facts, now).job) is None:
         return
-    where = f"job {job.handle or job.job} on {job.target or job.executor}"
+    where = f"job {job.told} on {job.target or job.executor}"
     try:
         lives = going_on(session, facts).fate is Fate.RUNNING
     except ExecutorError as error:

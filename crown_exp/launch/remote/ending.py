@@ -83,7 +83,7 @@ def after_job(
 
 def why(run: Submitted, status: JobStatus, *, begun: bool) -> str:
     """Half a sentence about a job that is over."""
-    job = f"its job {run.job.handle or run.job.job} on {run.job.target or run.job.executor}"
+    job = f"its job {run.job.told} on {run.job.target or run.job.executor}"
     if status.state is JobState.GONE:
         return f"{run.job.executor} does not know {job} any more"
     if status.state is JobState.CANCELLED:

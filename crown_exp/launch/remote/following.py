@@ -84,7 +84,7 @@ class Following:
 
     def told(self, it: Watched, job: JobRecord) -> list[str]:
         """A line about the job, if it says something else than the last."""
-        name = f"job {job.handle or job.job} on {job.target or job.executor}"
+        name = f"job {job.told} on {job.target or job.executor}"
         if it.ended is not None or job.cancelled:
             why = it.ended.error.partition("\n")[0] if it.ended is not None else job.reason
             line = f"{name} is over: {why}"

@@ -135,7 +135,7 @@ def test_show_tells_the_job(both: Both) -> None:
     _, out, _ = both.here.type("show", run)
     assert line_of(out.splitlines(), "job").endswith("; over:")  # and the reason below
     _, out, _ = both.here.type("show", run, "--json")
-    assert '"handle": "1"' in out and '"reason": "cancelled by the user"' in out
+    assert f'"handle": "job/{run}/1"' in out and '"reason": "cancelled by the user"' in out
 
 
 def test_a_run_that_was_never_elsewhere_has_no_job(both: Both) -> None:
