@@ -26,6 +26,7 @@ def asked_for(task: Any, name: str | None, request: str) -> dict[str, Any]:
         "run": task.run,
         "setup": task.setup,
         "env": {**task.envs, **task.secrets},
+        "secrets": sorted(task.secrets),
         "nodes": task.num_nodes,
         "resources": resources,
         "upload": request if task.workdir is not None else None,
