@@ -110,7 +110,7 @@ def test_what_this_machine_cannot_do() -> None:
 
 
 def test_all_orders_are_approved_before_any_is_made(session: Session) -> None:
-    away = schema.defaults()["compute"] | {"executor": "slurm", "infra": ["awz"]}
+    away = schema.defaults()["compute"] | {"executor": "skypilot", "infra": ["awz"]}
     wrong = schema.defaults()["device"] | {"kind": missing_device()}
     with pytest.raises(ConfigError) as caught:
         session.approve([order(), order(compute=away), order(device=wrong)])
