@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,14 @@ def test_what_ends_while_nobody_watches_is_not_launched_again(place: Place) -> N
         assert time.monotonic() < until
         time.sleep(0.1)
     assert place.finish() == []
+
+
+def test_two_terminals_at_the_same_moment(place: Place) -> None:
+    """Neither has found what the other is about to record: there is one run for both all the same."""
+    with ThreadPoolExecutor(3) as terminals:
+        for typed in [terminals.submit(place.launch) for _ in range(3)]:
+            typed.result()
+    place.check_finished()
 
 
 # --- the whole command, watched from outside ------------------------------------------------------------
