@@ -172,7 +172,7 @@ def test_it_asks_on_a_terminal(both: Both, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     code, out, err = both.here.type("cancel", run)
     assert (code, out.strip()) == (1, "nothing was ended")
-    assert f"job {sent.job.handle} on a100_spot" in err and "end this run?" in err
+    assert f"job {sent.job.told} on a100_spot" in err and "end this run?" in err
     assert not both.far.job(run).cancelled
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     code, _, _ = both.here.type("cancel", run)
