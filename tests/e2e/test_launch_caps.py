@@ -26,8 +26,8 @@ def train(run, steps: int = 600):
         time.sleep(0.05)
     return {"steps": steps}
 """
-RATE = 1.25
-"""Dollars an hour of the dearest candidate of `there`, which counts where the region is none of theirs."""
+RATE = 1.15
+"""Dollars an hour of `there` in the region in which the stand-in starts it; it costs more in another."""
 CAP = 1.3
 LEFT_SECONDS = 15.0
 """Until the cap is reached, by a machine that has been paid for so long as it buys but for this."""

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .market import placed
+
 # The exit code is in a file, so that it is known to a server that was started later.
 RUN = """
 cd "$HOME/sky_workdir" || exit 1
@@ -54,7 +56,8 @@ class Machine:
     def environment(self, asked: dict[str, Any], name: str) -> dict[str, str]:
         """A machine knows nothing of the client's variables but what was sent."""
         kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL") if key in os.environ}
-        info = {"cluster_name": f"{name}-{self.job}", "cloud": "stand-in", "region": "here"}
+        cloud, region = placed(asked["resources"])
+        info = {"cluster_name": f"{name}-{self.job}", "cloud": cloud, "region": region}
         return {
             "LANG": "C.UTF-8",
             **kept,

@@ -75,6 +75,25 @@ def fits(line: Machine, fields: dict[str, Any]) -> bool:
     )
 
 
+def placed(resources: list[dict[str, Any]]) -> tuple[str, str]:
+    """Cloud and region of the machine that SkyPilot takes first: the cheapest of the first that is sold."""
+    clouds = [cloud.name for cloud in enabled()]
+    for fields in resources:
+        cloud, _, region = str(fields.get("infra") or "").partition("/")
+        sold = [
+            line
+            for line in CATALOGUE
+            if line.cloud in clouds
+            and fits(line, fields)
+            and cloud in ("", "*", line.cloud)
+            and region.partition("/")[0] in ("", "*", line.region)
+        ]
+        if sold:
+            first = min(sold, key=lambda line: cost(line, fields))
+            return first.cloud, first.region
+    return "stand-in", "here"
+
+
 def at_least(there: int, asked: Any) -> bool:
     """Whether `8+` (or more) is there."""
     return asked is None or there >= float(str(asked).rstrip("+"))
