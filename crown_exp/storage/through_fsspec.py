@@ -328,7 +328,12 @@ class FsspecStore:
         """What is called, made when it is first asked for."""
         with self._lock:
             if self._made is None:
-                self._made = FileSystem(_made(self._scheme, self._access, self._calls.deadline_s))
+                try:
+                    made = _made(self._scheme, self._access, self._calls.deadline_s)
+                except TypeError as error:  # it wants arguments that no URL of ours holds
+                    what = f"{self._scheme}:// cannot be a store here: {error}"
+                    raise SettingsError(f"CROWN_STORAGE__ROOT: {what}") from None
+                self._made = FileSystem(made)
             return self._made
 
     def _work(self, method: str, *args: object, **kwargs: object) -> Work:

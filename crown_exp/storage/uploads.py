@@ -26,7 +26,7 @@ DIGITS = 16
 """Of the sha256 of what is uploaded, hexadecimal."""
 
 _URL = re.compile(rf"(.+)/(data/[0-9a-f]{{{DIGITS}}}/[^/]+)/?")
-_LEFT_OUT = frozenset({"__pycache__", ".DS_Store", ".git", ".ipynb_checkpoints"})
+_LEFT_OUT = frozenset({".crown", "__pycache__", ".DS_Store", ".git", ".ipynb_checkpoints"})
 
 Told = Callable[[int], object]
 """Is told of so many bytes more that are done."""
@@ -85,7 +85,8 @@ def named_files(source: Path) -> dict[str, Path]:
     if not files or not source.name:
         raise ConfigError.of(str(source), "expected a file, or a folder with files in it")
     for name in files:
-        if PurePosixPath(name).name.startswith(".env"):
+        base = PurePosixPath(name).name
+        if base.startswith(".env") and base != ".env.example":
             raise ConfigError.of(name, "is where secrets are kept; they belong in no store")
     return files
 

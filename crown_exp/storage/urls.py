@@ -35,7 +35,13 @@ def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
     return _open_remote(scheme, f"{scheme}://{rest}", access)
 
 
+_READ_ONLY = ("http", "https")
+
+
 def _open_remote(scheme: str, url: str, access: Mapping[str, str] | None) -> BlobStore:
+    if scheme in _READ_ONLY:
+        what = f"nothing can be written to {scheme}://…, so it is no store"
+        raise SettingsError(f"CROWN_STORAGE__ROOT: {what}; {_KNOWN}")
     if holds_credentials(url):  # and would be shown wherever the store is
         raise SettingsError(f"CROWN_STORAGE__ROOT: {HOLDS_CREDENTIALS}")
     if scheme == "s3" and "@" not in url and find_spec("obstore") is not None:

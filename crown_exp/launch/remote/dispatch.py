@@ -18,6 +18,7 @@ from crown_exp.launch.remote.accepting import accepted
 from crown_exp.launch.remote.approval import allow
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.ending import ended
+from crown_exp.launch.remote.jobs import Prepared
 from crown_exp.launch.remote.leaving import asker, see_through
 from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.plan_table import plan_lines
@@ -99,10 +100,15 @@ def going_on(session: Session, facts: Facts) -> Earlier:
 def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
     """The plan, shown if it was asked for or costs money, and agreed to where that is due.
 
-    Raises ExecutorError if one that is to carry out a part of it does not answer: nothing is recorded yet.
+    Where only the plan was asked for, what would be refused for money or size is refused as well. Raises
+    ExecutorError if one that is to carry out a part of it does not answer: nothing is recorded yet.
     """
     if invocation.planning:
         show(plan, sys.stdout)
+        allow(plan, yes=True, ask=None)
+        prepared = Prepared(session)
+        for run in plan.launched:
+            prepared.bundle(run.target)
         return plan
     if plan.is_billed:
         show(plan, sys.stderr)

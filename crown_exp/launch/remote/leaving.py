@@ -112,7 +112,7 @@ def end_them(watching: Watch, ask: Callable[[str], bool] | None) -> None:
         tell(watching.stream, f"not a terminal, so nothing is cancelled; type: {command(runs)}")
         return
     what = runs[0] if len(runs) == 1 else f"{len(runs)} runs"
-    if not ask(f"cancel {what}? [y/N] "):
+    if not ask(f"cancel {what}?"):
         tell(watching.stream, "nothing was cancelled")
         return
     unanswered = [it.run.job.executor for it in watching.open if it.run.job.handle is None]
@@ -134,12 +134,12 @@ def command(runs: Sequence[str]) -> str:
 
 
 def asker(stream: TextIO) -> Callable[[str], bool] | None:
-    """Asks on the terminal; None if there is none."""
+    """Asks yes or no on the terminal; None if there is none."""
     if not (sys.stdin is not None and sys.stdin.isatty() and stream.isatty()):
         return None
 
     def ask(question: str) -> bool:
-        stream.write(question)
+        stream.write(f"{question} [y/N] ")
         stream.flush()
         try:
             return sys.stdin.readline().strip().lower() in ("y", "yes")

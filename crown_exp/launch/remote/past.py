@@ -42,7 +42,7 @@ class Lived:
     until: its end; of one that was killed, when it was last heard of. accelerators: of the machine that was
     paid for; None if nothing was. target: the compute target's name of its job; None: it was started by hand.
     choices: all accelerators that its job might have been given, in small letters, if nobody could tell which
-    of them it was; else empty.
+    of them it was; else empty. steps: of the whole run, when it was completed; 0 if it counted none.
     """
 
     since: datetime | None
@@ -51,6 +51,7 @@ class Lived:
     accelerators: str | None
     target: str | None
     choices: frozenset[str] = frozenset()
+    steps: int = 0
 
     @property
     def seconds(self) -> float:
@@ -69,9 +70,9 @@ _PAST = """
         CASE WHEN a.ended IS NULL THEN (
             SELECT max(e.ts) FROM events e WHERE e.run_id = a.run_id AND e.attempt = a.attempt
         ) END,
-        j.rates
+        j.rates, r.step
     FROM (
-        SELECT id, created, compute FROM runs
+        SELECT id, created, compute, step FROM runs
         WHERE experiment IS ? AND task = ? AND store = ? AND result_attempt IS NOT NULL AND NOT pruned
         ORDER BY created DESC, id DESC LIMIT ?
     ) r
@@ -114,7 +115,7 @@ def _by_run(rows: Any) -> Iterator[list[Lived]]:
 
 def _lived(
     started: str | None, ended: str | None, host: str | None, place: str | None,
-    target: str | None, heard: float | None, rates: str | None,
+    target: str | None, heard: float | None, rates: str | None, steps: int,
 ) -> Lived:  # fmt: skip
     paid = json.loads(place) if place else None
     sold = json.loads(rates) if rates else []
@@ -122,7 +123,7 @@ def _lived(
     return Lived(
         since=_moment(started), until=until, host=host or "",
         accelerators=str(paid.get("accelerators", "")) if isinstance(paid, dict) else None,
-        target=target, choices=choices(paid, sold),
+        target=target, choices=choices(paid, sold), steps=steps,
     )  # fmt: skip
 
 
@@ -212,4 +213,5 @@ async def _attempt(blobs: BlobStore, facts: Facts, attempt: AttemptRecord) -> Li
         accelerators=attempt.place["accelerators"] if attempt.place is not None else None,
         target=(job.target or facts.run.compute) if job is not None else None,
         choices=choices(attempt.place, job.rates if job is not None else ()),
+        steps=facts.result.step if facts.result is not None else 0,
     )

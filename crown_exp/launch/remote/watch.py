@@ -256,7 +256,7 @@ class Watch:
         if status is not None and status.recoveries >= MOST_STARTS:
             return f"its job was started {status.recoveries + 1} times and the run never began"
         if (self.time.now() - it.run.job.created).total_seconds() > limit:
-            return f"its job did not begin within {limit / 60:g} minutes (compute.start_deadline)"
+            return f"its job did not begin within {spoken(limit)} (compute.start_deadline)"
         return ""
 
     def note(self, it: Watched, reason: str) -> None:
@@ -331,3 +331,8 @@ class Watch:
         for it in left:
             told = ended(it.run.record, ExitCode.INTERRUPTED, BY_USER)
             it.ended = replace(told, state=State.STOPPED)  # its process may save yet
+
+
+def spoken(seconds: float) -> str:
+    """`45 minutes`, `10 seconds`."""
+    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"

@@ -69,7 +69,8 @@ def ask(*argv: str) -> str:
         raise ExecutorError(f"{argv[0]} has not answered for {TIMEOUT:.0f} s") from None
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ExecutorError(f"{argv[0]}: {complaint[-1]}")
+        said = complaint[-1].removeprefix(f"{argv[0]}: ")
+        raise ExecutorError(f"Slurm does not answer ({argv[0]}: {said}); type: sinfo")
     return done.stdout
 
 

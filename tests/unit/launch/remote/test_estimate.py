@@ -28,6 +28,8 @@ from crown_exp.storage.runs import write_job, write_run
 from tests.unit.launch.test_submit import order
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
+STEPS = 5
+"""Of the orders that are asked about."""
 A100 = Target("a100_spot", "skypilot", ("A100:1",), spot=True)
 H100 = Target("h100", "skypilot", ("H100:1",))
 CLUSTER = Target("slurm", "slurm", shared=True)
@@ -50,7 +52,8 @@ class Store:
 
     def ran(
         self, *hours: float, target: str = "a100_spot", place: Rate | None = PAID, host: str = "node",
-        killed: bool = False, result: bool | str = True, rates: Sequence[Rate] = (), **changes: Any,
+        killed: bool = False, result: bool | str = True, rates: Sequence[Rate] = (), steps: int = STEPS,
+        **changes: Any,
     ) -> str:  # fmt: skip
         self.made += 1
         run = f"r261122-{self.made:06}"
@@ -76,11 +79,11 @@ class Store:
             if not killed or number == len(hours):
                 code = 0 if number == len(hours) else 75
                 end = EndRecord(
-                    run, number, started + timedelta(hours=each), code, 9, "", None, None
+                    run, number, started + timedelta(hours=each), code, steps, "", None, None
                 )
                 call(blobs.put, paths.end(number), encode(end))
         if result:
-            kept = ResultRecord(run, len(hours), 9, T0, 1.0, pruned=result == "pruned")
+            kept = ResultRecord(run, len(hours), steps, T0, 1.0, pruned=result == "pruned")
             call(blobs.put, paths.result, encode(kept))
         return run
 
@@ -286,6 +289,7 @@ LIVED = st.builds(
     accelerators=st.sampled_from([None, "", "A100:1", "H100:1"]),
     target=st.sampled_from([None, "a100_spot", "h100", "slurm"]),
     choices=st.frozensets(st.sampled_from(["a100:1", "h100:1"])),
+    steps=st.integers(0, 20),
 )
 
 
@@ -296,9 +300,31 @@ LIVED = st.builds(
 def test_a_guess_is_between_the_shortest_and_the_longest(
     runs: list[list[Lived]], target: Target
 ) -> None:
-    found = guess(runs, target, "here")
+    found = guess(runs, target, None, "here")
     hours = [sum(it.seconds for it in run) / 3600 for run in runs]
     if found is not None:
         assert found.hours > 0
         assert min(hours) <= found.hours <= max(hours)
         assert 1 <= found.runs <= min(NEWEST, len(runs))
+
+
+@pytest.mark.parametrize("where", ["store", "registry"])
+def test_hours_are_of_as_many_steps(session: Session, store: Store, where: str) -> None:
+    """A run that was cut short says what a step takes, not what the whole does."""
+    runs = [store.ran(0.5, steps=1), store.ran(4.0, steps=10)]
+    if where == "registry":
+        store.indexed(*runs)
+    (found,) = asked(session, A100)
+    assert found == Guess(2.25, 2)  # 5 times half an hour, half of four
+
+
+def test_where_nobody_knows_the_end_only_the_longest_tell() -> None:
+    def lived(hours: float, steps: int) -> list[Lived]:
+        until = T0 + timedelta(hours=hours)
+        return [Lived(T0, until, "node", "A100:1", "a100_spot", steps=steps)]
+
+    runs = [lived(0.01, 10), lived(3.0, 1000), lived(2.0, 990)]
+    assert guess(runs, A100, None, "here") == Guess(2.5, 2)
+    assert guess(runs, A100, 2000, "here") == Guess(4.040404040404041, 3)
+    assert guess([lived(1.0, 0)], A100, None, "here") == Guess(1.0, 1)
+    assert guess([lived(1.0, 0)], A100, 10, "here") is None
