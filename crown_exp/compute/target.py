@@ -29,6 +29,8 @@ MEANINGLESS = {
 _ACCELERATORS = re.compile(r"[A-Za-z][\w.-]*(:[1-9]\d{0,3})?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _OURS = "CROWN_"
+_OF_MACHINES = ("CROWN_ENVIRONMENTS",)
+"""Where a machine keeps the environments of runs, which its owner may know better."""
 
 
 def target_of(compute: Mapping[str, Any]) -> Target:
@@ -99,5 +101,5 @@ def _variable_problems(where: str, names: Any) -> Iterator[Problem]:
     for name in names:
         if not _VARIABLE.fullmatch(name):
             yield Problem(where, f"expected the name of an environment variable, got {name!r}")
-        elif name.startswith(_OURS):
+        elif name.startswith(_OURS) and name not in _OF_MACHINES:
             yield Problem(where, f"{name} is set by crown_exp itself; leave it out")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,9 @@ import pytest
 from tests.e2e_sky.bed_project import bed_project, see_through, take_machine, wait_long_for
 from tests.remote_runs import jobs_of, result
 from tests.running import Project, ends
-from tests.skypilot import marks
+from tests.skypilot import SCRIPT, marks, script
+
+ROOT = SCRIPT.parents[1]
 
 pytestmark = marks
 
@@ -44,3 +49,20 @@ def test_a_mixed_sweep_brings_its_values_back(project: Project) -> None:
     assert len({str(result(run)) for run in project.runs}) == 1
     here, there = sorted(project.runs, key=lambda run: jobs_of(run) != [None])
     assert (jobs_of(here), jobs_of(there)) == ([None], [there.name])
+
+
+def test_a_plan_needs_no_network(tmp_path: Path) -> None:
+    """In a namespace without any, by the prices of a catalogue that is here; this checkout is the project."""
+    lines = script("plan", str(tmp_path)).splitlines()
+    variables = dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
+    typed = ("-m", "+experiment=digits_cnn", "compute=a100_spot,h100", "optimizer.lr=1e-3,3e-4")
+    store = {"CROWN_STORAGE__ROOT": str(tmp_path / "store"), "CROWN_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-m", "crown_exp", "plan", *typed],
+        cwd=ROOT, env={**os.environ, **variables, **store}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2  # machines in a cloud do not see that store
+    assert done.stdout.count(" new ") == 4
+    assert "a100_spot: tried in this order" in done.stdout
+    assert "h100: tried in this order" in done.stdout
+    assert "set CROWN_STORAGE__ROOT=s3://bucket/prefix" in done.stderr

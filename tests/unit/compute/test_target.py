@@ -89,6 +89,11 @@ def test_what_is_misspelt_is_one_line(keys: dict[str, Any], where: str, what: st
     assert str(caught.value) == f"compute.{where}: {what}"
 
 
+def test_where_a_machine_keeps_environments_may_be_said() -> None:
+    env = {"CROWN_ENVIRONMENTS": "/scratch/environments"}
+    assert target_of(compute(env=env)).env == env
+
+
 def test_without_a_deadline_a_job_may_wait_for_ever() -> None:
     assert target_of(compute(start_deadline=None)).start_deadline == math.inf
 
