@@ -328,12 +328,7 @@ class FsspecStore:
         """What is called, made when it is first asked for."""
         with self._lock:
             if self._made is None:
-                try:
-                    made = _made(self._scheme, self._access, self._calls.deadline_s)
-                except TypeError as error:  # it wants arguments that no URL of ours holds
-                    what = f"{self._scheme}:// cannot be a store here: {error}"
-                    raise SettingsError(f"CROWN_STORAGE__ROOT: {what}") from None
-                self._made = FileSystem(made)
+                self._made = FileSystem(_made(self._scheme, self._access, self._calls.deadline_s))
             return self._made
 
     def _work(self, method: str, *args: object, **kwargs: object) -> Work:
@@ -372,7 +367,7 @@ def _made(scheme: str, access: Mapping[str, str], deadline_s: float) -> Abstract
         system = fsspec.filesystem(
             scheme, **options, use_listings_cache=False, skip_instance_cache=True
         )
-    except ImportError as error:
+    except (ImportError, TypeError) as error:  # or it wants arguments that no URL of ours holds
         raise SettingsError(f"CROWN_STORAGE__ROOT: {scheme}://: {error}") from None
     if scheme in S3:
         system.retries = 1  # what may be tried again is decided here

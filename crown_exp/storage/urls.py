@@ -35,12 +35,12 @@ def open_blobs(url: str, access: Mapping[str, str] | None = None) -> BlobStore:
     return _open_remote(scheme, f"{scheme}://{rest}", access)
 
 
-_READ_ONLY = ("http", "https")
+_NO_STORES = ("ftp", "http", "https")
 
 
 def _open_remote(scheme: str, url: str, access: Mapping[str, str] | None) -> BlobStore:
-    if scheme in _READ_ONLY:
-        what = f"nothing can be written to {scheme}://…, so it is no store"
+    if scheme in _NO_STORES:
+        what = f"{scheme}://… cannot be written as a store is"
         raise SettingsError(f"CROWN_STORAGE__ROOT: {what}; {_KNOWN}")
     if holds_credentials(url):  # and would be shown wherever the store is
         raise SettingsError(f"CROWN_STORAGE__ROOT: {HOLDS_CREDENTIALS}")

@@ -455,3 +455,12 @@ class TestSent:
         again = project.crown("resume", run, "--yes")
         assert again.returncode == 0, again.stdout
         assert record(project.runs[-1] / "jobs/0003.json")["job"] == f"{run}-3"
+
+
+@pytest.mark.parametrize("root", ["ftp://nosuch/prefix", "http://h/x", "https://h/x"])
+def test_a_store_that_is_none(tmp_path: Path, root: str) -> None:
+    project = Project.write(tmp_path, "def train(run): return 1\n")
+    done = project.crown("runs", env={"CROWN_STORAGE__ROOT": root})
+    assert done.returncode == 2
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("CROWN_STORAGE__ROOT: ")
