@@ -39,11 +39,11 @@ _NO_STORES = ("ftp", "http", "https")
 
 
 def _open_remote(scheme: str, url: str, access: Mapping[str, str] | None) -> BlobStore:
+    if holds_credentials(url):  # and would be shown wherever the store is
+        raise SettingsError(f"CROWN_STORAGE__ROOT: {HOLDS_CREDENTIALS}")
     if scheme in _NO_STORES:
         what = f"{scheme}://… cannot be written as a store is"
         raise SettingsError(f"CROWN_STORAGE__ROOT: {what}; {_KNOWN}")
-    if holds_credentials(url):  # and would be shown wherever the store is
-        raise SettingsError(f"CROWN_STORAGE__ROOT: {HOLDS_CREDENTIALS}")
     if scheme == "s3" and "@" not in url and find_spec("obstore") is not None:
         from crown_exp.storage.objects import ObjectStore
 
