@@ -77,7 +77,8 @@ def test_three_preemptions_change_no_bit(project: Project) -> None:
 @pytest.mark.parametrize("seen", ["intent", "ticket", "handle", "attempt"])
 def test_the_launcher_is_killed(project: Project, seen: str) -> None:
     """The same command finishes what the killed one began: one run, one job, nothing left."""
-    typed = ("task=train", "task.steps=20", "task.pace=0.1", "compute=bed")
+    # long enough to be found under way by the second command: what is completed would be made anew
+    typed = ("task=train", "task.steps=400", "task.pace=0.1", "compute=bed")
     child = project.popen(*typed)
 
     def come() -> bool:
