@@ -311,7 +311,7 @@ from datetime import UTC, datetime
 from {kind.__module__} import {kind.__name__}
 from crown_exp.errors import StoreError
 from crown_exp.storage.unfinished import unfinished_uploads
-access = {{"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "DEADLINE": "0.5"}}
+access = {{"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "DEADLINE": "3"}}
 for act in (
     lambda: {kind.__name__}("s3://b/p", access).get("x"),
     lambda: unfinished_uploads("s3://b/p", access, "", datetime.now(UTC)),
