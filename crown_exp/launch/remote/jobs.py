@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -52,19 +53,31 @@ def environment_of(target: Target) -> Literal["lock", "image"]:
 def job_for(session: Session, record: RunRecord, target: Target, name: str, bundle: Bundle) -> Job:
     """The job that carries out a run. name: its own, as JobRecord.job; its attempts bear it.
 
+    Raises as `travelling`.
+    """
+    env = {"CROWN_JOB": name}
+    if math.isfinite(target.start_deadline):
+        env["CROWN_START_DEADLINE"] = f"{target.start_deadline:.0f}"
+    words = ("run", f"{session.blobs.url}/{RunPaths(record.id).root}")
+    return travelling(session, target, name, bundle, words, env)
+
+
+def travelling(
+    session: Session, target: Target, name: str, bundle: Bundle,
+    words: Sequence[str], env: Mapping[str, str],
+) -> Job:  # fmt: skip
+    """A job that gives `start.py` these words where a bundle is. env: beside what travels with every job.
+
     A machine of SkyPilot's gets the bundle and prepares itself; one of a Slurm cluster sees our files, and
     runs the bundle's code with this Python. Raises SettingsError, OSError for what is to travel and cannot.
     """
-    run = ("start.py", "run", f"{session.blobs.url}/{RunPaths(record.id).root}")
-    env = {**travelling_env(session, target), "CROWN_JOB": name}
-    if math.isfinite(target.start_deadline):
-        env["CROWN_START_DEADLINE"] = f"{target.start_deadline:.0f}"
+    env = {**travelling_env(session, target), **env}
     secrets = {**travelling_secrets(session, target), **links(session, bundle)}
     if target.executor == "slurm":
-        argv = (sys.executable, *run)
+        argv = (sys.executable, "start.py", *words)
         return Job(name, argv, target, directory=bundle.folder, env=env, secrets=secrets)
     return Job(
-        name, ("python3", *run), target,
+        name, ("python3", "start.py", *words), target,
         bundle=bundle.folder, env=env, secrets=secrets, setup=("python3", "start.py", "prepare"),
     )  # fmt: skip
 

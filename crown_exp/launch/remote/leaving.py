@@ -10,11 +10,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import TextIO
 
-from crown_exp.clock import Clock
 from crown_exp.errors import CrownError
 from crown_exp.launch.invocation import Ended
-from crown_exp.launch.remote.base import Submitted
-from crown_exp.launch.remote.cancelling import Opened
 from crown_exp.launch.remote.watch import Watch
 from crown_exp.launch.signals import handling
 from crown_exp.outcome import ExitCode
@@ -42,20 +39,6 @@ class Asked:
         self.wake.set()
 
 
-def watch(
-    opened: Opened,
-    submitted: Sequence[Submitted],
-    *,
-    stream: TextIO | None = None,
-    clock: Clock | None = None,
-) -> list[Ended]:
-    """Watch runs until all are over, or somebody has seen enough: how each ended. From the main thread.
-
-    Ctrl-C once, or SIGTERM: they go on alone. Ctrl-C again within five seconds: asks whether to cancel them.
-    """
-    return see_through(Watch(opened, submitted, stream or sys.stderr, clock))
-
-
 def see_through(
     watching: Watch,
     *,
@@ -63,10 +46,12 @@ def see_through(
     ask: Callable[[str], bool] | None = None,
     again_seconds: float = AGAIN_SECONDS,
 ) -> list[Ended]:
-    """As `watch`, with one that may have been started. asked: a stop that was asked for before; one that
-    was not started is not any more, as it would wait for requests that are not answered.
+    """Watch runs until all are over, or somebody has seen enough: how each ended. From the main thread.
 
-    ask: how to ask on a terminal; None: there is none if standard input and the stream are not one.
+    Ctrl-C once, or SIGTERM: they go on alone. Ctrl-C again within five seconds: asks whether to cancel them.
+    asked: a stop that was asked for before; a watch that was not started is not any more then, as it would
+    wait for requests that are not answered. ask: how to ask on a terminal; None: there is none if standard
+    input and the stream are not one.
     """
     if not watching.started and asked is None:
         watching.start()

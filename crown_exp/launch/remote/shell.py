@@ -17,10 +17,10 @@ from crown_exp.compute.start import shell_here
 from crown_exp.config.settings import whole_environment
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.launch.remote.approval import Declined
-from crown_exp.launch.remote.environment import travelling_env, travelling_secrets
 from crown_exp.launch.remote.fitness import unseen_store, unset_secrets
-from crown_exp.launch.remote.jobs import Prepared, links
-from crown_exp.launch.remote.plan_table import dollars
+from crown_exp.launch.remote.jobs import Prepared, travelling
+from crown_exp.launch.remote.plan_table import in_dollars
+from crown_exp.launch.remote.planning import to_be_had_first
 from crown_exp.launch.session import Session
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def candidates(session: Session, target: Target) -> list[Candidate]:
     problems += executor.problems(target)
     if problems:
         raise ConfigError(problems)
-    found = list(executor.candidates(target))
-    return sorted(found, key=lambda it: it.enabled is False)
+    return to_be_had_first(executor.candidates(target))
 
 
 def agree(found: Sequence[Candidate], *, yes: bool, ask: Callable[[str], bool] | None) -> None:
@@ -72,7 +71,7 @@ def agree(found: Sequence[Candidate], *, yes: bool, ask: Callable[[str], bool] |
     if yes or not any(rates):
         return
     low, high = min(rates), max(rates)
-    price = f"${dollars(low)}" + (f" to ${dollars(high)}" if high > low else "")
+    price = in_dollars(low) + (f" to {in_dollars(high)}" if high > low else "")
     paid = f"it is paid by the hour, {price}, until it is ended"
     if ask is None:
         raise ConfigError.of("shell", f"{paid}, and nobody is there to agree; type --yes")
@@ -90,16 +89,7 @@ def job_of(session: Session, target: Target, argv: Sequence[str]) -> Job:
         here = ("env", "-u", "CROWN_JOB", *(argv or [shell_here()]))
         return Job(name, here, target, directory=session.root, env=project_here(session))
     bundle = Prepared(session).bundle(target)
-    shell = ("start.py", "shell", *argv)
-    env = travelling_env(session, target)
-    secrets = {**travelling_secrets(session, target), **links(session, bundle)}
-    if target.executor == "slurm":
-        there = (sys.executable, *shell)
-        return Job(name, there, target, directory=bundle.folder, env=env, secrets=secrets)
-    return Job(
-        name, ("python3", *shell), target,
-        bundle=bundle.folder, env=env, secrets=secrets, setup=("python3", "start.py", "prepare"),
-    )  # fmt: skip
+    return travelling(session, target, name, bundle, ("shell", *argv), {})
 
 
 def project_here(session: Session) -> dict[str, str]:

@@ -86,9 +86,9 @@ def test_what_only_a_mac_needs_breaks_no_linux(site: Site) -> None:
     site.add(
         "project",
         requires=["ipython", "mlx; sys_platform == 'darwin' and extra == 'fast'"],
-        url={"url": "file:///home/me/project", "dir_info": {"editable": True}},
+        url={"url": "file:///src/project", "dir_info": {"editable": True}},
     )
-    required, pinned = halves(site.lock("/home/me/project"))
+    required, pinned = halves(site.lock("/src/project"))
     assert required == ["ipython==1.0"]
     assert pinned == ["appnope==1.0", "decorator==1.0", "mlx==1.0"]
 
@@ -110,12 +110,12 @@ def test_where_it_came_from(site: Site) -> None:
     commit = {"url": "https://example.org/g.git", "subdirectory": "py"}
     site.add("g", url=commit | {"vcs_info": {"vcs": "git", "commit_id": "abc"}}, requires=["dep"])
     site.add("w", url={"url": "https://example.org/w-1.0.whl", "archive_info": {}})
-    site.add("beside", url={"url": "file:///home/me/be%20side", "dir_info": {}}, requires=["dep2"])
-    site.add("built", url={"url": "file:///home/me/built-1.0.whl", "archive_info": {}})
-    site.add("inside", url={"url": "file:///home/me/project/lib", "dir_info": {"editable": True}})
+    site.add("beside", url={"url": "file:///src/be%20side", "dir_info": {}}, requires=["dep2"])
+    site.add("built", url={"url": "file:///src/built-1.0.whl", "archive_info": {}})
+    site.add("inside", url={"url": "file:///src/project/lib", "dir_info": {"editable": True}})
     for name in ("dep", "dep2", "pip", "setuptools", "crown_exp"):
         site.add(name)
-    lock = site.lock("/home/me/project")
+    lock = site.lock("/src/project")
     assert halves(lock) == (
         [
             "dep2==1.0",
@@ -125,8 +125,8 @@ def test_where_it_came_from(site: Site) -> None:
         ["dep==1.0"],
     )
     assert [(name, why.partition(",")[0]) for name, why in lock.left_out] == [
-        ("beside", "installed from /home/me/be side"),
-        ("built", "installed from /home/me/built-1.0.whl"),
+        ("beside", "installed from /src/be side"),
+        ("built", "installed from /src/built-1.0.whl"),
     ]
 
 

@@ -42,7 +42,7 @@ Host crown-shell-worker1
 
 
 def argv(*, tty: bool = True) -> list[str]:
-    return terminal.ssh("crown-shell", NOTED, "/home/of/sky", "exec true", tty=tty)
+    return terminal.ssh("crown-shell", NOTED, "/of/sky", "exec true", tty=tty)
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh here")
@@ -51,7 +51,7 @@ def test_ssh_takes_it_for_the_first_machine_with_the_key_in_the_home_of_skypilot
         ["ssh", "-G", *argv()[1:]], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
     )  # fmt: skip
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    key = "/home/of/sky/.sky/clients/1/ssh/sky-key"
+    key = "/of/sky/.sky/clients/1/ssh/sky-key"
     assert {name: told[name] for name in ("hostname", "user", "port", "identityfile")} == {
         "hostname": "10.1.2.3", "user": "ubuntu", "port": "2222", "identityfile": key,
     }  # fmt: skip

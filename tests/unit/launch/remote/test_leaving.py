@@ -17,7 +17,7 @@ from crown_exp.compute.base import ExecutorError, JobStatus
 from crown_exp.launch.invocation import Ended
 from crown_exp.launch.remote import leaving
 from crown_exp.launch.remote.executors import Executors
-from crown_exp.launch.remote.leaving import see_through, watch
+from crown_exp.launch.remote.leaving import see_through
 from crown_exp.launch.remote.watch import Watch
 from crown_exp.outcome import ExitCode
 from crown_exp.storage.runs import write_job
@@ -196,7 +196,7 @@ def signals_twice() -> ExitCode:
 
 def test_who_does_nothing_has_the_values(far: Elsewhere) -> None:
     stream = io.StringIO()
-    (ended,) = watch(far, [far.send("train")], stream=stream)
+    (ended,) = see_through(Watch(far, [far.send("train")], stream))
     assert (ended.exit_code, ended.result) == (0, {"accuracy": 0.5})
     assert "detached" not in stream.getvalue()
 

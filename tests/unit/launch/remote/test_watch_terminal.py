@@ -24,7 +24,8 @@ import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its Ctrl-C is ours
 from crown_exp.compute.base import Target
 from crown_exp.launch.remote.base import Submitted
-from crown_exp.launch.remote.leaving import watch
+from crown_exp.launch.remote.leaving import see_through
+from crown_exp.launch.remote.watch import Watch
 from crown_exp.launch.session import open_session
 from crown_exp.storage.runs import read_facts
 
@@ -33,7 +34,7 @@ with open_session(None) as session:
     for run in sys.argv[1:]:
         facts = session.portal.call(read_facts, session.blobs, run)
         runs.append(Submitted(facts.run, facts.jobs[0], Target(name="a100_spot", executor="skypilot")))
-    ended = watch(session, runs)
+    ended = see_through(Watch(session, runs))
 print(*(f"{it.run} ended with {it.exit_code}: {it.result or it.error}" for it in ended), sep="\\n")
 """
 
