@@ -2,6 +2,7 @@
 
     {"runs": 2, "kill": ["asked", 1, "after"]}       before or after the n-th time that it comes there
     {"runs": 2, "kill": ["asked", 1, 20]}            so many milliseconds after the n-th time has begun
+    {"runs": 2, "terminals": 3}                      as one of three that plan, and then launch, at once
 
 Steps: composed, staged, recorded, intent, asked, ticket, accepted, handle, submitted. One that is not killed
 lets the runs end, waits until no job is left, and prints what became of each run.
@@ -107,7 +108,18 @@ class Staging(Sharing):
         return self.death.at("staged", super().bundle, target)
 
 
-def launch(session: Session, runs: int, death: Death, executor: str) -> list[Submitted]:
+def meet(place: str, terminals: int) -> None:
+    """Wait until so many launchers have come to a place."""
+    folder = Path("..") / place
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < terminals:
+        time.sleep(0.005)
+
+
+def launch(
+    session: Session, runs: int, death: Death, executor: str, terminals: int
+) -> list[Submitted]:
     """What the launcher does with jobs for elsewhere."""
     compute = COMPUTE | {"executor": executor}
     orders = [order(seed=seed, compute=compute) for seed in range(1, runs + 1)]
@@ -115,13 +127,16 @@ def launch(session: Session, runs: int, death: Death, executor: str) -> list[Sub
     plans = [planned(*pair, n) for n, pair in enumerate(zip(orders, found, strict=True), 1)]
     wanted = [it for it in plans if it.fate is not Fate.DONE]
     death.at("composed", list)
+    meet("composed", terminals)
     prepared = Staging(session)
     prepared.death = death
     done: list[Submitted] = death.at("submitted", submit_all, session, wanted, prepared=prepared)
     return done
 
 
-def main(runs: int, kill: Sequence[Any] = (), executor: str = "skypilot") -> None:
+def main(
+    runs: int, kill: Sequence[Any] = (), executor: str = "skypilot", terminals: int = 1
+) -> None:
     submission.APPEARS_SECONDS, submission.LOOK_SECONDS = 8.0, 0.05
     death = Death(*kill)
     with session_on() as session:
@@ -131,7 +146,8 @@ def main(runs: int, kill: Sequence[Any] = (), executor: str = "skypilot") -> Non
         session.blobs = Store(session.blobs, death)  # type: ignore[assignment]
         make = session.make
         session.make = lambda of: death.at("recorded", make, of)  # type: ignore[method-assign]
-        done = launch(session, runs, death, executor)
+        done = launch(session, runs, death, executor, terminals)
+        meet("submitted", terminals)
         handles = [str(it.job.handle) for it in done]
         Path("../go").touch()  # what waits for it may end
         while real.jobs():

@@ -69,10 +69,10 @@ class Place:
     sky: Path
     slurm: str = ""
 
-    def launch(self, kill: list[Any] | None = None) -> list[list[str]]:
+    def launch(self, kill: list[Any] | None = None, terminals: int = 1) -> list[list[str]]:
         """Type the command; run, job and state of what it saw through, unless it was killed."""
         executor = "slurm" if self.slurm else "skypilot"
-        request = {"runs": 2, "executor": executor} | ({"kill": kill} if kill else {})
+        request = {"runs": 2, "executor": executor, "kill": kill or (), "terminals": terminals}
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests/stand_in")])
         places = {"SKY_STAND_IN": str(self.sky), "SLURM_CONF": self.slurm}
         done = subprocess.run(
@@ -190,7 +190,7 @@ def test_what_ends_while_nobody_watches_is_not_launched_again(place: Place) -> N
 def test_two_terminals_at_the_same_moment(place: Place) -> None:
     """Neither has found what the other is about to record: there is one run for both all the same."""
     with ThreadPoolExecutor(3) as terminals:
-        for typed in [terminals.submit(place.launch) for _ in range(3)]:
+        for typed in [terminals.submit(place.launch, terminals=3) for _ in range(3)]:
             typed.result()
     place.check_finished()
 

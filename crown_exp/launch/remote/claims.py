@@ -76,19 +76,31 @@ def own_claim() -> bytes:
 
 
 async def taken(blobs: BlobStore, key: str, owner: bytes) -> str | None:
-    """Our claim's path, if none stands. Claims are numbered: that in the place of a dead one has the next."""
-    listed = await blobs.list(claims_of(key))
-    newest = max((claim_number(key, it.path) for it in listed), default=0)
-    if newest and await stands(blobs, claim_path(key, newest)):
+    """Our claim's path, if no other stands. Claims are numbered: that in the place of a dead one has the next.
+
+    Others are looked for before it is written and again afterwards: of two that came at once and got
+    different numbers, the later one sees the other.
+    """
+    listed = [entry.path for entry in await blobs.list(claims_of(key))]
+    if await any_stands(blobs, listed):
         return None
-    path = claim_path(key, newest + 1)
+    path = claim_path(key, max((claim_number(key, it) for it in listed), default=0) + 1)
     try:
         await blobs.put(path, owner, create=True)
     except AlreadyExists:  # somebody was quicker
         return None
-    for entry in listed:
-        await blobs.delete(entry.path)
+    others = [entry.path for entry in await blobs.list(claims_of(key)) if entry.path != path]
+    if await any_stands(blobs, others):
+        await blobs.delete(path)
+        return None
+    for other in others:
+        await blobs.delete(other)
     return path
+
+
+async def any_stands(blobs: BlobStore, paths: Iterable[str]) -> bool:
+    """Whether the owner of any of these claims may be at work."""
+    return any([await stands(blobs, path) for path in paths])
 
 
 async def stands(blobs: BlobStore, path: str) -> bool:

@@ -24,7 +24,7 @@ from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.plan_table import plan_lines
 from crown_exp.launch.remote.planning import make_plan
 from crown_exp.launch.remote.reuse import ask_for_jobs, earlier_of, judged
-from crown_exp.launch.remote.submission import ask_all
+from crown_exp.launch.remote.submission import ask_all, recorded
 from crown_exp.launch.remote.watch import Watch
 from crown_exp.launch.resuming import Resumption
 from crown_exp.launch.session import Session
@@ -130,19 +130,24 @@ def show(plan: Plan, stream: TextIO) -> None:
 class Away:
     """The runs of a plan that are elsewhere: their jobs are submitted and watched from a thread from now on.
 
-    left: the stop that was asked for while jobs were being accepted; nothing is watched then. Raises as
-    `submit_all`.
+    prepared: what travels; made if need be. left: the stop that was asked for while jobs were being accepted;
+    nothing is watched then. Raises as `submit_all`.
     """
 
-    def __init__(self, session: Session, plan: Plan | None) -> None:
+    def __init__(
+        self, session: Session, plan: Plan | None, prepared: Prepared | None = None
+    ) -> None:
         runs = [run for run in plan.runs if not run.target.is_here] if plan else []
-        asked = [run for run in runs if run.fate is not Fate.DONE]
-        submitted, self.left = accepted(*ask_all(session, asked)) if asked else ([], None)
-        self.ends = {run.number: reused(run) for run in runs if run.fate is Fate.DONE}
+        prepared = prepared or Prepared(session)
+        found = recorded(session, runs, prepared)
+        asked = [(run, record) for run, record in found if run.fate is not Fate.DONE]
+        begun = ask_all(session, asked, prepared)
+        submitted, self.left = accepted(*begun) if asked else ([], None)
+        self.ends = {run.number: reused(run) for run, _ in found if run.fate is Fate.DONE}
         self.watched: list[int] = []
         self.numbers = {run.number for run in runs}
         going = []
-        for run, job in zip(asked, submitted, strict=True):
+        for (run, _), job in zip(asked, submitted, strict=True):
             if job.job.cancelled:
                 self.ends[run.number] = refused(job)
             else:

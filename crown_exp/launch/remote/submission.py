@@ -49,33 +49,30 @@ def submit_all(
     """A job for each of these runs: new ones, those to go on with, and those whose job is under way.
 
     All requests are made before any answer is waited for. A job that is refused is recorded, and the other
-    runs go on: its record is `cancelled`, with the reason. prepared: what travels; made if need be.
+    runs go on: its record is `cancelled`, with the reason. Left out are runs that an equal run, completed by
+    now, stands for. prepared: what travels; made if need be.
 
     Raises ConfigError for code that cannot travel, before anything is recorded; ExecutorError, StoreError at
     any moment, NotMade for a stop while a run is recorded: the same command goes on from there.
     """
-    submission, begun = ask_all(session, planned, prepared=prepared)
+    prepared = prepared or Prepared(session)
+    runs = [it for it in recorded(session, planned, prepared) if it[0].fate is not Fate.DONE]
+    submission, begun = ask_all(session, runs, prepared)
     with told_if_slow(sum(each.is_open for each in begun)):
         return [submission.accepted(each) for each in begun]
 
 
-def ask_all(
-    session: Session, planned: Sequence[Planned], *, prepared: Prepared | None = None
-) -> tuple[Submission, list[Begun]]:
-    """The first half of `submit_all`: all requests are made, and recorded; no answer is waited for."""
-    prepared = prepared or Prepared(session)
+def recorded(
+    session: Session, planned: Sequence[Planned], prepared: Prepared
+) -> list[tuple[Planned, RunRecord]]:
+    """Each run in the store, as the first step of `submit_all`: new ones are made, if they can travel.
+
+    Those that another command made since they were planned are taken over, or taken for done, as a plan
+    would now: a user may take an hour to say yes.
+    """
     for each in planned:
         if each.is_launched:
             prepared.bundle(each.target)  # a run that cannot travel is not recorded
-    planned, records = recorded(session, planned)
-    submission = Submission(session, prepared)
-    return submission, [
-        submission.begin(each, record) for each, record in zip(planned, records, strict=True)
-    ]
-
-
-def recorded(session: Session, planned: Sequence[Planned]) -> tuple[list[Planned], list[RunRecord]]:
-    """Each run in the store: new ones are made, but for those that another command made meanwhile."""
     new = [number for number, it in enumerate(planned) if it.earlier is None]
     keyed = [number for number in new if key_of(session, planned[number].order)]
     with claimed(session, [planned[number].order for number in keyed]):
@@ -84,15 +81,24 @@ def recorded(session: Session, planned: Sequence[Planned]) -> tuple[list[Planned
         meanwhile = {
             number: earlier
             for number, earlier in zip(keyed, found, strict=True)
-            if earlier and earlier.fate is not Fate.DONE and earlier.record.id not in known
+            if earlier and earlier.record.id not in known
         }
-        planned = [
+        now = [
             replace(each, earlier=meanwhile.get(number, each.earlier))
             for number, each in enumerate(planned)
         ]
-        return planned, [
-            each.earlier.record if each.earlier else session.make(each.order) for each in planned
+        return [
+            (each, each.earlier.record if each.earlier else session.make(each.order))
+            for each in now
         ]
+
+
+def ask_all(
+    session: Session, runs: Sequence[tuple[Planned, RunRecord]], prepared: Prepared
+) -> tuple[Submission, list[Begun]]:
+    """The second step: all requests are made, and recorded; no answer is waited for."""
+    submission = Submission(session, prepared)
+    return submission, [submission.begin(each, record) for each, record in runs]
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.claims import claimed, key_of, own_claim
 from crown_exp.launch.remote.submission import submit_all
 from crown_exp.launch.session import Session
+from crown_exp.storage import BlobStore
 from tests.launches import COMPUTE, Sharing, Told, order, planned, project, session_with
 
 
@@ -69,6 +71,42 @@ def test_two_commands_at_the_same_moment_make_one_run(session: Session, executor
     assert held(session) == []
 
 
+class Meanwhile:
+    """A store in which something happens just before one method is called for the first time."""
+
+    def __init__(
+        self, inner: BlobStore, method: str, happens: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.inner, self.method, self.happens = inner, method, happens
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        if name != self.method:
+            return found
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            self.method = ""
+            await self.happens()
+            return await found(*arguments, **options)
+
+        return call
+
+
+def test_one_is_given_up_and_another_made_while_we_look(session: Session) -> None:
+    """We number ours after one that has gone by then, another numbers theirs anew: one of two stands."""
+    key = key_of(order())
+    theirs = claim_path(key, 1)
+    put(session, dead_claim())
+
+    async def happens() -> None:
+        await session.blobs.delete(theirs)
+        await session.blobs.put(theirs, own_claim(), create=True)
+
+    blobs: Any = Meanwhile(session.blobs, "put", happens)
+    assert session.portal.call(claims.taken, blobs, key, own_claim()) is None
+    assert held(session) == [theirs]
+
+
 def test_it_is_held_inside_and_not_afterwards(session: Session) -> None:
     wide = [order(seed=seed) for seed in range(3)] + [order(compute=COMPUTE | {"name": "h100"})]
     with claimed(session, wide):
@@ -101,10 +139,15 @@ def test_one_waits_for_the_other(session: Session, capfd: pytest.CaptureFixture[
     assert order_of == ["first", "second"]
 
 
-def test_that_of_a_process_here_that_has_died_is_nobodys(session: Session) -> None:
+def dead_claim() -> bytes:
+    """That of a process of this machine that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         told = json.loads(own_claim()) | {"pid": child.pid, "process_started": 1.0}
-    put(session, json.dumps(told).encode())
+    return json.dumps(told).encode()
+
+
+def test_that_of_a_process_here_that_has_died_is_nobodys(session: Session) -> None:
+    put(session, dead_claim())
     with claimed(session, [order()]):
         assert held(session) == [claim_path(key_of(order()), 2)]
 

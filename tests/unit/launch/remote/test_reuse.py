@@ -21,13 +21,14 @@ from crown_exp.folder import (
     encode,
 )
 from crown_exp.launch.remote import reuse
-from crown_exp.launch.remote.base import Earlier, Fate
+from crown_exp.launch.remote.base import Earlier, Fate, Plan
+from crown_exp.launch.remote.dispatch import Away
 from crown_exp.launch.remote.reuse import earlier_of
 from crown_exp.launch.session import Session
 from crown_exp.registry import ingest_run, open_registry
 from crown_exp.storage.machine import here
 from crown_exp.storage.runs import write_end, write_job, write_result
-from tests.launches import COMPUTE, Told, order, project, session_with
+from tests.launches import COMPUTE, Sharing, Told, order, planned, project, session_with
 
 
 @pytest.fixture
@@ -195,6 +196,19 @@ def test_a_completed_run_is_reused_in_sweeps_alone(session: Session) -> None:
     assert fate(session) == (record.id, Fate.DONE)
     found = earlier_of(session, [order(), order()])
     assert [it and it.fate for it in found] == [Fate.DONE, Fate.DONE]
+
+
+def test_what_another_command_completed_since_the_plan_is_done(
+    session: Session, executor: Told
+) -> None:
+    """A user may take an hour to say yes: meanwhile a sweep in another terminal went through."""
+    plan = Plan((planned(order()), planned(order(seed=2), number=2)))
+    record = ended(session, 0)
+    away = Away(session, plan, Sharing(session))
+    assert (away.ends[1].run, away.ends[1].result) == (record.id, 1.5)
+    assert away.watched == [2]
+    assert len(executor.asked) == 1
+    away.watch.stop()
 
 
 def test_a_result_of_other_code_is_reused_if_asked_for(session: Session, tmp_path: Path) -> None:
