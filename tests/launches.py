@@ -32,7 +32,7 @@ from crown_exp.folder import RunRecord
 from crown_exp.folder.records import SweepPlace
 from crown_exp.launch.remote.base import Earlier, Planned
 from crown_exp.launch.remote.executors import Executors
-from crown_exp.launch.remote.jobs import Prepared
+from crown_exp.launch.remote.submitting.jobs import Prepared
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
 

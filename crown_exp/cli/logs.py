@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crown_exp.launch.log import LogReader
     from crown_exp.launch.log_items import Item, Pick
     from crown_exp.launch.remote.executors import Executors
-    from crown_exp.launch.remote.following import Following
+    from crown_exp.launch.remote.watching.following import Following
     from crown_exp.outcome import State
 
 POLL_SECONDS = 0.5
@@ -131,7 +131,7 @@ class Show:
             often = self.looks % JOB_LOOKS != 1
             if often or not self.reader.portal.call(self.reader.blobs.list, self.reader.paths.jobs):
                 return
-            from crown_exp.launch.remote.following import Following, Place
+            from crown_exp.launch.remote.watching.following import Following, Place
 
             place = Place(self.reader.portal, self.reader.blobs, self.executors)
             self.job = Following(place, self.reader.run_id)

@@ -70,8 +70,8 @@ def opened(
 
     from crown_exp.cli.screen import complain
     from crown_exp.compute.base import ExecutorError
-    from crown_exp.launch.remote.leaving import asker
     from crown_exp.launch.remote.shell import agree, candidates, entered, executor_of, job_of
+    from crown_exp.launch.remote.watching.leaving import asker
     from crown_exp.launch.signals import told
 
     found = candidates(session, target)
@@ -104,7 +104,7 @@ def show(target: Target, found: Sequence[Candidate]) -> None:
     from shutil import get_terminal_size
 
     from crown_exp.config.settings import wants_colour
-    from crown_exp.launch.remote.plan_table import machine_lines
+    from crown_exp.launch.remote.planning.table import machine_lines
 
     colour = sys.stderr.isatty() and wants_colour()
     for line in machine_lines(target, found, get_terminal_size((80, 24)).columns, colour):

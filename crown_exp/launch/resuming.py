@@ -22,7 +22,7 @@ from crown_exp.launch.fitness import unfit
 from crown_exp.launch.forking import newest_step
 from crown_exp.launch.initial import named
 from crown_exp.launch.recorded import LATEST, Recorded, look_up, newest_run, with_values
-from crown_exp.launch.remote.fitness import elsewhere_problems
+from crown_exp.launch.remote.planning.fitness import elsewhere_problems
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.tracking.run_log import to_stderr

@@ -21,7 +21,7 @@ from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.address import address
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.remote.executors import Executors, executors_of
-from crown_exp.launch.remote.fitness import elsewhere_problems
+from crown_exp.launch.remote.planning.fitness import elsewhere_problems
 from crown_exp.launch.signals import held_back, told
 from crown_exp.launch.submit import Order, submit
 from crown_exp.launch.throw_away import throw_away_folder

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from crown_exp.launch.remote.leaving import AGAIN_SECONDS, parting
+from crown_exp.launch.remote.watching.leaving import AGAIN_SECONDS, parting
 from tests.e2e.test_pages import missing
 from tests.pages import ROOT, Block, Shell, blocks_of, compare
 from tests.running import Project

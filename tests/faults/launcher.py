@@ -22,11 +22,11 @@ from typing import Any
 
 from crown_exp.compute.base import Executor, Target
 from crown_exp.folder import JobRecord, decode
-from crown_exp.launch.remote import submission
 from crown_exp.launch.remote.base import Fate, Submitted
 from crown_exp.launch.remote.executors import Executors
-from crown_exp.launch.remote.reuse import earlier_of
-from crown_exp.launch.remote.submission import submit_all
+from crown_exp.launch.remote.submitting import submission
+from crown_exp.launch.remote.submitting.reuse import earlier_of
+from crown_exp.launch.remote.submitting.submission import submit_all
 from crown_exp.launch.session import Session
 from tests.launches import COMPUTE, Sharing, order, planned, session_on
 

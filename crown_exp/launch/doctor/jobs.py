@@ -12,8 +12,8 @@ from crown_exp.compute.base import Executor, ExecutorError, Target
 from crown_exp.errors import CrownError
 from crown_exp.launch.doctor.base import Finding, Place
 from crown_exp.launch.doctor.services import installed, optional
-from crown_exp.launch.remote.environment import is_loopback
-from crown_exp.launch.remote.fitness import AFAR
+from crown_exp.launch.remote.planning.environment import is_loopback
+from crown_exp.launch.remote.planning.fitness import AFAR
 from crown_exp.storage.aws import way_to_s3
 
 if TYPE_CHECKING:

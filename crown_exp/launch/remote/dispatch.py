@@ -14,18 +14,18 @@ from crown_exp.config.settings import wants_colour
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import Facts, RunPaths, state
 from crown_exp.launch.invocation import Ended, Invocation
-from crown_exp.launch.remote.accepting import accepted
-from crown_exp.launch.remote.approval import allow
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
-from crown_exp.launch.remote.ending import ended
-from crown_exp.launch.remote.jobs import Prepared
-from crown_exp.launch.remote.leaving import asker, see_through
 from crown_exp.launch.remote.moving import refuse, stop
-from crown_exp.launch.remote.plan_table import plan_lines
-from crown_exp.launch.remote.planning import make_plan
-from crown_exp.launch.remote.reuse import ask_for_jobs, earlier_of, judged
-from crown_exp.launch.remote.submission import ask_all, recorded
-from crown_exp.launch.remote.watch import Watch
+from crown_exp.launch.remote.planning.approval import allow
+from crown_exp.launch.remote.planning.plan import make_plan
+from crown_exp.launch.remote.planning.table import plan_lines
+from crown_exp.launch.remote.submitting.accepting import accepted
+from crown_exp.launch.remote.submitting.jobs import Prepared
+from crown_exp.launch.remote.submitting.reuse import ask_for_jobs, earlier_of, judged
+from crown_exp.launch.remote.submitting.submission import ask_all, recorded
+from crown_exp.launch.remote.watching.ending import ended
+from crown_exp.launch.remote.watching.leaving import asker, see_through
+from crown_exp.launch.remote.watching.watch import Watch
 from crown_exp.launch.resuming import Resumption
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order

@@ -16,11 +16,11 @@ from crown_exp.compute.base import Candidate, Executor, Job, Target, Terminal
 from crown_exp.compute.start import shell_here
 from crown_exp.config.settings import whole_environment
 from crown_exp.errors import ConfigError, Problem
-from crown_exp.launch.remote.approval import Declined
-from crown_exp.launch.remote.fitness import unseen_store, unset_secrets
-from crown_exp.launch.remote.jobs import Prepared, travelling
-from crown_exp.launch.remote.plan_table import in_dollars
-from crown_exp.launch.remote.planning import to_be_had_first
+from crown_exp.launch.remote.planning.approval import Declined
+from crown_exp.launch.remote.planning.fitness import unseen_store, unset_secrets
+from crown_exp.launch.remote.planning.plan import to_be_had_first
+from crown_exp.launch.remote.planning.table import in_dollars
+from crown_exp.launch.remote.submitting.jobs import Prepared, travelling
 from crown_exp.launch.session import Session
 
 if TYPE_CHECKING:

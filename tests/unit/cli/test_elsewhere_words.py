@@ -13,8 +13,8 @@ from crown_exp.compute.base import Target
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.folder.records import Rate
-from crown_exp.launch.remote import following
-from crown_exp.launch.remote.following import added
+from crown_exp.launch.remote.watching import following
+from crown_exp.launch.remote.watching.following import added
 from crown_exp.storage.runs import write_job
 from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
 from tests.stand_in.sky import edge

@@ -1,0 +1,136 @@
+"""A run's job while the run itself has nothing to tell: what its executor says of it, and what it prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from crown_exp.clock import Clock, SystemClock
+from crown_exp.compute.base import Target
+from crown_exp.compute.target import target_of
+from crown_exp.config.changes import changed, filled
+from crown_exp.config.letters import plain
+from crown_exp.config.schema import defaults
+from crown_exp.errors import CrownError, StoreError
+from crown_exp.folder import Facts, Held, JobRecord, RunPaths, judge
+from crown_exp.launch.remote.base import Submitted
+from crown_exp.launch.remote.executors import Executors
+from crown_exp.launch.remote.watching.ending import is_begun
+from crown_exp.launch.remote.watching.watch import Watch
+from crown_exp.launch.remote.watching.watched import Watched, word_of
+from crown_exp.storage import BlobStore, NotFound, Portal
+from crown_exp.storage.machine import here
+from crown_exp.storage.runs import read_facts
+
+LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store and the executors, for those who have no session."""
+
+    portal: Portal
+    blobs: BlobStore
+    executors: Executors
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass
+class Following:
+    """Looks after the newest job of a run, every few seconds, while none of its attempts lives.
+
+    A job that is over without its run, or does not begin in time, is noted as a watch would note it.
+    """
+
+    place: Place
+    run: str
+    said: str = ""
+    printed: list[str] = field(default_factory=list)
+    watch: Watch | None = None
+    due: float = 0.0
+
+    def new(self, *, decide: bool = True) -> tuple[list[str], list[str]]:
+        """What is new: lines about the job, and lines that it, or the setting up of its machine, has printed.
+
+        decide: do about the job what is due. Raises StoreError.
+        """
+        now = self.place.clock.monotonic()
+        if now < self.due:
+            return [], []
+        self.due = now + LOOK_SECONDS
+        facts = self.place.portal.call(read_facts, self.place.blobs, self.run)
+        job = newest_job(facts)
+        if job is None or job.executor not in self.place.executors or self.lives(facts):
+            return [], []
+        if self.watch is None or self.watch.runs[0].run.job.number != job.number:
+            run = self.place.portal.call(submitted_of, self.place.blobs, facts, job)
+            self.watch = Watch(self.place, [run], sys.stderr, mode="said")
+        if not job.cancelled:
+            self.watch.turn() if decide else self.watch.poll()
+        (it,) = self.watch.runs
+        lines = [] if is_begun(facts, job) else self.fresh(self.watch.tail(it))
+        return self.told(it, job), lines
+
+    def lives(self, facts: Facts) -> bool:
+        """Whether an attempt is at work, which says what there is to say itself."""
+        newest = facts.newest_attempt
+        end = next((it for it in facts.ends if newest and it.attempt == newest.attempt), None)
+        now = self.place.portal.call(self.place.blobs.now)
+        return isinstance(judge(newest, end, facts.last_beat, now, here()), Held)
+
+    def told(self, it: Watched, job: JobRecord) -> list[str]:
+        """A line about the job, if it says something else than the last."""
+        name = f"job {job.told} on {job.target or job.executor}"
+        if it.ended is not None or job.cancelled:
+            why = it.ended.error.partition("\n")[0] if it.ended is not None else job.reason
+            line = f"{name} is over: {why}"
+        else:
+            reason = " ".join(it.status.reason.split()) if it.status else ""
+            line = f"{name} is {word_of(it, None)}" + (f": {reason}" if reason else "")
+        if line == self.said:
+            return []
+        self.said = line
+        return [plain(line)]
+
+    def fresh(self, tail: str) -> list[str]:
+        """The lines of a tail that were not in the one before."""
+        before, self.printed = self.printed, tail.splitlines()
+        return added(before, self.printed)
+
+
+def added(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """What the end of a growing text has more than its end had before."""
+    for count in range(min(len(before), len(after)), 0, -1):
+        if list(before[-count:]) == list(after[:count]):
+            return list(after[count:])
+    return list(after)
+
+
+def newest_job(facts: Facts) -> JobRecord | None:
+    """The job of a run that was recorded last."""
+    return max(facts.jobs, key=lambda job: job.number, default=None)
+
+
+async def submitted_of(blobs: BlobStore, facts: Facts, job: JobRecord) -> Submitted:
+    """A run's job as it was submitted, read from its folder; of its target as much as can be read."""
+    changes = {**facts.changes, **(job.changes or {})}
+    try:
+        target = target_of(await _compute(blobs, facts.run.id, changes))
+    except StoreError as error:
+        if not isinstance(error, NotFound):
+            raise
+        target = Target(name=job.target, executor=job.executor)
+    except (CrownError, yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError):
+        target = Target(name=job.target, executor=job.executor)
+    return Submitted(facts.run, job, target)
+
+
+async def _compute(blobs: BlobStore, run: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = await blobs.get(RunPaths(run).config)
+    config = changed(filled(yaml.load(text, Loader=yaml.CSafeLoader), defaults()), changes)
+    compute: Mapping[str, Any] = config["compute"]
+    return compute
