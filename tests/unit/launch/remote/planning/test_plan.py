@@ -33,7 +33,7 @@ from tests.unit.launch.remote.planning.test_estimate import Store
 from tests.unit.launch.test_submit import order
 from tests.unit.registry.folders import RUN
 
-STAND_IN = Path(__file__).parents[3] / "stand_in"
+STAND_IN = Path(__file__).parents[4] / "stand_in"
 A100 = Rate(cloud="gcp", region="us-central1", accelerators="A100:1", spot=True, usd_per_hour=1.15)
 
 
