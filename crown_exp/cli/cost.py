@@ -182,7 +182,7 @@ def last_of(facts: Facts, job: JobRecord, now: datetime) -> datetime:
 def lines(rows: dict[str, Compared], by: str, shared: float) -> Iterator[str]:
     """The table, the sum where there is more than one line, and what of it controllers cost."""
     from crown_exp.cli.table import Column, table
-    from crown_exp.compute.money import Compared
+    from crown_exp.compute.money import Compared, in_dollars
 
     if not rows:
         yield "nothing was paid"
@@ -200,7 +200,7 @@ def lines(rows: dict[str, Compared], by: str, shared: float) -> Iterator[str]:
     on = screen()
     yield from table(heads, cells, width=on.width, colour=on.colour)
     if shared:
-        yield f"of it the machine that watches over jobs: ${shared:.2f}"
+        yield f"of it the machine that watches over jobs: {in_dollars(shared)}"
 
 
 COLUMNS = ("cost", "expected", "error")
@@ -208,5 +208,7 @@ COLUMNS = ("cost", "expected", "error")
 
 def cells_of(row: Compared) -> list[str]:
     """A row's dollars, and by how much the estimate was off."""
-    estimate = "-" if row.estimate is None else f"${row.estimate:.2f}"
-    return [f"${row.usd:.2f}", estimate, "-" if row.error is None else f"{row.error:+.0%}"]
+    from crown_exp.compute.money import in_dollars
+
+    estimate = "-" if row.estimate is None else in_dollars(row.estimate)
+    return [in_dollars(row.usd), estimate, "-" if row.error is None else f"{row.error:+.0%}"]

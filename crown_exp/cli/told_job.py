@@ -27,7 +27,9 @@ class ToldJob:
         asked = "submitted" if job.ticket or job.handle else "recorded, not known to be submitted,"
         parts = [f"{name} on {where}", f"{asked} {age(job.created, now)}"]
         if self.usd is not None:
-            parts.append(f"${self.usd:.2f}")
+            from crown_exp.compute.money import in_dollars
+
+            parts.append(in_dollars(self.usd))
         over = f"; over: {job.reason or 'cancelled'}" if job.cancelled else ""
         return ", ".join(parts) + over
 

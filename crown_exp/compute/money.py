@@ -106,6 +106,11 @@ def sums(records: Iterable[SpendingRecord], by: By) -> dict[str, float]:
     return {key: total(groups[key]) for key in sorted(groups)}
 
 
+def in_dollars(usd: float) -> str:
+    """Dollars and cents wherever they are shown, `$1,234.50`; what is less than a cent is not nothing."""
+    return "<$0.01" if 0 < usd < 0.005 else f"${usd:,.2f}"
+
+
 def expected(hours: float | None, rate: Rate) -> float | None:
     """What so many hours will cost; None if it is not known how many."""
     return None if hours is None else cost(hours * HOUR, rate["usd_per_hour"])

@@ -13,6 +13,7 @@ from crown_exp.compute.money import (
     allowed,
     as_of,
     cost,
+    in_dollars,
     month_of,
     paid_since,
     spending,
@@ -153,7 +154,7 @@ class Spending:
             "month_usd": f"all runs of {month_of(self.clock.now())} have cost",
         }[cap]
         more = f"crown-exp resume {self.run.id} budget.{cap}={2 * max(limit, spent):.4g}"
-        return f"budget.{cap}={limit:g} reached: {whose} ${spent:.4g}; to go on: {more}"
+        return f"budget.{cap}={limit:g} reached: {whose} {in_dollars(spent)}; to go on: {more}"
 
 
 def job_of(jobs: Collection[JobRecord], job: str | None) -> JobRecord | None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crown_exp.compute.base import Candidate, Executor, Job, Target, Terminal
+from crown_exp.compute.money import in_dollars
 from crown_exp.compute.start import shell_here
+from crown_exp.compute.target import priced
 from crown_exp.config.settings import whole_environment
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.launch.remote.planning.approval import Declined
 from crown_exp.launch.remote.planning.fitness import unseen_store, unset_secrets
 from crown_exp.launch.remote.planning.plan import to_be_had_first
-from crown_exp.launch.remote.planning.table import in_dollars
 from crown_exp.launch.remote.submitting.jobs import Prepared, travelling
 from crown_exp.launch.session import Session
 
@@ -59,7 +60,7 @@ def candidates(session: Session, target: Target) -> list[Candidate]:
     problems += executor.problems(target)
     if problems:
         raise ConfigError(problems)
-    return to_be_had_first(executor.candidates(target))
+    return to_be_had_first(priced(target, executor.candidates(target)))
 
 
 def agree(found: Sequence[Candidate], *, yes: bool, ask: Callable[[str], bool] | None) -> None:

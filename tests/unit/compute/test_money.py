@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import crown_exp
 from crown_exp.compute.money import (
     CAPS,
     Watched,
@@ -18,6 +21,7 @@ from crown_exp.compute.money import (
     compared,
     controller_spending,
     expected,
+    in_dollars,
     key_of,
     month_of,
     paid_since,
@@ -219,3 +223,18 @@ def test_estimates_know_nothing_of_controllers() -> None:
     (row,) = compared([paid(1)], {"r1": 2.0}, "run", shares).values()
     assert row.usd == pytest.approx(2.2)
     assert row.error == pytest.approx(0.0)
+
+
+def test_dollars_are_shown_in_one_way() -> None:
+    assert [in_dollars(usd) for usd in (0.0, 0.0001, 0.0049, 0.005, 0.994, 1.0, 1234.5)] == [
+        "$0.00", "<$0.01", "<$0.01", "$0.01", "$0.99", "$1.00", "$1,234.50",
+    ]  # fmt: skip
+
+
+SHOWN = re.compile(r"\$\{?[A-Za-z_.()\[\]]+:[^}]*[fge]\}")
+
+
+def test_nothing_shows_dollars_in_a_way_of_its_own() -> None:
+    sources = Path(crown_exp.__file__).parent.rglob("*.py")
+    odd = [path.name for path in sources if SHOWN.search(path.read_text(encoding="utf-8"))]
+    assert odd == ["money.py"]

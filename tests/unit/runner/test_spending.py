@@ -113,7 +113,7 @@ def test_a_run_s_cap_counts_earlier_attempts_and_holds_between_beats(paid: Paid)
     paid.clock.hours = 1
     assert spending.due() == (
         ExitCode.CAPPED,
-        "budget.run_usd=5 reached: this run has cost $5; to go on: crown-exp resume r1 budget.run_usd=10",
+        "budget.run_usd=5 reached: this run has cost $5.00; to go on: crown-exp resume r1 budget.run_usd=10",
     )
 
 

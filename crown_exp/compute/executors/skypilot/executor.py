@@ -27,6 +27,7 @@ from crown_exp.compute.base import (
 )
 from crown_exp.compute.executors.skypilot import resources, states, terminal
 from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
+from crown_exp.compute.money import in_dollars
 from crown_exp.errors import Problem
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -83,8 +84,9 @@ class SkyPilotExecutor(Executor):
         limit = target.max_usd_per_hour
         dearer = self.candidates(_without_limit(target)) if limit is not None else ()
         prices = [c.usd_per_hour for c in dearer if c.usd_per_hour is not None]
-        if prices:
-            what = f"no machine is sold for ${limit:.2f}/h or less; the cheapest is ${min(prices):.2f}/h"
+        if limit is not None and prices:
+            what = f"no machine is sold for {in_dollars(limit)}/h or less"
+            what += f"; the cheapest is {in_dollars(min(prices))}/h"
             enough = math.ceil(min(prices) * 100) / 100
             more = f"type compute.max_usd_per_hour={enough:.2f} or more"
             return [Problem("compute.max_usd_per_hour", f"{what}; {more}")]

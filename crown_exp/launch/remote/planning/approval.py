@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from crown_exp.compute.money import CAPS
+from crown_exp.compute.money import CAPS, in_dollars
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.launch.remote.base import Plan, Planned
 from crown_exp.outcome import ExitCode
@@ -40,7 +40,7 @@ def allow(plan: Plan, *, yes: bool, ask: Callable[[str], bool] | None) -> None:
         return
     expected = told(plan, most)
     if ask is None:
-        more = f", more than ${above:g}" if most < math.inf else ""
+        more = f", more than {in_dollars(above)}" if most < math.inf else ""
         way = "type --yes to launch" + ("" if plan.caps else ", best with budget.run_usd=...")
         what = f"{expected}{more}; {way}"
         raise ConfigError.of("budget.confirm_above_usd", what)
@@ -83,13 +83,13 @@ def told(plan: Plan, most: float) -> str:
     each = [run.usd_if_paid for run in plan.launched]
     known = [usd for usd in each if usd is not None]
     rate = math.fsum(run.paid_per_hour for run in plan.launched)
-    hourly = f"${rate:.2f} for an hour of all runs together"
+    hourly = f"{in_dollars(rate)} for an hour of all runs together"
     if may_be_free(plan):
         hourly += ", less on machines that cost nothing"
     if len(known) == len(each):
-        return f"${math.fsum(known):.2f} are expected ({hourly})"
+        return f"{in_dollars(math.fsum(known))} are expected ({hourly})"
     if most < math.inf:
-        return f"up to ${most:.2f} may be spent: nobody knows for how long ({hourly})"
+        return f"up to {in_dollars(most)} may be spent: nobody knows for how long ({hourly})"
     return f"what it will cost is not known: nothing like it has run ({hourly})"
 
 
@@ -114,14 +114,14 @@ def cap_line(run: Planned, name: str) -> str | None:
         return None
     if spent >= cap:
         more = f"type budget.{name}={2 * max(cap, spent):.4g} to go on"
-        return f"budget.{name}={cap:g} is reached: ${spent:.2f} were spent; {more}"
+        return f"budget.{name}={cap:g} is reached: {in_dollars(spent)} were spent; {more}"
     price = min(run.prices)
     if cap >= price or is_short(run, cap):
         return None
     more = f"type budget.{name}={math.ceil(price):g} or more, or choose a cheaper compute"
     return (
         f"budget.{name}={cap:g} is below the price of one hour: the cheapest machine of "
-        f"compute={run.target.name} is ${price:.2f}/h; {more}"
+        f"compute={run.target.name} is {in_dollars(price)}/h; {more}"
     )
 
 

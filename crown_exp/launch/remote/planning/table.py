@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from crown_exp.compute.base import Candidate, Target
-from crown_exp.compute.money import CAPS, allowed
+from crown_exp.compute.money import CAPS, allowed, in_dollars
 from crown_exp.config.letters import cut, labelled, plain
 from crown_exp.launch.remote.base import Fate, Guess, Plan, Planned
 from crown_exp.launch.table import Cell, Column, Text, painted, table
@@ -164,8 +164,8 @@ def prices(machines: Iterable[Candidate]) -> str:
     known = [it.usd_per_hour for it in machines if it.usd_per_hour is not None]
     if not known:
         return ""
-    low, high = dollars(min(known)), dollars(max(known))
-    return f", ${low}/h" if low == high else f", ${low} to ${high}/h"
+    low, high = in_dollars(min(known)), in_dollars(max(known))
+    return f", {low}/h" if low == high else f", {low} to {high}/h"
 
 
 def guess_line(run: Planned, of: int) -> str:
@@ -309,13 +309,8 @@ def counted(runs: int) -> str:
 
 
 def dollars(usd: float) -> str:
-    """Dollars and cents; what is less than a cent is not nothing."""
-    return "<0.01" if 0 < usd < 0.005 else f"{usd:,.2f}"
-
-
-def in_dollars(usd: float) -> str:
-    """`$1.15`, in a sentence."""
-    return "<$0.01" if 0 < usd < 0.005 else f"${usd:,.2f}"
+    """`1.15`, in a column whose head says that they are dollars."""
+    return in_dollars(usd).replace("$", "")
 
 
 def hours(value: float) -> str:

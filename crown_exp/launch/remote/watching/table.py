@@ -10,6 +10,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from crown_exp.clock import Clock
+from crown_exp.compute.money import in_dollars
 from crown_exp.config.letters import columns, cut, plain
 from crown_exp.tracking.transfer import duration
 
@@ -57,7 +58,7 @@ class Row:
     @property
     def told_usd(self) -> str:
         """`$0.42`, or nothing."""
-        return "" if self.usd is None else f"${self.usd:.2f}"
+        return "" if self.usd is None else in_dollars(self.usd)
 
     @property
     def told_left(self) -> str:

@@ -99,7 +99,13 @@ def test_what_costs_more_is_asked_for(wanted: Plan, said: str) -> None:
     assert asked(wanted, answer=True) == asked(wanted, answer=False) == [f"{said}. Launch?"]
     with pytest.raises(ConfigError) as error:
         allow(wanted, yes=False, ask=None)
-    above = "" if "not known" in said else ", more than $0" if "2.26" in said else ", more than $10"
+    above = (
+        ""
+        if "not known" in said
+        else ", more than $0.00"
+        if "2.26" in said
+        else ", more than $10.00"
+    )
     hint = "" if wanted.caps else ", best with budget.run_usd=..."
     assert (
         str(error.value) == f"budget.confirm_above_usd: {said}{above}; type --yes to launch{hint}"
