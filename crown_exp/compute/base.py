@@ -29,8 +29,8 @@ class Target:
     """Where and on what a run happens: the group `compute` of a config, read.
 
     accelerators: `A100:1`, in fall-back order; cpus, memory_gb: at least so many; time, start_deadline in
-    seconds, this infinite if there is none; max_usd_per_hour: all nodes together. The other fields are those
-    of `config.schema.Compute`.
+    seconds, this infinite if there is none; max_usd_per_hour, usd_per_hour: all nodes together. The other
+    fields are those of `config.schema.Compute`.
     """
 
     name: str = "local"
@@ -56,6 +56,7 @@ class Target:
     start_deadline: float = 2700.0
     autostop_minutes: int = 10
     max_usd_per_hour: float | None = None
+    usd_per_hour: float | None = None
 
     @property
     def is_here(self) -> bool:

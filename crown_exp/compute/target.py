@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from crown_exp.compute.base import Target
+from crown_exp.compute.base import Candidate, Target
 from crown_exp.config.nearest import did_you_mean
 from crown_exp.config.units import parse_duration
 from crown_exp.errors import ConfigError, Problem
@@ -21,7 +21,7 @@ CLOUDS = (
 """The first words of what SkyPilot 0.14 calls infra."""
 
 MEANINGLESS = {
-    "slurm": ("spot", "infra", "avoid", "disk_gb", "max_usd_per_hour"),
+    "slurm": ("spot", "infra", "avoid", "disk_gb", "max_usd_per_hour", "setup"),
     "skypilot": ("partition", "time"),
 }
 """Keys that an executor has no use for: one that is set there was meant to do something."""
@@ -79,10 +79,33 @@ def target_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:
         if compute.get(name):
             what = f"means nothing to {executor}; leave it out"
             yield Problem(f"compute.{name}", what)
+    yield from _price_problems(compute)
     both = sorted({*compute.get("env", ())} & {*compute.get("secrets", ())})
     if both:
         what = f"{', '.join(both)}: travels as a secret and is in compute.env too; keep one of them"
         yield Problem("compute.secrets", what)
+
+
+def priced(target: Target, found: Iterable[Candidate]) -> list[Candidate]:
+    """Machines of the target, in the same order: those without a price cost what the target says."""
+    return [
+        it if it.usd_per_hour else replace(it, usd_per_hour=target.usd_per_hour or it.usd_per_hour)
+        for it in found
+    ]
+
+
+def _price_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:
+    price, most = compute.get("usd_per_hour"), compute.get("max_usd_per_hour")
+    if price and compute.get("executor", "local") == "local":
+        what = (
+            "a run on this machine costs nothing; leave it out, or set it in another target's yaml"
+        )
+        yield Problem("compute.usd_per_hour", what)
+    elif price and most and price > most:
+        what = (
+            f"is above compute.max_usd_per_hour={most:g}, which refuses such machines; raise that"
+        )
+        yield Problem("compute.usd_per_hour", what)
 
 
 def _place_problems(where: str, places: Any) -> Iterator[Problem]:

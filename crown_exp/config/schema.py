@@ -198,6 +198,11 @@ class Compute:
         "machines that cost more are not taken",
         unit="US dollars per hour, all nodes together",
     )
+    usd_per_hour: Annotated[float, Gt(0)] | None = option(
+        None,
+        "what a machine costs where no catalogue says, as on a cluster of one's own; null: nothing",
+        unit="US dollars per hour, all nodes together",
+    )
 
 
 @dataclass

@@ -32,6 +32,10 @@ CAP = 1.3
 LEFT_SECONDS = 15.0
 """Until the cap is reached, by a machine that has been paid for so long as it buys but for this."""
 TYPED = ("task=train", "compute=there", f"budget.run_usd={CAP}", "--yes")
+OWN = ("compute.infra=[slurm/mine]", f"compute.usd_per_hour={RATE}")
+"""A cluster of one's own, of which nothing but this is known."""
+
+priced = pytest.mark.parametrize("words", [(), OWN], ids=["by a catalogue", "by its target"])
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     with sky_project(tmp_path / "project", TASKS) as project:
         state = state_of(project)
         state.mkdir()
+        (state / "enabled").write_text("aws gcp slurm")
         edge.older(state, CAP / RATE * 3600 - LEFT_SECONDS)
         yield project
 
@@ -62,16 +67,18 @@ def check(project: Project) -> Path:
     return run
 
 
-def test_with_the_launcher_alive(project: Project) -> None:
-    done = project.crown(*TYPED)
+@priced
+def test_with_the_launcher_alive(project: Project, words: tuple[str, ...]) -> None:
+    done = project.crown(*TYPED, *words)
     assert done.returncode == 77, done.stdout
     run = check(project)
+    assert "$1.15/h" in done.stdout  # the plan, before it began
     assert f"{run.name} capped" in done.stdout
     assert f"crown-exp resume {run.name} budget.run_usd=2.6" in done.stdout
     told = project.crown("cost", run.name)
     assert "$1.3" in told.stdout
 
-    again = project.crown(*TYPED)  # the same command does not raise the cap
+    again = project.crown(*TYPED, *words)  # the same command does not raise the cap
     assert again.returncode == 77
     assert ends(run) == [77]
 
@@ -81,8 +88,9 @@ def test_with_the_launcher_alive(project: Project) -> None:
     assert ends(run) == [77, 0]
 
 
-def test_with_the_launcher_dead(project: Project) -> None:
-    child = project.popen(*TYPED)
+@priced
+def test_with_the_launcher_dead(project: Project, words: tuple[str, ...]) -> None:
+    child = project.popen(*TYPED, *words)
     until = time.monotonic() + 60
     while not project.runs:
         assert time.monotonic() < until

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.remote_runs import TASKS, jobs_of, result, wait_for
+from crown_exp.folder import SpendingRecord, encode
+from crown_exp.folder.paths import spending_path
+from crown_exp.folder.records import Rate
+from tests.remote_runs import TASKS, jobs_of, record, result, wait_for
 from tests.running import Project, ends
 from tests.slurm import cluster, missing
 
@@ -56,6 +61,32 @@ def test_what_slurm_refuses(project: Project) -> None:
     assert done.returncode == 2
     assert "compute.partition: no such partition; known: cpu, spot" in done.stdout
     assert project.runs == []
+
+
+def test_a_cap_on_a_cluster_that_costs_what_its_target_says(project: Project) -> None:
+    """A cent of a month's ten dollars is left, which is spent in ten seconds."""
+    now = datetime.now(UTC)
+    place = Rate(cloud="aws", region="r", accelerators="", spot=False, usd_per_hour=1.0)
+    past = SpendingRecord(
+        run="r261001-aaaaaa", attempt=1, user="me", experiment=None, sweep=None, target="cpu",
+        place=place, since=now, until=now, usd=9.99,
+    )  # fmt: skip
+    ledger = project.root / ".crown/store" / spending_path(f"{now:%Y-%m}", past.run, past.attempt)
+    ledger.parent.mkdir(parents=True)
+    ledger.write_bytes(encode(past))
+    typed = ("task=train", "task.steps=2000", "task.pace=0.05", "compute=slurm")
+    refused = project.crown(*typed, "compute.usd_per_hour=3.6")
+    assert refused.returncode == 2
+    assert "budget.confirm_above_usd: what it will cost is not known" in refused.stdout
+    done = project.crown(*typed, "compute.usd_per_hour=3.6", "budget.month_usd=10")
+    assert done.returncode == 77, done.stdout
+    (run,) = project.runs
+    assert ends(run) == [77]
+    end = record(run / "attempts/000001.end.json")
+    assert "budget.month_usd=10 reached: all runs of" in end["reason"]
+    assert end["saved"] == end["step"] > 0
+    (cost,) = json.loads(project.crown("cost", run.name, "--json").stdout)
+    assert 0.01 <= cost["usd"] < 0.1
 
 
 def test_a_launcher_that_was_killed_is_gone_on_with(project: Project) -> None:

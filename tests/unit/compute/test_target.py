@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crown_exp.compute.base import Target
-from crown_exp.compute.target import CLOUDS, target_of
+from crown_exp.compute.base import Candidate, Target
+from crown_exp.compute.target import CLOUDS, priced, target_of
 from crown_exp.config.schema import Compute, defaults
 from crown_exp.errors import ConfigError
 
@@ -56,6 +56,8 @@ def test_texts_and_lists_are_read() -> None:
 NO_COUNT = "expected a name and a count such as A100:1, got"
 NO_PLACE = "expected cloud, cloud/region or cloud/region/zone, got"
 NO_TIME = "expected a time such as '5 minutes' or '4 hours', got"
+FREE = "a run on this machine costs nothing; leave it out, or set it in another target's yaml"
+ABOVE = "is above compute.max_usd_per_hour=2, which refuses such machines; raise that"
 TWICE = "T: travels as a secret and is in compute.env too; keep one of them"
 
 
@@ -77,6 +79,17 @@ TWICE = "T: travels as a secret and is in compute.env too; keep one of them"
         ({"start_deadline": "soon"}, "start_deadline", f"{NO_TIME} 'soon'"),
         ({"executor": "slurm", "spot": True}, "spot", "means nothing to slurm; leave it out"),
         (
+            {"executor": "slurm", "setup": ["true"]},
+            "setup",
+            "means nothing to slurm; leave it out",
+        ),
+        ({"usd_per_hour": 0.5}, "usd_per_hour", FREE),
+        (
+            {"executor": "skypilot", "usd_per_hour": 2.5, "max_usd_per_hour": 2.0},
+            "usd_per_hour",
+            ABOVE,
+        ),
+        (
             {"executor": "skypilot", "time": "1 h"},
             "time",
             "means nothing to skypilot; leave it out",
@@ -96,6 +109,17 @@ def test_where_a_machine_keeps_environments_may_be_said() -> None:
 
 def test_without_a_deadline_a_job_may_wait_for_ever() -> None:
     assert target_of(compute(start_deadline=None)).start_deadline == math.inf
+
+
+@pytest.mark.parametrize("executor", ["slurm", "skypilot"])
+def test_what_no_catalogue_sells_costs_what_the_target_says(executor: str) -> None:
+    def machine(usd: float | None) -> Candidate:
+        return Candidate("somewhere", "", "", "", False, usd)
+
+    found = [machine(0.0), machine(3.0), machine(None)]
+    target = target_of(compute(executor=executor, usd_per_hour=2))
+    assert [it.usd_per_hour for it in priced(target, found)] == [2, 3.0, 2]
+    assert priced(target_of(compute(executor=executor)), found) == found
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from crown_exp.clock import Clock
 from crown_exp.compute.base import Candidate, Target
 from crown_exp.compute.money import CAPS, month_of, sums
-from crown_exp.compute.target import target_of
+from crown_exp.compute.target import priced, target_of
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.planning.estimate import guesses
@@ -61,7 +61,7 @@ def _with_machines(executors: Executors, runs: Iterable[Planned]) -> tuple[Plann
         key = json.dumps(run.order.composition.config["compute"], sort_keys=True)
         if key not in asked:
             found = executors[run.target.executor].candidates(run.target)
-            asked[key] = tuple(to_be_had_first(found))
+            asked[key] = tuple(to_be_had_first(priced(run.target, found)))
         return asked[key]
 
     return tuple(replace(run, candidates=candidates(run)) for run in runs)

@@ -24,6 +24,7 @@ from crown_exp.folder import AttemptRecord, EndRecord, Facts, SpendingRecord
 from crown_exp.folder.records import Rate, SweepPlace
 from crown_exp.launch.remote.base import Earlier, Fate, Guess
 from crown_exp.launch.remote.executors import Executors, Maker
+from crown_exp.launch.remote.planning.approval import Capped, allow
 from crown_exp.launch.remote.planning.plan import make_plan, to_be_had_first
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
@@ -156,6 +157,26 @@ def test_a_free_cluster_beside_paid_machines_does_not_make_a_run_free(
     assert run.spent == {"run_usd": 0.0, "sweep_usd": 0.0, "month_usd": 0.0}
     (folder / "enabled").write_text("kubernetes")
     assert not make_plan(session, [ordered()], [None]).is_billed
+
+
+def test_a_cluster_of_ones_own_costs_what_the_target_says(session: Session, folder: Path) -> None:
+    (folder / "enabled").write_text("kubernetes gcp")
+    plan = make_plan(session, [ordered(usd_per_hour=0.5), ordered("h100")], [None, None])
+    run, other = plan.runs
+    assert [it.usd_per_hour for it in run.candidates[:3]] == [0.5, 1.15, 1.25]  # gcp's are gcp's
+    assert (run.usd_per_hour, run.prices[0]) == (0.5, 0.5)
+    assert other.candidates[0].usd_per_hour == 0.0
+    own = {"usd_per_hour": 0.5, "infra": ["kubernetes"]}
+    plan = make_plan(
+        session, [ordered("kubernetes", **own), ordered("slurm", usd_per_hour=4)], [None] * 2
+    )
+    assert [run.prices for run in plan.launched] == [(0.5,), (4.0,)]
+    assert plan.is_billed and plan.usd is None
+    with pytest.raises(ConfigError, match=r"what it will cost is not known.*\$4.50 for an hour"):
+        allow(plan, yes=False, ask=None)
+    capped = make_plan(session, [ordered("slurm", usd_per_hour=4, run_usd=3.0)], [None])
+    with pytest.raises(Capped, match=r"below the price of one hour.*compute=slurm is \$4.00/h"):
+        allow(capped, yes=True, ask=None)
 
 
 def test_machines_that_cannot_be_had_are_last() -> None:
