@@ -21,7 +21,8 @@ def command(command_line: tuple[str, ...]) -> None:
     on those accelerators. Then come all machines that it may be given, in the
     order in which they are tried, the sum, and how long the caps budget.*_usd
     allow. Prices are those of SkyPilot's catalogue on this machine. What would
-    keep the command from being carried out is told last; the exit code is 2 then.
+    keep the command from being carried out is told last; the exit code is 2 then,
+    or 77 for a cap. --json, anywhere on the line, tells all that to machines.
 
     The same is shown before every launch that is billed. One that is expected to
     cost more than budget.confirm_above_usd is asked for; --yes, anywhere on the

@@ -44,12 +44,22 @@ def run_app(arguments: Sequence[str], *, planning: bool = False) -> int:
     """
     parser = get_args_parser()
     parsed = parse(parser, arguments)
+    if parsed.json and not planning:
+        raise ConfigError.of(
+            "--json", "goes with crown-exp plan, which tells what a command would do"
+        )
     parsed.overrides = list(map(quoted_run, parsed.overrides))
     project = find_project(Path.cwd())
     root = project.root if project else Path.cwd()
     make_importable(root)
     # hydra.sweep.dir lies in it, for the workers of stock launchers as well
-    asked = Invocation(multirun=parsed.multirun, project=project, yes=parsed.yes, planning=planning)
+    asked = Invocation(
+        multirun=parsed.multirun,
+        project=project,
+        yes=parsed.yes,
+        planning=planning,
+        as_json=parsed.json,
+    )
     with (
         env_override({"CROWN_HOME": str(home_of(project))}),
         layered([*config_dir(parsed), *conf_layers(project)]),

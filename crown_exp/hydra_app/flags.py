@@ -20,7 +20,7 @@ REFUSED = {
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """The flags and overrides, in any order. Raises ConfigError for flags that do not go.
 
-    Beside Hydra's own there is --yes, for a launch that costs money.
+    Beside Hydra's own there is --yes, for a launch that costs money, and --json, for plans.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -28,6 +28,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     parser.add_argument("--yes", action="store_true", help="Launch without asking what it may cost")
+    parser.add_argument("--json", action="store_true", help="Show a plan as JSON")
     parsed = parser.parse_intermixed_args(arguments)
     for name, why in REFUSED.items():
         if getattr(parsed, name) is not None:

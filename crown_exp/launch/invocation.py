@@ -47,7 +47,8 @@ class Invocation:
     multirun: whether -m was given. project: whose conf/ and code this is. planned: how many runs it will
     make, if its sweeper knows. asked: how it was asked to stop while a run had a process of its own: `child`.
     ended: its runs so far, in order. yes: whether the user agrees beforehand to what it costs. planning: only
-    tell what would be done and what that costs: nothing is recorded or launched.
+    tell what would be done and what that costs: nothing is recorded or launched. as_json: as one JSON text.
+    refused: lines that tell what keeps the command from being carried out, as far as that is known.
     """
 
     multirun: bool
@@ -58,6 +59,8 @@ class Invocation:
     ended: list[Ended] = field(default_factory=list)
     yes: bool = False
     planning: bool = False
+    as_json: bool = False
+    refused: tuple[str, ...] = ()
 
     def plan(self, jobs: int) -> None:
         """A sweeper says how many runs there will be. Raises ConfigError if there are none."""

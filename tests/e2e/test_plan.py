@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,35 @@ def test_a_plan_of_a_run_that_goes_on(crown: Any) -> None:
     assert crown("plan", f"resume={done}").out == f"nothing: {done} is over already\n"
 
 
+def test_a_plan_for_machines(crown: Any) -> None:
+    said = crown("plan", "-m", QUICK, "task.gain=1,2", "--json", "budget.run_usd=5")
+    assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
+    told = json.loads(said.out)
+    assert [(it["number"], it["fate"], it["run"]) for it in told["runs"]] == [
+        (1, "new", None),
+        (2, "new", None),
+    ]
+    assert told["runs"][1]["overrides"] == [QUICK, "task.gain=2", "budget.run_usd=5"]
+    assert told["runs"][0]["candidates"] == told["refused"] == []
+    assert (told["usd"], told["controller"]) == (0.0, None)
+    assert crown.runs() == []
+
+
+def test_json_is_for_plans(crown: Any) -> None:
+    said = crown(QUICK, "--json")
+    assert said.code == 2
+    assert said.lines == ["--json: goes with crown-exp plan, which tells what a command would do"]
+    assert crown.runs() == []
+
+
+def test_a_plan_for_machines_of_what_is_over(crown: Any) -> None:
+    assert crown(QUICK).code == 0
+    (run,) = crown.runs()
+    said = crown("plan", f"resume={run['id']}", "--json")
+    assert (said.code, json.loads(said.out)["runs"]) == (0, [])
+    assert said.err == f"nothing: {run['id']} is over already\n"
+
+
 # --- elsewhere ------------------------------------------------------------------------------------------
 
 
@@ -153,7 +183,38 @@ def test_prices_are_told_of_what_cannot_be_launched_yet(project: Project) -> Non
     wrong = project.crown("plan", "task=train", "compute=there", "compute.accelerators=[A1000:1]")
     assert wrong.returncode == 2
     assert "no machine is known that it could be given" in wrong.stdout
+    assert "cost        unknown: no machine is known for 1 run" in wrong.stdout
+    assert "refused     nothing of it would be launched; why is told below" in wrong.stdout
+    assert "come back" not in wrong.stdout
     assert "did you mean A100" in wrong.stdout
+
+
+def test_machines_are_told_what_keeps_a_plan_from_being_launched(project: Project) -> None:
+    typed = ["task=train", "compute=there", "--json"]
+    capped = project.crown("plan", *typed, "budget.run_usd=0.5")
+    assert capped.returncode == 77
+    told = plan_in(capped.stdout)
+    assert [it["usd_per_hour"] for it in told["runs"][0]["candidates"]] == [1.15, 1.25]
+    assert told["runs"][0] | {"candidates": []} == {
+        "number": 1, "name": "train", "experiment": None, "overrides": [*typed[:2], "budget.run_usd=0.5"],
+        "fate": "new", "run": None, "target": "there", "executor": "skypilot", "candidates": [],
+        "hours": None, "hours_from": 0, "done": None, "usd": None,
+    }  # fmt: skip
+    assert told["caps"]["run_usd"] | {"hours": None} == {
+        "usd": 0.5, "spent": 0.0, "left": 0.5, "hours": None,
+    }  # fmt: skip
+    assert (told["usd"], told["usd_per_hour"], told["caps"]["month_usd"]) == (None, 1.15, None)
+    assert told["refused"] == [capped.stdout.splitlines()[-1]]
+    unseen = project.crown("plan", *typed, "compute.shared=false")
+    assert unseen.returncode == 2
+    (why,) = plan_in(unseen.stdout)["refused"]
+    assert "do not see this machine's files" in why
+    assert nothing_happened(project)
+
+
+def plan_in(said: str) -> Any:
+    """The plan among what was printed on both streams."""
+    return json.loads(next(line for line in said.splitlines() if line.startswith("{")))
 
 
 @pytest.mark.parametrize("flags", [[], ["-m"]])

@@ -105,7 +105,7 @@ class Planned:
 
     @property
     def usd(self) -> float | None:
-        """What it is expected to cost; None if it is paid and nobody knows how long it takes."""
+        """What it is expected to cost; None if it is paid and nobody knows how long it takes, or on what."""
         return self._cost(self.usd_per_hour)
 
     @property
@@ -114,6 +114,8 @@ class Planned:
         return self._cost(self.paid_per_hour)
 
     def _cost(self, usd_per_hour: float) -> float | None:
+        if self.is_launched and not self.candidates:
+            return None
         if not self.is_launched or usd_per_hour == 0:
             return 0.0
         return None if self.guess is None else self.guess.hours * usd_per_hour
@@ -144,12 +146,14 @@ class Plan:
     """What a command is about to do, and what that costs.
 
     caps, spent: the smallest of each cap of all runs, and the most that was spent of it, to be shown; dollars
-    by the names in `money.CAPS`; what is absent is no cap, or nothing. Each run is held to its own.
+    by the names in `money.CAPS`; what is absent is no cap, or nothing. Each run is held to its own. refused:
+    all that keeps it from being carried out, a line each, as far as that was looked for.
     """
 
     runs: tuple[Planned, ...]
     caps: Mapping[str, float | None] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
     @property
     def controller(self) -> Candidate | None:

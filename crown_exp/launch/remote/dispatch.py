@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from shutil import get_terminal_size
-from typing import TextIO
+from typing import Any, TextIO
 
 from crown_exp.compute.base import ExecutorError
 from crown_exp.config.settings import wants_colour
@@ -18,6 +19,7 @@ from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.planning.approval import allow
 from crown_exp.launch.remote.planning.plan import make_plan
+from crown_exp.launch.remote.planning.plan_json import plan_json
 from crown_exp.launch.remote.planning.table import plan_lines
 from crown_exp.launch.remote.submitting.accepting import accepted
 from crown_exp.launch.remote.submitting.jobs import Prepared
@@ -54,7 +56,10 @@ def agreed_to_resume(session: Session, invocation: Invocation, found: Resumption
     """As `agreed`, for a run to go on with; None too if it is over, which is told without a job."""
     if found.order is None or found.facts is None:
         if invocation.planning:
-            sys.stdout.write(f"nothing: {found.record.id} is over already\n")
+            if invocation.as_json:
+                write(plan_json(Plan(())))
+            stream = sys.stderr if invocation.as_json else sys.stdout
+            stream.write(f"nothing: {found.record.id} is over already\n")
         return None
     if not invocation.planning and not found.is_elsewhere:
         refuse_two_places(session, found)
@@ -100,15 +105,19 @@ def going_on(session: Session, facts: Facts) -> Earlier:
 def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
     """The plan, shown if it was asked for or costs money, and agreed to where that is due.
 
-    Where only the plan was asked for, what would be refused for money or size is refused as well. Raises
+    Where only the plan was asked for, what would be refused for money or size is told, and raised. Raises
     ExecutorError if one that is to carry out a part of it does not answer: nothing is recorded yet.
     """
     if invocation.planning:
-        show(plan, sys.stdout)
-        allow(plan, yes=True, ask=None)
-        prepared = Prepared(session)
-        for run in plan.launched:
-            prepared.bundle(run.target)
+        wrong = hindrance(session, plan)
+        lines = str(wrong).splitlines() if wrong else ()
+        plan = replace(plan, refused=(*invocation.refused, *lines))
+        if invocation.as_json:
+            write(plan_json(plan))
+        else:
+            show(plan, sys.stdout)
+        if wrong is not None:
+            raise wrong
         return plan
     if plan.is_billed:
         show(plan, sys.stderr)
@@ -116,6 +125,24 @@ def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
     for name in dict.fromkeys(run.target.executor for run in plan.launched):
         session.executors[name].jobs()
     return plan
+
+
+def hindrance(session: Session, plan: Plan) -> CrownError | None:
+    """Why a plan would be refused though its configs are sound: for money, or for what is to travel."""
+    prepared = Prepared(session)
+    try:
+        allow(plan, yes=True, ask=None)
+        for run in plan.launched:
+            prepared.bundle(run.target)
+    except CrownError as error:
+        return error
+    return None
+
+
+def write(tree: Mapping[str, Any]) -> None:
+    """One JSON text on a line of standard output, in ASCII, as every terminal and pipe takes it."""
+    sys.stdout.write(f"{json.dumps(tree, allow_nan=False)}\n")
+    sys.stdout.flush()
 
 
 def show(plan: Plan, stream: TextIO) -> None:

@@ -58,8 +58,9 @@ def launch(
             approve_shared(session.blobs)
         try:
             session.approve(orders)
-        except ConfigError:
+        except ConfigError as error:
             if invocation.planning:  # what it would cost is worth knowing, too
+                invocation.refused = tuple(str(error).splitlines())
                 with suppress(CrownError):
                     batch.sent(session, jobs, orders)
             raise

@@ -192,7 +192,7 @@ def why(guess: Guess) -> str:
 def money_lines(plan: Plan, width: int) -> Iterator[str]:
     """The sum, the controller, the caps."""
     if not plan.is_billed:
-        yield from said("cost", "nothing: no machine of these has a price", width)
+        yield from said("cost", unbilled_words(plan), width)
         return
     yield from said("expected", expected_words(plan), width)
     if words := fall_back_words(plan):
@@ -200,6 +200,13 @@ def money_lines(plan: Plan, width: int) -> Iterator[str]:
     if plan.controller is not None:
         yield from said("controller", controller_words(plan.controller), width)
     yield from cap_lines(plan, width)
+
+
+def unbilled_words(plan: Plan) -> str:
+    """What is paid for machines without a price, or for none."""
+    if unknown := sum(not run.candidates for run in plan.launched):
+        return f"unknown: no machine is known for {counted(unknown)}"
+    return "nothing: no machine of these has a price"
 
 
 def rate_of(plan: Plan) -> float:
@@ -279,7 +286,10 @@ def capped_words(plan: Plan, name: str, left: float) -> str:
 
 
 def where_lines(plan: Plan, width: int) -> Iterator[str]:
-    """What needs this machine, and what does not."""
+    """What needs this machine, and what does not; of a plan that is refused, that it is."""
+    if plan.refused:
+        yield from said("refused", "nothing of it would be launched; why is told below", width)
+        return
     due = [run for run in plan.runs if run.fate is not Fate.DONE]
     local = sum(run.target.is_here for run in due)
     if not due:

@@ -111,6 +111,24 @@ def test_a_free_machine_before_paid_ones_is_said_to_be_no_promise() -> None:
     assert "nothing: no machine of these has a price" in page(planned(candidates=(free, *off)))
 
 
+def test_where_no_machine_is_known_nothing_is_said_to_be_free() -> None:
+    told = page(planned(candidates=(), hours=1.0), refused=("compute.accelerators: no A1000",))
+    assert told.splitlines()[1].split()[-4:] == ["known", "-", "1.00", "?"]
+    assert "cost        unknown: no machine is known for 1 run\n" in told
+    assert "nothing:" not in told
+    both = page(planned(1, hours=2.0), planned(2, candidates=()), planned(3, CLUSTER))
+    assert "expected    unknown for 1 run; the others $2.30; $1.15/h while" in both
+    assert "cost        unknown: no machine is known for 1 run" in page(
+        planned(candidates=()), planned(2, CLUSTER)
+    )
+
+
+def test_nobody_is_told_how_to_come_back_to_what_is_refused() -> None:
+    told = page(planned(), planned(2, HERE), refused=("the store: nobody sees it",))
+    assert told.splitlines()[-1] == "refused     nothing of it would be launched; why is told below"
+    assert "logs -f" not in told and "awake" not in told
+
+
 def test_what_is_done() -> None:
     told = page(planned(1, fate=Fate.DONE), planned(2, HERE, fate=Fate.DONE))
     assert told.splitlines()[-2:] == ["", "next        nothing: all of it is done"]
