@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crown_exp.errors import CrownError, Problem
-from crown_exp.folder.records import Rate
+from crown_exp.folder.records import Rate, Server
 
 
 class ExecutorError(CrownError):
@@ -198,6 +198,10 @@ class Executor(Protocol):
 
     def controller(self) -> Candidate | None:
         """What it would start, and pay, beside the jobs to watch over them; None if nothing."""
+        ...
+
+    def server(self) -> Server | None:
+        """Who is asked for jobs now; None if that cannot be told. Nobody else knows what becomes of them."""
         ...
 
     def submit(self, job: Job) -> str:

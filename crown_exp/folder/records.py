@@ -112,6 +112,16 @@ class Rate(TypedDict):
     usd_per_hour: float
 
 
+class Server(TypedDict):
+    """Who is asked for jobs, and alone knows them.
+
+    id: a restart keeps it, and another has another, at the same address too. place: where people come to it.
+    """
+
+    id: str
+    place: str
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """jobs/NNNN.json: the intent to submit, then what the executor answered; what became of it lies beside it.
@@ -123,7 +133,8 @@ class JobRecord:
     target: the compute target's name. changes: what this job is to change of the run's config, as in
     AttemptRecord. bundle: sha256 of the code that travelled. rates: where it may run, dearest last, with all
     nodes together. hours, usd: what was expected; None if it could not be. controller: the machine that its
-    executor pays to watch over it; None if none.
+    executor pays to watch over it; None if none. server: who was asked for it, and alone knows it; None: not
+    known.
     """
 
     format: ClassVar[int] = 1
@@ -144,6 +155,7 @@ class JobRecord:
     hours: float | None = None
     usd: float | None = None
     controller: Rate | None = None
+    server: Server | None = None
 
     @property
     def told(self) -> str:

@@ -213,6 +213,19 @@ class ExecutorContract:
         finally:
             later.close()
 
+    def test_the_server_is_the_same_for_a_later_process(
+        self, executor: Executor, open_executor: Callable[[], Executor]
+    ) -> None:
+        """It has a name of its own, and a place that people know."""
+        server = executor.server()
+        later = open_executor()
+        try:
+            assert server is not None
+            assert server["id"] and server["place"]
+            assert later.server() == server
+        finally:
+            later.close()
+
     def test_jobs_outlive_their_executor(
         self, open_executor: Callable[[], Executor], job: Job
     ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,33 @@ class TestSkyPilotExecutor(ExecutorContract):
         edge.stop(state, jobs=False)
         with pytest.raises(NotSubmitted, match="forgot request"):
             executor.handle(lost)
+
+    def test_a_server_is_another_with_a_new_state_alone(
+        self, executor: Executor, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither when it is started again nor by another address; a user's hash would stay the same."""
+        server = executor.server()
+        assert server is not None
+        edge.stop(state)
+        assert executor.server() == server
+        monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", "https://me:hush@sky.example.com/api/")
+        elsewhere = SkyPilotExecutor(Child(sys.executable, tmp_path / "home"))
+        by_url = elsewhere.server()
+        elsewhere.close()
+        assert by_url == {"id": server["id"], "place": "https://sky.example.com/api"}
+        assert server["place"].endswith(f"with HOME={tmp_path / 'home'}")
+        edge.stop(state)
+        shutil.rmtree(state)
+        other = executor.server()
+        assert other is not None
+        assert (other["place"], other["id"] != server["id"]) == (server["place"], True)
+
+    def test_a_server_that_does_not_tell_its_users_is_not_known(
+        self, executor: Executor, state: Path
+    ) -> None:
+        executor.server()
+        edge.tells_nothing(state)
+        assert executor.server() is None
 
     def test_a_server_that_died_goes_on_where_it_was(
         self, executor: Executor, job: Job, state: Path

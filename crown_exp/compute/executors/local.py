@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from crown_exp.compute.base import (
 from crown_exp.compute.executors.keeper import CANCEL, END, OUTPUT, RECORD, End, Kept
 from crown_exp.compute.executors.output import tail
 from crown_exp.errors import Problem
+from crown_exp.folder.records import Server
 from crown_exp.storage.machine import alive, boot_id
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -91,6 +93,11 @@ class LocalExecutor:
     def controller(self) -> Candidate | None:
         """None: each job has a keeper of its own, here."""
         return None
+
+    def server(self) -> Server | None:
+        """This machine."""
+        host = socket.gethostname()
+        return Server(id=host, place=host)
 
     def submit(self, job: Job) -> str:
         """Start it. Raises NotSubmitted if the name was ever given, or cannot be one."""

@@ -143,7 +143,13 @@ def fail(where: Path, kind: str, text: str) -> None:
     write(where / "failing.json", {"type": kind, "text": text})
 
 
-def controller(where: Path, status: str) -> None:
+def tells_nothing(where: Path) -> None:
+    """The server does not tell its users from now on, as one may be set up to."""
+    (where / "secretive").touch()
+
+
+def controller(where
+: Path, status: str) -> None:
     """The controller is STOPPED, INIT, …; "": up. Asked with `refresh`, or for a job, it is started."""
     write(where / "controller.json", status)
 

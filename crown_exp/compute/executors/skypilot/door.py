@@ -19,6 +19,8 @@ Calls of SkyPilot that are made (a stand-in needs these):
     sky.jobs.launch(task, name=), sky.jobs.queue_v2(refresh=, all_users=, skip_finished=, job_ids=, name_match=,
     fields=), sky.jobs.cancel(job_ids=), sky.jobs.tail_logs(job_id=, follow=, tail=, output_stream=),
     sky.status(names, all_users=)
+  who answers: sky.server.common.check_server_healthy_or_start_fn(), .make_authenticated_request("GET",
+    "/users"), .get_server_url(), .is_api_server_local(url)
   a person's cluster: sky.utils.cluster_utils.SSHConfigHelper.ssh_cluster_path, a place in the home
   plain clusters: sky.launch(task, cluster_name=, idle_minutes_to_autostop=, down=), sky.job_status(name,
     job_ids), sky.down(name), sky.tail_logs(name, job_id=, follow=, tail=, output_stream=)
@@ -33,10 +35,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING or __package__:
     from crown_exp.compute.executors.skypilot.door_catalogue import Catalogue, part
@@ -46,6 +50,9 @@ else:  # as a script, whose Python may have no crown_exp
 STARTS_SECONDS = 800.0
 LOOK_SECONDS = 5.0
 """How long a new job waits for a controller that somebody starts, and between two looks at it."""
+
+SYSTEM_USER = "skypilot-system"
+"""A user that every server has, from the day its database was made."""
 
 FIELDS = ["job_id", "job_name", "status", "recovery_count", "start_at", "failure_reason", "details"]
 
@@ -258,6 +265,21 @@ class Door(Catalogue):
         except (self.sky.exceptions.ClusterDoesNotExist, ValueError):
             pass
 
+    def server(self) -> dict[str, str] | None:
+        """Who answers: its id, and how a person comes to it; None if it does not tell.
+
+        The id is when its database was made. The user's hash is none: it is of a name and a machine, so every
+        home of theirs has the same, and its address is none, as any server may answer there.
+        """
+        common = part("server.common")
+        common.check_server_healthy_or_start_fn()
+        answer = common.make_authenticated_request("GET", "/users")
+        if answer.status_code in (401, 403, 404):
+            return None
+        answer.raise_for_status()
+        begun = [u.get("created_at") for u in answer.json() if u.get("id") == SYSTEM_USER]
+        return {"id": str(begun[0]), "place": place(common)} if begun and begun[0] else None
+
     def way(self, cluster: str) -> list[str]:
         """SkyPilot's part of ssh's config for a plain cluster, and the home that ~ means in it."""
         noted = part("utils.cluster_utils").SSHConfigHelper.ssh_cluster_path.format(cluster)
@@ -277,6 +299,16 @@ class Door(Catalogue):
         except (exceptions.ClusterNotUpError, exceptions.ClusterDoesNotExist):
             pass
         return text.getvalue()
+
+
+def place(common: Any) -> str:
+    """How a person comes to the server that answers: its address without who asks, or this home."""
+    url = str(common.get_server_url())
+    if common.is_api_server_local(url):
+        named = [name for name in ("SKY_RUNTIME_DIR", "HOME") if os.environ.get(name)][:1]
+        return " with ".join([socket.gethostname(), *(f"{it}={os.environ[it]}" for it in named)])
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def job_handle(record: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from crown_exp.compute.executors.skypilot import resources, states, terminal
 from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
 from crown_exp.compute.money import in_dollars
 from crown_exp.errors import Problem
+from crown_exp.folder.records import Server
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # before each line that a job, or the setting up of its machine, has printed
@@ -133,6 +134,14 @@ class SkyPilotExecutor(Executor):
         clouds = resources.clouds(watcher, enabled)
         offers = {"": self._offers(fields, clouds, 1)["sold"]}
         return next(iter(resources.candidates(watcher, offers, enabled)), None)
+
+    def server(self) -> Server | None:
+        """The API server that answers: with a new database it is another, by another address it is not.
+
+        None where it does not tell its users, as of them one is as old as its database.
+        """
+        told = self._child.ask("server")
+        return Server(id=str(told["id"]), place=str(told["place"])) if told else None
 
     def submit(self, job: Job) -> str:
         """Ask for the job; SkyPilot's id of that request, at once."""

@@ -33,6 +33,7 @@ from crown_exp.compute.executors.slurm.queue import (
     Row,
     ask,
     read_accounts,
+    read_cluster,
     read_machines,
     read_queue,
 )
@@ -40,6 +41,7 @@ from crown_exp.compute.executors.slurm.submission import sbatch
 from crown_exp.compute.executors.slurm.terminal import terminal
 from crown_exp.config.settings import whole_environment
 from crown_exp.errors import Problem
+from crown_exp.folder.records import Server
 
 REQUEUE_SECONDS = 300.0
 """How long Slurm may take to put a job that is to be run again back into its queue."""
@@ -93,6 +95,11 @@ class SlurmExecutor:
     def controller(self) -> Candidate | None:
         """None: Slurm is there anyway."""
         return None
+
+    def server(self) -> Server | None:
+        """The cluster whose client this machine is, by its name. Raises ExecutorError."""
+        name = read_cluster()
+        return Server(id=name, place=f"a machine of Slurm's cluster {name}") if name else None
 
     def submit(self, job: Job) -> str:
         """Submit the job; its handle. Raises NotSubmitted, ExecutorError."""

@@ -84,6 +84,15 @@ def read_queue() -> dict[str, Row]:
     }
 
 
+def read_cluster() -> str:
+    """The cluster's name; "" if it has none."""
+    for line in ask("scontrol", "show", "config").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "ClusterName":
+            return "" if value.strip() == "(null)" else value.strip()
+    return ""
+
+
 def read_accounts(handles: Iterable[str]) -> dict[str, str]:
     """Slurm's word for jobs that have left the queue, from its accounting; {} where there is none."""
     wanted = ",".join(handles)

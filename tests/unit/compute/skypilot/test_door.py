@@ -292,3 +292,74 @@ def test_what_skypilot_prints_does_not_come_between_the_answers(tmp_path: Path) 
     ]
     assert "a greeting" in done.stderr
     assert "from a child" in done.stderr
+
+
+USERS = [
+    {"id": "fcd1e5cf", "name": "root", "created_at": 1796038160, "user_type": "system"},
+    {"id": "skypilot-system", "name": "skypilot-system", "created_at": 1796038147},
+]
+
+
+class Common:
+    """`sky.server.common` of 0.14.1, as far as it tells who answers."""
+
+    def __init__(self, code: int, users: list[dict[str, Any]], url: str, local: bool) -> None:
+        self.code, self.users, self.url, self.local = code, users, url, local
+        self.called: list[Any] = []
+
+    def check_server_healthy_or_start_fn(self) -> None:
+        self.called.append("start")
+
+    def make_authenticated_request(self, method: str, path: str) -> SimpleNamespace:
+        self.called.append((method, path))
+        return SimpleNamespace(
+            status_code=self.code, json=lambda: self.users, raise_for_status=self._raise
+        )
+
+    def _raise(self) -> None:
+        if self.code >= 400:
+            raise ConnectionError(self.code)
+
+    def get_server_url(self) -> str:
+        return self.url
+
+    def is_api_server_local(self, url: str) -> bool:
+        assert url == self.url
+        return self.local
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Common:
+    told: dict[str, Any] = {"code": 200, "users": USERS, "url": "http://127.0.0.1:46580"}
+    common = Common(**{**told, "local": True, **how})
+    monkeypatch.setattr(doors, "part", lambda name: {"server.common": common}[name])
+    return common
+
+
+def test_a_server_is_known_by_the_age_of_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("SKY_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("socket.gethostname", lambda: "ws1")
+    common = answers(monkeypatch)
+    found = {"id": "1796038147", "place": "ws1 with HOME=/home/me"}
+    assert ask(Sky(), "server")["answer"] == found
+    assert common.called == ["start", ("GET", "/users")]
+    monkeypatch.setenv("SKY_RUNTIME_DIR", "/scratch/sky")
+    assert ask(Sky(), "server")["answer"]["place"] == "ws1 with SKY_RUNTIME_DIR=/scratch/sky"
+
+
+def test_a_servers_place_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, url="https://me:hush@sky.lab:8080/api", local=False)
+    assert ask(Sky(), "server")["answer"]["place"] == "https://sky.lab:8080/api"
+
+
+@pytest.mark.parametrize("how", [{"code": 404}, {"code": 403}, {"users": USERS[:1]}, {"users": []}])
+def test_a_server_that_does_not_tell_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    answers(monkeypatch, **how)
+    assert ask(Sky(), "server")["answer"] is None
+
+
+def test_a_server_that_is_not_there_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, code=500)
+    assert ask(Sky(), "server")["error"]["kind"] == "unreachable"
