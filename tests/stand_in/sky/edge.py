@@ -148,8 +148,7 @@ def tells_nothing(where: Path) -> None:
     (where / "secretive").touch()
 
 
-def controller(where
-: Path, status: str) -> None:
+def controller(where: Path, status: str) -> None:
     """The controller is STOPPED, INIT, …; "": up. Asked with `refresh`, or for a job, it is started."""
     write(where / "controller.json", status)
 

@@ -302,7 +302,6 @@ def main() -> None:
     if not (where / "begun.json").exists():  # of a database; seconds would be the same for two of a test
         write(where / "begun.json", time.time_ns() // 1000)
     if os.fork():
-
         os._exit(0)
     os.setsid()
     (where / "server.pid").write_text(str(os.getpid()))
