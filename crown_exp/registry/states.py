@@ -101,7 +101,10 @@ def facts_of(
     return Facts(
         run=run_of(row),
         jobs=[
-            _record(JobRecord, item, run=row["id"], **_told(item, reason="", target="", rates=[]))
+            _record(
+                JobRecord, item, run=row["id"], server=None,  # for who asks after jobs: they read the store
+                **_told(item, reason="", target="", rates=[]),
+            )  # fmt: skip
             for item in jobs
         ],
         attempts=[_record(AttemptRecord, item, run=row["id"]) for item in known if item["started"]],
