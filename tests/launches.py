@@ -29,7 +29,7 @@ from crown_exp.config.compose import Composition
 from crown_exp.config.targets import Target as Function
 from crown_exp.errors import Problem
 from crown_exp.folder import RunRecord
-from crown_exp.folder.records import SweepPlace
+from crown_exp.folder.records import Server, SweepPlace
 from crown_exp.launch.remote.base import Earlier, Planned
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.submitting.jobs import Prepared
@@ -81,6 +81,7 @@ class Told(Executor):
     """An executor whose jobs are what a test says they are.
 
     asked: the jobs that were submitted, in order. called: what was asked of it. refusals: by ticket or name.
+    at: its server.
     """
 
     name: str = "skypilot"
@@ -89,6 +90,7 @@ class Told(Executor):
     asked: list[Job] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
+    at: Server | None = None
 
     def problems(self, target: Target) -> Sequence[Problem]:
         return ()
@@ -98,6 +100,9 @@ class Told(Executor):
 
     def controller(self) -> Candidate | None:
         return None
+
+    def server(self) -> Server | None:
+        return self.at
 
     def submit(self, job: Job) -> str:
         self.called.append(f"submit {job.name}")

@@ -154,10 +154,15 @@ def end(session: Session, going: Going, coming: list[str]) -> bool:
     coming: gets the run if a job of it may come yet, which will end by itself.
     """
     from crown_exp.launch.remote.cancelling import cancel_jobs
+    from crown_exp.launch.remote.servers import AnotherServer
     from crown_exp.storage.machine import alive
 
-    if going.jobs and cancel_jobs(session, going.jobs):
-        coming.append(going.run)
+    try:
+        if going.jobs and cancel_jobs(session, going.jobs):
+            coming.append(going.run)
+    except AnotherServer as error:
+        complain(str(error))
+        return False
     process = going.process
     if process is None:
         return True

@@ -38,7 +38,7 @@ def command(yes: bool, dry_run: bool, foreign: bool) -> int:
             click.echo("neither SkyPilot nor Slurm is here: no job can be")
             return 0
         found, asked = looked_at(session, asked)
-        doomed = [stray for stray in found if foreign or not stray.foreign]
+        doomed = [stray for stray in found if stray.may_end(foreign=foreign)]
         show(found, asked)
         if not doomed or dry_run:
             return int(bool(found))

@@ -100,13 +100,7 @@ def facts_of(
     known = list(attempts)
     return Facts(
         run=run_of(row),
-        jobs=[
-            _record(
-                JobRecord, item, run=row["id"], server=None,  # for who asks after jobs: they read the store
-                **_told(item, reason="", target="", rates=[]),
-            )  # fmt: skip
-            for item in jobs
-        ],
+        jobs=[_job_of(item, row["id"]) for item in jobs],
         attempts=[_record(AttemptRecord, item, run=row["id"]) for item in known if item["started"]],
         ends=[
             _record(EndRecord, item, run=row["id"], code=None, again=bool(item["again"]))
@@ -116,6 +110,12 @@ def facts_of(
         result=_result_of(row),
         last_beat=row["last_beat"],
     )
+
+
+def _job_of(row: Mapping[str, Any], run: str) -> JobRecord:
+    """A job's record. Who was asked for it is not kept here: who asks after jobs reads the store."""
+    told = _told(row, reason="", target="", rates=[])
+    return _record(JobRecord, row, run=run, server=None, **told)
 
 
 def run_of(row: Mapping[str, Any]) -> RunRecord:

@@ -14,6 +14,7 @@ from crown_exp.clock import Clock
 from crown_exp.compute.base import NotSubmitted
 from crown_exp.folder import JobRecord
 from crown_exp.launch.remote.executors import Executors
+from crown_exp.launch.remote.servers import AnotherServer, apart
 from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.runs import cancel_job, job_age, read_job
 
@@ -49,9 +50,13 @@ def cancel_jobs(
     """End jobs and record it: one request for all of an executor. Again is no error.
 
     What has no handle is recorded first, then looked for once: no request is waited for. Those that are not
-    there and may still come are given back: such a job ends by itself when it begins. Raises ExecutorError,
-    then of that executor nothing is recorded of what has a handle; StoreError.
+    there and may still come are given back: such a job ends by itself when it begins. Raises AnotherServer if
+    one of them cannot be ended from here, before anything is done; ExecutorError, then of that executor nothing
+    is recorded of what has a handle; StoreError.
     """
+    for job in jobs:
+        if why := apart(opened.executors, job):
+            raise AnotherServer(f"{job.run} was not cancelled: {why}")
     coming: list[JobRecord] = []
     for name in dict.fromkeys(job.executor for job in jobs):
         own = [job for job in jobs if job.executor == name]

@@ -18,6 +18,7 @@ from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.planning.approval import allow
+from crown_exp.launch.remote.planning.environment import lent_keys
 from crown_exp.launch.remote.planning.plan import make_plan
 from crown_exp.launch.remote.planning.plan_json import plan_json
 from crown_exp.launch.remote.planning.table import plan_lines
@@ -95,10 +96,11 @@ def refuse_two_places(session: Session, found: Resumption) -> None:
 
 
 def going_on(session: Session, facts: Facts) -> Earlier:
-    """A run to go on with: watched if its job is under way. Raises ExecutorError."""
+    """A run to go on with: watched if its job is under way. Raises ExecutorError, AnotherServer."""
     now = session.portal.call(session.blobs.now)
     one = judged(facts, state(facts, now))
     ask_for_jobs(session, [one])
+    one.refuse_if_apart()
     return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
 
 
@@ -108,6 +110,8 @@ def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
     Where only the plan was asked for, what would be refused for money or size is told, and raised. Raises
     ExecutorError if one that is to carry out a part of it does not answer: nothing is recorded yet.
     """
+    warning = lent_keys(session, plan.launched)
+    plan = replace(plan, warnings=(warning,) if warning else ())
     if invocation.planning:
         wrong = hindrance(session, plan)
         lines = str(wrong).splitlines() if wrong else ()
@@ -121,6 +125,8 @@ def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
         return plan
     if plan.is_billed:
         show(plan, sys.stderr)
+    elif warning:
+        to_stderr(f"warning: {warning}")
     allow(plan, yes=invocation.yes, ask=asker(sys.stderr))
     for name in dict.fromkeys(run.target.executor for run in plan.launched):
         session.executors[name].jobs()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from crown_exp.compute.base import Executor
+from crown_exp.folder.records import Server
 
 if TYPE_CHECKING:
     from crown_exp.config.settings_model import Settings
@@ -21,12 +22,19 @@ class Executors:
     def __init__(self, makers: Mapping[str, Maker]) -> None:
         self._makers = makers
         self._made: dict[str, Executor] = {}
+        self._servers: dict[str, Server | None] = {}
 
     def __getitem__(self, name: str) -> Executor:
         """The executor of this name."""
         if name not in self._made:
             self._made[name] = self._makers[name]()
         return self._made[name]
+
+    def server(self, name: str, *, anew: bool = False) -> Server | None:
+        """Whom the executor of this name asks; asked once, unless anew. Raises ExecutorError."""
+        if anew or name not in self._servers:
+            self._servers[name] = self[name].server()
+        return self._servers[name]
 
     def __contains__(self, name: object) -> bool:
         """Whether there is one of this name."""

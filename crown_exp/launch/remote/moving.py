@@ -11,6 +11,8 @@ from crown_exp.compute.base import OVER, JobState
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import AttemptRecord, Facts, JobRecord, state
 from crown_exp.launch.remote.cancelling import cancel_jobs, with_handles
+from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.watching.ending import says_over
 from crown_exp.launch.session import Session
 from crown_exp.outcome import FINAL, State
 from crown_exp.storage.machine import alive, here
@@ -27,11 +29,12 @@ MOVED = "moved to another machine"
 def stop(session: Session, facts: Facts) -> Facts:
     """Stop a run wherever it is carried out, and wait until it is saved; what is known of it then.
 
-    One that is nowhere is left as it is. Raises ConfigError as `refuse`; CrownError if it does not stop in
-    time; ExecutorError.
+    One that is nowhere is left as it is. Raises as `refuse`; CrownError if it does not stop in time.
     """
     found = refuse(session, facts)
     record, job, attempt = facts.run, going_job(facts, found), facts.newest_attempt
+    if job is not None and apart(session.executors, job):
+        job = None  # over, by its run's own records
     if (
         job is not None and job.cancelled
     ):  # by an earlier command, say, that did not wait for so long
@@ -47,8 +50,13 @@ def stop(session: Session, facts: Facts) -> Facts:
 
 
 def refuse(session: Session, facts: Facts) -> State:
-    """What it does now. Raises ConfigError if it is over, or by hand on a machine that is not this one."""
-    found = state(facts, session.portal.call(session.blobs.now))
+    """What it does now.
+
+    Raises ConfigError if it is over, or by hand on a machine that is not this one; AnotherServer if its job may
+    live where it is not known here; ExecutorError.
+    """
+    now = session.portal.call(session.blobs.now)
+    found = state(facts, now)
     if found in FINAL:
         raise ConfigError.of(facts.run.id, f"is {found}, so there is nothing to move")
     attempt = facts.newest_attempt
@@ -56,6 +64,10 @@ def refuse(session: Session, facts: Facts) -> State:
     if by_hand and attempt is not None and attempt.boot_id != here().boot_id:
         where = f"runs on {attempt.host} (pid {attempt.pid}), started by hand"
         raise ConfigError.of(facts.run.id, f"{where}: stop it there, then resume it")
+    job = going_job(facts, found)
+    over = job is None or says_over(facts, job, now)
+    if job is not None and not over and (why := apart(session.executors, job)):
+        raise AnotherServer(f"{facts.run.id} is not moved: {why}")
     return found
 
 

@@ -16,6 +16,8 @@ from crown_exp.launch.equal import asked
 from crown_exp.launch.recorded import AT_ONCE, read_runs
 from crown_exp.launch.remote.base import Earlier, Fate
 from crown_exp.launch.remote.cancelling import is_pending
+from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.watching.ending import says_over
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order, signature_of
 from crown_exp.outcome import FINAL, State
@@ -48,18 +50,22 @@ class Key(NamedTuple):
 
 @dataclass
 class Equal:
-    """A run that was made before. found: its state; job: its newest job, if that may live."""
+    """A run that was made before. found: its state; job: its newest job, if that may live.
+
+    apart: why that cannot be asked after from here; "" if it can.
+    """
 
     facts: Facts
     found: State
     job: JobRecord | None = None
     job_state: JobState | None = None
     taken: bool = False
+    apart: str = ""
 
     @property
     def lives(self) -> bool:
-        """Whether its job does. One that its executor has forgotten lives while its attempt beats."""
-        if self.job_state is JobState.GONE:
+        """Whether its job does. One that its executor does not know lives while its attempt beats."""
+        if self.job_state is JobState.GONE or self.apart:
             return self.found is State.RUNNING
         return self.job_state is not None and self.job_state not in OVER
 
@@ -67,6 +73,14 @@ class Equal:
     def is_anothers(self) -> bool:
         """Whether somebody sees it through by hand, here or elsewhere: a job would be refused."""
         return self.found is State.RUNNING and not is_of_a_job(self.facts)
+
+    def refuse_if_apart(self) -> None:
+        """Raises AnotherServer if its job may live where it is not known here, and is not seen to."""
+        if self.apart and not self.lives:
+            run = self.facts.run.id
+            raise AnotherServer(
+                f"{run} may go on elsewhere, so no second job is made: {self.apart}"
+            )
 
     @property
     def is_untouched(self) -> bool:
@@ -94,7 +108,7 @@ def earlier_of(session: Session, orders: Sequence[Order]) -> list[Earlier | None
     Of equal runs the newest counts: one that has not ended is gone on with, by one order; one that is
     completed is reused in a sweep, if `reuse` allows; one that failed is made anew, as is what is older.
     A run that the store got a moment ago is found. Raises StoreError; ExecutorError if a job that may live
-    cannot be asked for.
+    cannot be asked for; AnotherServer.
     """
     keys = [key_of(session, order) for order in orders]
     wanted = set(filter(None, keys))
@@ -204,11 +218,18 @@ def is_of_a_job(facts: Facts) -> bool:
 
 
 def ask_for_jobs(session: Session, equals: Iterable[Equal]) -> None:
-    """Learn what executors say of jobs that may live: one poll for all, and a list if one has no handle."""
+    """Learn what executors say of jobs that may live: one poll for all, and a list if one has no handle.
+
+    Of those that another server was asked for nothing is learnt but from their runs' own records.
+    """
     by_executor: dict[str, list[tuple[Equal, JobRecord]]] = {}
     for one in equals:
         if one.job is not None and one.job.executor in session.executors:
-            by_executor.setdefault(one.job.executor, []).append((one, one.job))
+            one.apart = apart(session.executors, one.job)
+            if not one.apart:
+                by_executor.setdefault(one.job.executor, []).append((one, one.job))
+            elif says_over(one.facts, one.job, session.portal.call(session.blobs.now)):
+                one.job, one.apart = None, ""
     for name, many in by_executor.items():
         polled = {job.handle: one for one, job in many if job.handle is not None}
         if polled:
@@ -227,7 +248,10 @@ def ask_for_jobs(session: Session, equals: Iterable[Equal]) -> None:
 
 
 def taken(session: Session, order: Order, equals: Sequence[Equal]) -> Earlier | None:
-    """The first of these, the newest first, that the order takes; None if it takes none."""
+    """The first of these, the newest first, that the order takes; None if it takes none.
+
+    Raises AnotherServer.
+    """
     ended = False
     for one in equals:
         if one.found in DONE:
@@ -236,9 +260,11 @@ def taken(session: Session, order: Order, equals: Sequence[Equal]) -> Earlier | 
             ended = True
         elif one.found is State.FAILED:
             ended = True
-        elif not (ended or one.taken or one.is_anothers) and is_fit(session, order, one):
-            one.taken = True
-            return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
+        elif not (ended or one.taken or one.is_anothers):
+            one.refuse_if_apart()
+            if is_fit(session, order, one):
+                one.taken = True
+                return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
     return None
 
 

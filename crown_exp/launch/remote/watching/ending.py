@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from crown_exp.compute.base import JobState, JobStatus
+from crown_exp.compute.base import JobState, JobStatus, Target
 from crown_exp.config.letters import plain
 from crown_exp.folder import (
     AttemptRecord,
@@ -53,6 +53,11 @@ def by_itself(run: Submitted, facts: Facts, now: datetime) -> Ended | None:
     if end.exit_code in (ExitCode.PREEMPTED, ExitCode.INFRASTRUCTURE):
         return ended(run.record, ExitCode.INTERRUPTED, as_recorded(facts, run.job).reason)
     return ended(run.record, end.exit_code, end.reason)
+
+
+def says_over(facts: Facts, job: JobRecord, now: datetime) -> bool:
+    """Whether a run's own records say that a job of it is over, whoever may know of the job."""
+    return by_itself(Submitted(facts.run, job, Target()), facts, now) is not None
 
 
 def after_job(

@@ -27,7 +27,15 @@ from crown_exp.launch.remote.cancelling import (
     handle_of,
     note_cancelled,
 )
-from crown_exp.launch.remote.watching.ending import after_job, by_itself, ended, is_begun, with_tail
+from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.watching.ending import (
+    after_job,
+    as_recorded,
+    by_itself,
+    ended,
+    is_begun,
+    with_tail,
+)
 from crown_exp.launch.remote.watching.progress import Progress
 from crown_exp.launch.remote.watching.table import Mode, Shown
 from crown_exp.launch.remote.watching.watched import Watched, is_over, row_of
@@ -127,6 +135,7 @@ class Watch:
                 self.complain(f"{error}; {name} is asked again")
 
     def _poll(self, name: str, own: Sequence[Watched]) -> None:
+        own = self.at_hand(own)
         for it in own:
             if it.run.job.handle is None:  # whoever submitted it was cut short
                 handle = handle_of(self.opened, it.run.job)
@@ -137,6 +146,26 @@ class Watch:
             it.status = found.get(it.run.job.handle or "", JobStatus(JobState.GONE))
             known = it.status.state is not JobState.GONE
             it.gone = None if known else it.gone or self.time.monotonic()
+        gone = [it for it in own if it.gone is not None and it.run.job.server is not None]
+        if gone:  # its server may have been set up anew while we watched
+            self.opened.executors.server(name, anew=True)
+            self.at_hand(gone)
+
+    def at_hand(self, own: Sequence[Watched]) -> list[Watched]:
+        """The runs of an executor whose jobs it can be asked after; of the others that is told, once."""
+        for it in own:
+            it.apart = apart(self.opened.executors, it.run.job)
+            if it.apart:
+                it.status = it.gone = None
+        others = [it for it in own if it.apart]
+        for server in dict.fromkeys(str(it.run.job.server) for it in others):
+            there = [it for it in others if str(it.run.job.server) == server]
+            if server not in self._complained:
+                self._complained.add(server)
+                more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+                what = f"{there[0].run.record.id}{more}: {there[0].apart}"
+                self.complain(f"{what}; shown is what the store says")
+        return [it for it in own if not it.apart]
 
     def look(self) -> datetime | None:
         """Read what is new of the runs that are due; the store's time, None if the store does not answer."""
@@ -153,7 +182,7 @@ class Watch:
         async def one(it: Watched) -> None:
             news = it.news
             try:
-                await it.progress.look(blobs, anew=is_over(it))
+                await it.progress.look(blobs, anew=is_over(it) or bool(it.apart))
                 it.trouble = ""
             except StoreError:
                 raise
@@ -221,6 +250,10 @@ class Watch:
         """How a run has ended, if it has. Ends the job of one that will never begin."""
         facts, status = it.facts, it.status
         assert facts is not None
+        if it.apart:
+            if as_recorded(facts, it.run.job).cancelled:  # by who could
+                return after_job(it.run, facts, JobStatus(JobState.GONE), now, here())
+            return by_itself(it.run, facts, now)
         if status is None or status.state not in OVER:
             return by_itself(it.run, facts, now) or self.given_up(it, facts, status)
         if it.gone is not None and self.time.monotonic() - it.gone < GONE_SECONDS:
@@ -267,7 +300,7 @@ class Watch:
     def tail(self, it: Watched) -> str:
         """The end of what a job, or the setting up of its machine, has printed; "" if it cannot be had."""
         job = it.run.job
-        if job.handle is None:
+        if job.handle is None or it.apart:
             return ""
         try:
             with self._asking:
@@ -324,13 +357,18 @@ class Watch:
         return ended(it.run.record, self.left, what)
 
     def cancel(self) -> None:
-        """End the jobs of all that are not over. Raises ExecutorError, StoreError."""
-        left = self.open
+        """End the jobs of all that are not over. Raises ExecutorError, StoreError.
+
+        AnotherServer too, when the others were ended, for what cannot be ended from here.
+        """
+        left = [it for it in self.open if not it.apart]
         with self._asking:
             cancel_jobs(self.opened, [it.run.job for it in left])
         for it in left:
             told = ended(it.run.record, ExitCode.INTERRUPTED, BY_USER)
             it.ended = replace(told, state=State.STOPPED)  # its process may save yet
+        for it in self.open:
+            raise AnotherServer(f"{it.run.record.id} was not cancelled: {it.apart}")
 
 
 def spoken(seconds: float) -> str:

@@ -11,9 +11,11 @@ import pytest
 from crown_exp.compute.base import ExecutorError, JobState, Listed
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import AttemptRecord, EndRecord, Facts, JobRecord, RunPaths, encode
+from crown_exp.folder.records import Server
 from crown_exp.launch.remote import moving
 from crown_exp.launch.remote.dispatch import refuse_two_places
 from crown_exp.launch.remote.moving import stop
+from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.resuming import Resumption
 from crown_exp.launch.session import Session
 from crown_exp.storage.runs import read_facts, read_jobs, write_end, write_job
@@ -56,12 +58,14 @@ def facts(session: Session, run: str) -> Facts:
     return session.portal.call(read_facts, session.blobs, run)
 
 
-def sent(session: Session, handle: str | None, ticket: str | None = "t") -> str:
+def sent(
+    session: Session, handle: str | None, ticket: str | None = "t", server: Server | None = None
+) -> str:
     """A run with a job elsewhere."""
     run = session.make(order()).id
     record = JobRecord(
         run=run, number=1, executor="skypilot", created=datetime.now(UTC), job=run, cancelled=False,
-        ticket=ticket, handle=handle, target="a100_spot",
+        ticket=ticket, handle=handle, target="a100_spot", server=server,
     )  # fmt: skip
     session.portal.call(write_job, session.blobs, record)
     return run
@@ -75,9 +79,9 @@ def begin(session: Session, run: str) -> None:
     session.portal.call(session.blobs.put, RunPaths(run).attempt(1), encode(attempt))
 
 
-def end(session: Session, run: str) -> None:
+def end(session: Session, run: str, code: int = 75) -> None:
     ended = EndRecord(
-        run=run, attempt=1, ended=datetime.now(UTC), exit_code=75, step=3, reason="x", error=None,
+        run=run, attempt=1, ended=datetime.now(UTC), exit_code=code, step=3, reason="x", error=None,
         code=None,
     )  # fmt: skip
     session.portal.call(write_end, session.blobs, ended)
@@ -162,3 +166,52 @@ def test_an_executor_that_does_not_answer_keeps_nobody_from_it(
     executor.away = True
     refuse_two_places(session, here(session, run))
     assert "warning: it cannot be asked whether job" in capfd.readouterr().err
+
+
+# --- a job that another server was asked for -------------------------------------------------------------
+
+THEIRS = Server(id="17", place="ws1 with HOME=/home/a")
+OURS = Server(id="18", place="ws2 with HOME=/home/a")
+
+
+@pytest.mark.parametrize("code", [None, 75])
+def test_a_run_whose_job_another_server_has_is_left_alone(
+    session: Session, executor: Ending, code: int | None
+) -> None:
+    """This one does not know it: it would be taken for over, and the run would go on twice."""
+    executor.at = OURS
+    run = sent(session, "job/x/1", server=THEIRS)
+    if code is not None:
+        begin(session, run)
+        end(session, run, code)  # preempted, its job recovers
+    for refused in (
+        lambda: stop(session, facts(session, run)),
+        lambda: refuse_two_places(session, here(session, run)),
+    ):
+        with pytest.raises(AnotherServer) as caught:
+            refused()
+        assert str(caught.value).startswith(run) and caught.value.exit_code == 2
+        assert "asked for at ws1 with HOME=/home/a, and this is ws2 with" in str(caught.value)
+    assert not executor.called
+    assert [it.cancelled for it in session.portal.call(read_jobs, session.blobs, run)] == [False]
+
+
+def test_a_run_that_says_itself_that_it_is_over_goes_on_wherever_its_job_was(
+    session: Session, executor: Ending
+) -> None:
+    executor.at = OURS
+    run = sent(session, "job/x/1", server=THEIRS)
+    begin(session, run)
+    end(session, run, 130)
+    assert len(stop(session, facts(session, run)).ends) == 1
+    refuse_two_places(session, here(session, run))
+    assert not executor.called
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(None, OURS), (THEIRS, None), (OURS, OURS)])
+def test_where_a_server_is_not_known_its_word_counts(
+    session: Session, executor: Ending, theirs: Server | None, ours: Server | None
+) -> None:
+    executor.at = ours
+    run = sent(session, "job/x/1", server=theirs)
+    assert stop(session, facts(session, run)).jobs[0].cancelled

@@ -20,8 +20,10 @@ from crown_exp.folder import (
     RunRecord,
     encode,
 )
+from crown_exp.folder.records import Server
 from crown_exp.launch.remote.base import Earlier, Fate, Plan
 from crown_exp.launch.remote.dispatch import Away
+from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.remote.submitting import reuse
 from crown_exp.launch.remote.submitting.reuse import earlier_of
 from crown_exp.launch.session import Session
@@ -324,6 +326,41 @@ def test_a_job_that_its_executor_forgot_lives_while_it_beats(session: Session) -
     assert fate(session) == (record.id, Fate.RESUMED)
     attempt(session, record)
     assert fate(session) == (record.id, Fate.RUNNING)
+
+
+THEIRS = Server(id="17", place="https://sky.lab")
+OURS = Server(id="18", place="ws2 with HOME=/home/a")
+
+
+@pytest.mark.parametrize("handle", ["99", None])
+def test_no_second_job_is_made_for_a_run_whose_job_another_server_has(
+    session: Session, executor: Told, handle: str | None
+) -> None:
+    executor.at = OURS
+    record = session.make(order())
+    job(session, record, ticket="t", handle=handle, server=THEIRS)
+    with pytest.raises(AnotherServer) as caught:
+        one(session)
+    assert record.id in str(caught.value)
+    assert "set SKYPILOT_API_SERVER_ENDPOINT=https://sky.lab" in str(caught.value)
+    assert fate(session, reuse="never") is None
+    attempt(session, record)
+    assert fate(session) == (record.id, Fate.RUNNING)  # it beats: seen to, from its records
+    end(session, record, 75)
+    with pytest.raises(AnotherServer):
+        one(session)
+    assert not executor.called
+
+
+@pytest.mark.parametrize(("code", "expected"), [(130, Fate.RESUMED), (77, Fate.RESUMED), (1, None)])
+def test_its_runs_own_records_say_that_it_is_over(
+    session: Session, executor: Told, code: int, expected: Fate | None
+) -> None:
+    executor.at = OURS
+    record = ended(session, code)
+    job(session, record, ticket="t", handle="99", server=THEIRS)
+    assert fate(session) == (expected and (record.id, expected))
+    assert not executor.called
 
 
 def test_a_run_that_somebody_sees_through_by_hand_is_never_taken(session: Session) -> None:

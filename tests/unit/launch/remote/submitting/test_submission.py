@@ -16,6 +16,7 @@ import pytest
 from crown_exp.compute.base import ExecutorError, Job, JobState, Target
 from crown_exp.errors import ConfigError
 from crown_exp.folder import JobRecord, RunPaths, state
+from crown_exp.folder.records import Server
 from crown_exp.launch.remote.base import Earlier, Fate, Guess, Planned, Submitted
 from crown_exp.launch.remote.cancelling import note_cancelled
 from crown_exp.launch.remote.submitting import submission, touching
@@ -242,6 +243,50 @@ def test_a_job_that_is_over_is_followed_by_another(session: Session, executor: T
     assert (again.record.id, again.job.job, again.job.number) == (first.record.id, name, 2)
     old, new = jobs(session, first.record.id)
     assert (old.cancelled, old.reason, new) == (True, submission.NOT_BEGUN, again.job)
+
+
+SERVER = Server(id="18", place="ws2 with HOME=/home/a")
+
+
+def test_who_is_asked_is_recorded_before_it_is(session: Session, executor: Told) -> None:
+    executor.at = SERVER
+    launch(session, order())
+    (asked,) = executor.asked
+    (record,) = jobs(session, asked.name)
+    assert record.server == SERVER
+
+
+@pytest.mark.parametrize("handle", [None, "7"])
+def test_a_job_that_another_server_was_asked_for_is_watched(
+    session: Session, executor: Told, handle: str | None
+) -> None:
+    """Its ticket and its name would be nothing here, and a second job would be asked for."""
+    executor.at = SERVER
+    record = note(session, order(), ticket="t", handle=handle, server=Server(id="17", place="ws1"))
+    facts = session.portal.call(read_facts, session.blobs, record.run)
+    run = planned(order(), Earlier(facts, Fate.RUNNING))
+    (found,) = submit_all(session, [run], prepared=Sharing(session))
+    assert found.job == record
+    assert jobs(session, record.run) == [record]
+    assert not executor.called
+
+
+def test_another_command_may_ask_another_server_at_the_same_time(
+    session: Session, executor: Told
+) -> None:
+    executor.at = SERVER
+    (run,) = plan(session, order())
+    record = session.make(order())
+    facts = session.portal.call(read_facts, session.blobs, record.id)
+    other = JobRecord(
+        run=record.id, number=1, executor="skypilot", created=datetime.now(UTC), job=record.id,
+        cancelled=False, ticket="t", server=Server(id="17", place="ws1"),
+    )  # fmt: skip
+    session.portal.call(write_job, session.blobs, other)
+    late = replace(run, earlier=Earlier(facts, Fate.RESUMED))
+    (found,) = submit_all(session, [late], prepared=Sharing(session))
+    assert found.job == other
+    assert not executor.asked
 
 
 def test_an_intent_without_a_request_is_asked_for_under_the_next_name(

@@ -16,11 +16,14 @@ import pytest
 
 from crown_exp.compute.base import ExecutorError, JobState, JobStatus, Target
 from crown_exp.folder import state
-from crown_exp.folder.records import Rate
+from crown_exp.folder.records import Rate, Server
 from crown_exp.launch.invocation import Ended
 from crown_exp.launch.remote.base import Submitted
+from crown_exp.launch.remote.cancelling import cancel_jobs
 from crown_exp.launch.remote.executors import Executors
+from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.remote.watching.watch import POLL_SECONDS, QUICK_SECONDS, Watch
+from crown_exp.storage.runs import write_job
 from tests.elsewhere import Elsewhere, elsewhere, until
 
 
@@ -178,6 +181,97 @@ def test_a_job_that_its_executor_does_not_know(far: Elsewhere) -> None:
     assert ended.error.startswith(f"skypilot does not know its job {handle} on a100_spot any more")
     until(lambda: far.is_over(sent))
     assert far.job(ended.run).cancelled
+
+
+THEIRS = Server(id="17", place="ws1 with HOME=/home/a")
+OURS = Server(id="18", place="ws1 with HOME=/home/a")
+
+
+class AtServer(Counted):
+    """Counted, at a server of its own, where no job is known."""
+
+    at = OURS
+
+    def server(self) -> Server:
+        return self.at
+
+    def poll(self, handles: Collection[str]) -> Mapping[str, JobStatus]:
+        self.polls += 1
+        return {it: JobStatus(JobState.GONE) for it in handles}
+
+
+def at_server(far: Elsewhere, sent: Submitted, server: Server) -> Submitted:
+    """The job, as it is recorded by who asked this server for it."""
+    job = replace(sent.job, server=server)
+    far.portal.call(write_job, far.blobs, job)
+    return replace(sent, job=job)
+
+
+def test_a_job_that_another_server_has_is_never_taken_for_over(far: Elsewhere) -> None:
+    """Nothing is asked, cancelled or recorded; what the store says is shown, up to its end."""
+    ends = far.root / "now"
+    executor = AtServer(far.executor)
+    sent = [far.send("lasts", {"task": {"ends": str(ends)}}), far.send("train", setup=("false",))]
+    sent = [at_server(far, it, THEIRS) for it in sent]
+    through(far, executor)
+    watch, stream = watched(far, *sent)
+    far.wait_for_log(sent[0].record.id)
+    for far.clock.ahead in (0.0, 70.0, 4000.0):  # long after compute.start_deadline, too
+        watch.turn()
+    assert not any(it.ended for it in watch.runs)
+    assert [far.job(it.record.id).cancelled for it in sent] == [False, False]
+    assert executor.polls == 0
+    with pytest.raises(AnotherServer, match="was not cancelled: job"):
+        watch.cancel()
+    with pytest.raises(AnotherServer):
+        cancel_jobs(far, [it.job for it in sent])
+    assert not any(far.job(it.record.id).cancelled for it in sent)
+    ends.touch()
+
+    def ended() -> bool:
+        watch.turn()
+        return watch.runs[0].ended is not None
+
+    until(ended)
+    first, second = watch.ended()
+    assert (first.exit_code, first.result) == (0, "ended")
+    assert "detached; it goes on" in second.error
+    lines = [line for line in stream.getvalue().splitlines() if "was asked for at" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{sent[0].record.id} and 1 more: job {sent[0].record.id} on a100")
+    assert "another server or a new state since" in lines[0]
+    assert "its job is at another server" in stream.getvalue()
+
+
+def test_a_server_that_is_set_up_anew_while_we_watch_is_not_believed(far: Elsewhere) -> None:
+    ends = far.root / "now"
+    sent = at_server(far, far.send("lasts", {"task": {"ends": str(ends)}}), THEIRS)
+    executor = AtServer(far.executor)
+    executor.at = THEIRS
+    through(far, executor)
+    watch, stream = watched(far, sent)
+    watch.turn()
+    executor.at = OURS
+    far.clock.ahead = 100.0
+    watch.turn()
+    assert not watch.over and not far.job(sent.record.id).cancelled
+    assert "a new state since" in stream.getvalue()
+    ends.touch()
+    until(lambda: far.is_over(sent))
+
+
+def test_what_was_cancelled_where_it_could_be_is_over_here(far: Elsewhere) -> None:
+    sent = at_server(far, far.send("train", setup=("false",)), THEIRS)
+    through(far, AtServer(far.executor))
+    watch, _ = watched(far, sent)
+    watch.turn()
+    assert not watch.over
+    there = AtServer(far.executor)
+    there.at = THEIRS
+    cancel_jobs(replace(far, executors=Executors({"skypilot": lambda: there})), [sent.job])
+    watch.turn()
+    (ended,) = watch.ended()
+    assert (ended.exit_code, ended.error) == (130, "cancelled by the user")
 
 
 def test_a_job_that_is_cancelled_behind_our_back(far: Elsewhere) -> None:
