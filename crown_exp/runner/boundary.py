@@ -69,6 +69,7 @@ class Boundary:
                 flatten(tree, name)
         self.look_at_limits()
         self.stop.raise_if_asked()
+        self.keeping.pace.loop_begins()
 
     def fetching(self, place: Any) -> None:
         """An item is about to be fetched."""
@@ -84,6 +85,7 @@ class Boundary:
         if self.rehearsal is not None and state.loop and state.source:
             self.rehearsal.boundary(state.loop, state.source.given)
         self.look_at_limits()
+        self.keeping.turn_ended(state.step)
         due = self.keeping.is_due(state.step)
         if due:
             self.watch.read()
@@ -98,11 +100,12 @@ class Boundary:
         """Have a copy of the state, or save it: a stop in the evaluation then need not wait for its end.
 
         If the best is kept, the evaluation is waited for, so that what it says is told of this very state.
+        With a cloud's notice the save in flight is: the evaluation may have to be cut short.
         """
         keeping, step = self.keeping, self.state.step
         if due and keeping.best is None:
             self.save()
-        elif step > keeping.step and not keeping.checkpoints.busy:
+        elif step > keeping.step and (self.stop.pending or not keeping.checkpoints.busy):
             keeping.hold(step, self.state.take(), self.state.frozen())
             self.held, self.owed = True, due
         self.whole = self.held or keeping.step == step
@@ -117,8 +120,9 @@ class Boundary:
         self.save_for_good(self.place)
 
     def ended(self) -> None:
-        """Save the state in which a loop ends. Raises Diverged if it is not finite."""
+        """Save the state in which a loop ends; a notice is obeyed then. Raises Diverged if it is not finite."""
         self.watch.settle(self.state.step)
+        self.stop.obey_notice()
         if self.state.step > self.keeping.step:
             self.save()
         if self.stop.code is not None:

@@ -108,7 +108,7 @@ class Call:
         if saved is None:  # it was not looked at: what was known before holds
             saved = earlier.newest_saved(self.of.facts)
         ending = after_stop(ending, self.stop, saved)
-        if self.stop.notice:
+        if self.stop.notice and not self.stop.trains_on:
             self.log.event("notice", **asdict(self.stop.notice))
         choice = self.device.choice
         memory = peak_memory(choice.device if choice else "cpu")
@@ -261,6 +261,8 @@ class Call:
         ending = ended_by(error, done)
         if ending.exit_code == ExitCode.OUT_OF_MEMORY:
             ending = after_out_of_memory(ending, of.parts, turn)
+        if ending.parts is not None:
+            self.stop.obey_notice()  # there is no time for another attempt here
         if ending.parts is not None and self.stop.code is not None:
             return stopped(self.stop.why, self.stop.code, done)
         if of.config["debug"] and ending.failure is not None:

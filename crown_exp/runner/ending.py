@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +66,7 @@ def after_stop(ending: Ending, stop: StopRequest, saved: int | None) -> Ending:
         return replace(ending, error=f"{ending.error}, not saved, steps lost {lost}")
     if stop.since is None or ending.exit_code != ExitCode.PREEMPTED or ending.error != stop.why:
         return ending
-    now = time.monotonic()
+    now = stop.clock()
     late = now - stop.until if stop.notice is not None else 0.0
     became = what_became(ending.step, saved, now - stop.since, late, at_once=stop.at_once)
     return replace(ending, error=f"{stop.why}, {became}")

@@ -1,4 +1,7 @@
-"""When the state of a run is saved: as often as was asked, at the end of a loop, when a stop was asked for."""
+"""When the state of a run is saved: as often as was asked, at the end of a loop, when a stop was asked for.
+
+And after a cloud's notice: soon, and once more before the machine is taken.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 from crown_exp.checkpoints.base import Best, Keep, Saved, Superseded, Unsaved
@@ -13,6 +17,7 @@ from crown_exp.checkpoints.cadence import Cadence
 from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.config.units import parse_best, parse_interval
 from crown_exp.outcome import ExitCode
+from crown_exp.runner.last_turns import Pace
 from crown_exp.runner.stopping import StopRequest
 from crown_exp.tracking.run_log import RunLog, to_stderr
 
@@ -60,6 +65,8 @@ class Keeping:
         self.held = self.step
         self.begun_at = self.safe_at = clock()
         self.failing = ""  # why the last save failed
+        self.pace, self.soon = Pace(), False  # soon: as soon as nothing is in flight
+        stop.reserve = self.pace.reserve
 
     # --- between two turns ----------------------------------------------------------------------------
 
@@ -73,10 +80,32 @@ class Keeping:
         turns = step - self.step
         if turns > 0 and self.keep.every and step % self.keep.every == 0:
             return True
-        if turns <= 0 or not self.cadence.due(turns, self.clock() - self.begun_at):
+        if turns <= 0 or not (self.soon or self.cadence.due(turns, self.clock() - self.begun_at)):
             return False
         self.settle()
         return not self.checkpoints.busy
+
+    def turn_ended(self, step: int) -> None:
+        """Called at each boundary: learns how long turns take, and heeds a cloud's notice."""
+        self.pace.turn_ended(self.clock())
+        if self.stop.pending:
+            self.heed_notice(step)
+
+    def heed_notice(self, step: int) -> None:
+        """Save what there is, and train on while there is time to save again; else ask for the stop."""
+        stop = self.stop
+        spare = stop.spare
+        if spare <= 0:
+            stop.obey_notice()
+        elif not stop.trains_on:
+            assert stop.notice is not None
+            stop.trains_on, self.soon = True, step > self.step
+            self.log.event("notice", **asdict(stop.notice), trains_on=round(spare))
+            left = stop.until - self.clock()
+            self.say(
+                f"{stop.notice.cloud} takes this machine in {left:.0f} s ({stop.notice.action}); "
+                f"training on, saving again in about {spare:.0f} s"
+            )
 
     def save(self, step: int, state: Mapping[str, Any], frozen: frozenset[int]) -> None:
         """Begin to save. Raises TaskError for what cannot be stored."""
@@ -94,6 +123,7 @@ class Keeping:
         """Begin to save what is held, with what was logged of it."""
         self.checkpoints.commit(self.values)
         self.step, self.begun_at, self.values = self.held, self.clock(), {}
+        self.soon = False
 
     def finish(self, given_up: Callable[[], bool] = lambda: False) -> None:
         """Wait until what was begun is durable, or known not to be. given_up: asked meanwhile."""
@@ -118,6 +148,7 @@ class Keeping:
     def succeeded(self, saved: Saved) -> None:
         """A checkpoint is committed."""
         self.cadence.learn(saved.stall, saved.seconds)
+        self.pace.saved(saved.seconds)
         self.log.event(
             "saved", step=saved.step, bytes=saved.bytes, seconds=saved.seconds, stall=saved.stall
         )
@@ -126,11 +157,14 @@ class Keeping:
         self.safe_at, self.failing = self.clock(), ""
 
     def failed(self, unsaved: Unsaved) -> None:
-        """A save did not succeed: the run goes on, unless that has lasted too long."""
+        """A save did not succeed: the run goes on, unless that has lasted too long, or the machine is taken."""
         self.log.event("unsaved", step=unsaved.step, why=unsaved.why)
         last = self.checkpoints.saved
         safe = "nothing is saved yet" if last is None else f"the checkpoint of step {last} is safe"
         then = "training goes on, and it is tried again" if self.stop.code is None else "it ends so"
+        if self.stop.pending:
+            self.stop.obey_notice()
+            then = "it is tried once more, and ends"
         if not self.failing or self.stop.code is not None:
             self.say(f"not saved: {unsaved.why}; {safe}, {then}")
         self.failing = unsaved.why

@@ -52,6 +52,7 @@ def turns(
         over = loop.done == loop.total
         items = seam.items(iter(()) if over else source.items(loop.done))
         seam.first()
+        stop.in_loop = True
         ours = source.ours
         seam.fetching(None)
         while loop.total is None or loop.done < loop.total:
@@ -83,5 +84,5 @@ def turns(
     finally:
         stop.in_turn = True  # a signal must not tear the log
         seam.left()
-        loop.in_turn = stop.in_turn = False
+        loop.in_turn = stop.in_turn = stop.in_loop = False
     stop.raise_if_asked()

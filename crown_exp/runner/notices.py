@@ -42,7 +42,7 @@ OTHERS_SILENT_SECONDS = 10.0
 def watched(
     stop: StopRequest, notices: Notices, say: Callable[[str], None] = to_stderr
 ) -> Iterator[None]:
-    """Inside, a notice of the cloud stops the run. On a machine of no known cloud nothing is done at all."""
+    """Inside, a notice of the cloud stops the run in time. On a machine of no known cloud nothing is done."""
     name = cloud_of(firmware()) if notices.cloud == "auto" else notices.cloud
     if name is None or name not in CLOUDS:
         yield
@@ -69,7 +69,7 @@ def firmware(place: Path = FIRMWARE_AT) -> dict[str, str]:
 
 
 class Watch:
-    """Asks until there is a notice, or until it is closed."""
+    """Asks until there is a notice, and ends what trains on when the time has come; until it is closed."""
 
     def __init__(
         self,
@@ -91,8 +91,18 @@ class Watch:
         while not self.closed.is_set():
             began = time.monotonic()
             if self.asked():
+                self.wait_for_the_last_moment()
                 return
             self.closed.wait(max(0.0, began + POLL_SECONDS - time.monotonic()))
+
+    def wait_for_the_last_moment(self) -> None:
+        """Stop the run where no boundary does: in a long turn or evaluation, or where it waits for data."""
+        stop = self.stop
+        while stop.pending and not self.closed.wait(min(max(stop.spare, 0.0), POLL_SECONDS)):
+            with self.lock:
+                if stop.pending and stop.spare <= 0 and not self.closed.is_set():
+                    stop.obey_notice()
+                    stop.wake()
 
     def asked(self) -> bool:
         """Ask once; whether there was a notice, which is passed on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -41,6 +42,11 @@ def never() -> bool:
     return False
 
 
+def all_there_is() -> float:
+    """How long a stop takes is not known."""
+    return math.inf
+
+
 class StopRequest:
     """Whether a stop was asked for, by whom and why; read by the loop between turns.
 
@@ -50,21 +56,29 @@ class StopRequest:
     after another stop, and are nobody's second signal. Nor is SIGTERM, once the cloud has given notice: it is
     what the cloud, and who watches it, sends before the end, and the state may still be on its way.
 
+    In a loop a cloud's notice becomes a stop only when no more time is left than that takes (`reserve`), at the
+    loop's end, or by a signal.
+
     code, why: of the stop; None and "" if none was asked for. raised: whether the task was told. at_once:
     whether a second signal came, from who does not want to wait. times: how often Ctrl-C or SIGTERM came.
     now: called by the signal handler in a turn, so it must be quick and take no lock. delayed: likewise, when
-    the stop waits for the end of the turn. notice: the cloud's, if it gave one; until: when it takes the
-    machine. since: when whoever does not wait for ever asked first. Both by the monotonic clock.
+    the stop waits for the end of the turn. notice: the cloud's, if it gave one, at `heard`; until: when it
+    takes the machine. since: when whoever does not wait for ever asked first. All three by `clock`. reserve:
+    the seconds that a stop takes, saving included; asked in any thread. in_loop: whether a loop goes on.
+    trains_on: whether a boundary was passed since the notice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.code: ExitCode | None = None
         self.why = ""
         self.in_turn = self.at_work = self.raised = False
         self.signalled = self.at_once = False
         self.times = 0
         self.notice: Notice | None = None
-        self.until = 0.0
+        self.heard = self.until = 0.0
+        self.reserve: Callable[[], float] = all_there_is
+        self.in_loop = self.trains_on = False
         self.since: float | None = None
         self.untold = self.listening = False
         self.now: Callable[[], bool] = never
@@ -77,14 +91,36 @@ class StopRequest:
             self.why, self.code = why, code
 
     def warn(self, notice: Notice) -> None:
-        """The cloud is about to take the machine: a stop, if none was asked for; from any thread."""
-        self.until, self.notice = time.monotonic() + notice.left, notice
-        if self.code is None:
-            self.since = time.monotonic()
-            self.untold = True
-            self.ask(ExitCode.PREEMPTED, notice.words)
-        # A signal of the system, as the task may be waiting for something in the main thread; none if the
-        # task has taken the signal for itself, whom it might end.
+        """The cloud is about to take the machine; from any thread. A stop, if there is no time to spare."""
+        self.heard = self.clock()
+        self.until = self.heard + notice.left
+        self.notice = notice  # last: from now on it is heeded
+        if self.code is not None or self.spare <= 0:
+            self.obey_notice()
+            self.wake()
+
+    @property
+    def spare(self) -> float:
+        """For how many seconds a run that has a notice may still train; negative if it had better ended."""
+        return self.until - self.clock() - (self.reserve() if self.in_loop else math.inf)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a notice that is not obeyed yet."""
+        return self.notice is not None and self.code is None
+
+    def obey_notice(self) -> None:
+        """Make the notice a stop, unless there is one; from any thread."""
+        if self.notice is not None and self.code is None:
+            self.since, self.untold = self.clock(), True
+            longer = f", trained on for {self.since - self.heard:.0f} s" if self.trains_on else ""
+            self.ask(ExitCode.PREEMPTED, f"{self.notice.words}{longer}")
+
+    def wake(self) -> None:
+        """A signal of the system, as the task may be waiting for something in the main thread.
+
+        None if the task has taken the signal for itself, whom it might end.
+        """
         if self.listening and signal.getsignal(signal.SIGUSR1) == self.handle:
             main = threading.main_thread().ident
             assert main is not None
@@ -117,7 +153,10 @@ class StopRequest:
             return  # a process that was forked a moment ago: the signal is its parent's as well
         sent = signal.Signals(number)
         untold, self.untold = self.untold, False
-        if self.code is None or not self.says_nothing_new(sent):
+        if self.pending and self.says_nothing_new(sent):
+            self.obey_notice()
+            self.untold = False
+        elif self.code is None or not self.says_nothing_new(sent):
             self.note(sent)
         elif not untold:
             return
@@ -140,7 +179,7 @@ class StopRequest:
         self.at_once, self.signalled = again, True
         self.times += sent not in NOTICES and (again or self.notice is None)
         if self.since is None and sent is not signal.SIGINT:
-            self.since = time.monotonic()
+            self.since = self.clock()
         self.ask(CODES[sent], reason(sent))
 
     def tell_of_delay(self) -> None:
@@ -149,7 +188,7 @@ class StopRequest:
         if self.code is ExitCode.INTERRUPTED:
             words += "; Ctrl-C again to stop now"
         elif self.notice is not None:
-            left = max(0.0, self.until - time.monotonic())
+            left = max(0.0, self.until - self.clock())
             words = f"{self.notice.cloud} takes this machine in {left:.0f} s ({self.notice.action}); {words}"
         with suppress(
             RuntimeError, OSError, ValueError

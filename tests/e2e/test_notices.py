@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ def slow(run, *, turns: int = 3):
     for turn in run.steps(turns):
         Path("began").touch()
         time.sleep(0.3 if run.attempt > 1 else 2)
+
+def quick(run, *, turns: int = 100_000):
+    for turn in run.steps(turns):
+        time.sleep(0.01)
+        if run.attempt > 1:
+            break
 """
 
 
@@ -60,6 +67,64 @@ def test_notice_then_sigterm(tmp_path: Path, server: MetadataServer, cloud: str)
     assert f"preempted: {told[1]}" in project.crown("show", "latest").stdout
     (end,) = run.glob("attempts/000001.end.json")
     assert json.loads(end.read_text())["reason"] == told[1]
+
+
+def begun(project: Project, server: MetadataServer, said: Path) -> subprocess.Popen[str]:
+    """A run of quick turns that knows how long its saves take: the second begins when the first is told of."""
+    with said.open("w") as out:
+        child = project.popen(
+            "task=quick", "tracker=none", "checkpoint.every='5 steps'",
+            env=server.environment("aws"), stdout=out,
+        )  # fmt: skip
+    while len([*project.root.glob(".crown/store/runs/*/checkpoints/*.json")]) < 2:
+        time.sleep(0.02)
+        assert child.poll() is None, said.read_text()
+    return child
+
+
+TRAINED_ON = r"(notice \d+ s, trained on for \d+ s, saved in \d+\.\d s, steps lost 0)"
+
+
+def test_a_long_notice_is_trained_in_until_sigterm(tmp_path: Path, server: MetadataServer) -> None:
+    project, said = Project.write(tmp_path, TASKS), tmp_path / "said.txt"
+    child = begun(project, server, said)
+    server.give_notice("aws", seconds=118)
+    while "training on, saving again in about " not in said.read_text():
+        time.sleep(0.02)
+        assert child.poll() is None, said.read_text()
+    shown = project.crown("show", "latest").stdout
+    assert re.search(r"notice .*cloud AWS .*trains_on \d+", shown), shown
+    for _ in range(3):
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert child.wait(timeout=60) == 75, said.read_text()
+    told = re.search(f"{TRAINED_ON}$", said.read_text(), re.MULTILINE)
+    assert told is not None, said.read_text()
+    assert told[1] in project.crown("show", "latest").stdout
+    server.documents.clear()
+    again = project.crown("resume", "latest", env=server.environment("aws"))
+    assert again.returncode == 0, again.stdout
+    (run,) = project.runs
+    (end,) = run.glob("attempts/000001.end.json")
+    assert f"goes on after step {json.loads(end.read_text())['step']}\n" in again.stdout
+
+
+def test_nobody_has_to_tell_it_when_the_time_has_come(
+    tmp_path: Path, server: MetadataServer
+) -> None:
+    """A machine that is too slow for this notice ends at once; what counts is that it ends by itself, saved."""
+    project, said = Project.write(tmp_path, TASKS), tmp_path / "said.txt"
+    child = begun(project, server, said)
+    server.give_notice("aws", seconds=12)
+    assert child.wait(timeout=60) == 75, said.read_text()
+    (run,) = project.runs
+    assert ends(run) == [75]
+    (end,) = run.glob("attempts/000001.end.json")
+    record = json.loads(end.read_text())
+    assert re.fullmatch(
+        r"notice \d+ s(, trained on for \d+ s)?, saved in .* s, steps lost 0", record["reason"]
+    )
+    assert record["saved"] == record["step"] > 0
 
 
 def test_no_metadata_server_costs_nothing(tmp_path: Path) -> None:

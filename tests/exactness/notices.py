@@ -35,7 +35,9 @@ PRELOADED = {
     "walk": (*RUNNER, "obstore", "obstore.store"),
     "fit": (*TORCH, "obstore", "obstore.store"),
 }
-SAVED = re.compile(r"(notice \d+ s|asked to stop \(SIGTERM\)), saved in (\d+\.\d) s, steps lost 0")
+SAVED = re.compile(
+    r"(notice \d+ s(?:, trained on for \d+ s)?|asked to stop \(SIGTERM\)), saved in (\d+\.\d) s, steps lost 0"
+)
 
 KINDS = ("saved", "nothing yet", "not begun", "completed", "LOST")
 """How a run may end: in a verified checkpoint of its last step; before its first turn; before its attempt could
