@@ -195,18 +195,15 @@ class Call:
         if self.feed:
             self.log.sinks.append(self.feed)
         assert self.checkpoints is not None
+        spent = self.portal.call(spent_before, self.blobs, of.facts)
         self.keeping = Keeping(
-            self.checkpoints,
-            of.config["checkpoint"],
-            self.log,
-            self.stop,
-            superseded(self.record),
-            waits=of.report.console.transfer.shown,
-        )
+            self.checkpoints, of.config["checkpoint"], self.log, self.stop, superseded(self.record),
+            lived=spent, deaths=earlier.deaths(of.facts), waits=of.report.console.transfer.shown,
+        )  # fmt: skip
         resuming = Resuming(
             restored.state, step, forked=restored.attempt == 0, say=to_stderr
         ) if restored else None  # fmt: skip
-        given, spent = of.config["limits"], self.portal.call(spent_before, self.blobs, of.facts)
+        given = of.config["limits"]
         limits = Limits(given["attempt"], given["run"], spent, of.clock, self.heart.spending)
         return Run(
             id=of.record.id, name=of.record.name, config=of.config, attempt=number,

@@ -13,6 +13,7 @@ from crown_exp.folder import EndRecord, Facts, RunPaths
 from crown_exp.folder.segment import RESUMED, encode_header, frames
 from crown_exp.outcome import ExitCode
 from crown_exp.runner.cloud_notices import WORD
+from crown_exp.runner.stopping import ASKED
 from crown_exp.storage import BlobStore
 
 MOST_WITHOUT_PROGRESS = 3
@@ -71,6 +72,22 @@ def final_word(count: int) -> str:
         "more would only cost time and money, so the run ends here: start it anew with a shorter "
         "checkpoint.every, or where it may run for longer"
     )
+
+
+def deaths(facts: Facts) -> int:
+    """How many attempts had their machine, or their process, taken from them: killed, or told to go.
+
+    What a limit ended, or memory, or the user, or who took over, is none.
+    """
+    ends = {end.attempt: end for end in facts.ends}
+    return sum(_was_taken(ends.get(attempt.attempt)) for attempt in facts.attempts)
+
+
+def _was_taken(end: EndRecord | None) -> bool:
+    """Whether an attempt with this end, or none, was taken."""
+    if end is None:
+        return True
+    return end.exit_code == ExitCode.PREEMPTED and end.reason.startswith((WORD, ASKED))
 
 
 # --- changes ------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Keeping:
     """Saves a run's state; whatever goes wrong with that costs a line, until `checkpoint.deadline`.
 
     wish: the config's `checkpoint`. superseded: why an attempt ends that another has taken over from. waits:
-    entered while the run waits for a save.
+    entered while the run waits for a save. lived, deaths: of earlier attempts, as `Cadence` has them.
     """
 
     def __init__(
@@ -49,13 +49,15 @@ class Keeping:
         stop: StopRequest,
         superseded: str,
         *,
+        lived: float = 0.0,
+        deaths: int = 0,
         waits: Callable[[], AbstractContextManager[None]] = nullcontext,
         say: Callable[[str], None] = to_stderr,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
         self.superseded, self.waits, self.say, self.clock = superseded, waits, say, clock
-        self.cadence = Cadence(wish["every"], mtbf=wish["mtbf"])
+        self.cadence = Cadence(wish["every"], mtbf=wish["mtbf"], lived=lived, deaths=deaths)
         deadline = parse_interval(wish["deadline"], "checkpoint.deadline").seconds
         self.deadline, self.deadline_words = deadline or math.inf, wish["deadline"]
         self.keep = keep_of(wish)

@@ -31,9 +31,13 @@ ENOUGH = 3
 """Who has typed Ctrl-C so often does not want to wait for a store any more: the end is not written."""
 
 
+ASKED = "asked to stop "
+"""How the reason of an end begins that came by a signal, Ctrl-C apart."""
+
+
 def reason(number: signal.Signals) -> str:
     """Why a run ends that was sent a signal."""
-    asked = f"asked to stop ({number.name})"
+    asked = f"{ASKED}({number.name})"
     return "interrupted by the user" if number is signal.SIGINT else asked
 
 

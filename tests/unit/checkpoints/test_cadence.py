@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crown_exp.checkpoints import Cadence
+from crown_exp.checkpoints.cadence import learned_mtbf
 from crown_exp.errors import ConfigError
 
 
@@ -52,6 +55,35 @@ def test_the_stated_time_between_deaths_is_reckoned_with(mtbf: str, every: float
     cadence = Cadence("auto", mtbf=mtbf)
     cadence.learn(0.5, 2.0)
     assert not cadence.due(10**9, every - 0.1) and cadence.due(1, every + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("lived", "deaths", "hours"),
+    [
+        (0.0, 0, 2.0),  # as was stated
+        (6 * 3600.0, 0, 8.0),
+        (0.0, 1, 1.0),
+        (3 * 3600.0, 4, 1.0),
+        (10_000 * 3600.0, 9_999, 1.0),  # in the end only what was seen counts
+        (-5.0, 0, 2.0),
+    ],
+)
+def test_how_long_machines_live_is_learned(lived: float, deaths: int, hours: float) -> None:
+    cadence = Cadence("auto", lived=lived, deaths=deaths)
+    assert cadence.mtbf == pytest.approx(hours * 3600, rel=1e-3)
+    stated = Cadence("auto", mtbf=f"{cadence.mtbf:.6f} s")
+    for one in (cadence, stated):
+        one.learn(0.5, 2.0)
+    assert cadence.interval.seconds == pytest.approx(stated.interval.seconds)
+
+
+@given(lived=st.floats(0, 1e7), deaths=st.integers(0, 1000), more=st.floats(0, 1e6))
+def test_more_life_is_longer_and_more_deaths_are_shorter(
+    lived: float, deaths: int, more: float
+) -> None:
+    now = learned_mtbf(7200.0, lived, deaths)
+    assert learned_mtbf(7200.0, lived + more, deaths) >= now > 0
+    assert learned_mtbf(7200.0, lived, deaths + 1) < now
 
 
 @pytest.mark.parametrize("text", ["", "10 steps", "never", "-1 hours"])

@@ -18,6 +18,7 @@ from crown_exp.folder import AttemptRecord, EndRecord, Facts, RunPaths, RunRecor
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
 from crown_exp.runner.earlier import (
     applied,
+    deaths,
     final_word,
     last_step,
     saved_up_to,
@@ -105,6 +106,29 @@ def test_starts_on_a_machine_that_is_about_to_be_taken_do_not_count(
     ended = NOW + timedelta(seconds=seconds)
     ends = [replace(each, reason=reason, ended=ended) for each in facts.ends]
     assert without_progress(replace(facts, ends=ends)) == count
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "count"),
+    [
+        (75, "notice 27 s, nothing to save", 1),
+        (75, "notice 118 s, trained on for 97 s, saved in 1.0 s, steps lost 0", 1),
+        (75, "asked to stop (SIGTERM), saved in 1.0 s, steps lost 0", 1),
+        (75, "limits.attempt=4h reached; resume goes on from here", 0),
+        (75, "out of memory with batches in one part; tried again with 2", 0),
+        (76, "attempt 2 has taken over this run", 0),
+        (77, "limits.run=4h reached (all attempts together); raise it and resume", 0),
+        (80, "nothing could be saved for 1 hour", 0),
+        (130, "interrupted by the user", 0),
+    ],
+)
+def test_deaths_are_those_that_a_machine_brings(code: int, reason: str, count: int) -> None:
+    facts = run_of((code, 5))
+    facts = replace(facts, ends=[replace(each, reason=reason) for each in facts.ends])
+    assert deaths(facts) == count
+    killed = replace(facts, attempts=[*facts.attempts, attempt(2), attempt(3)])
+    assert deaths(killed) == count + 2
+    assert deaths(run_of()) == 0
 
 
 @given(

@@ -35,3 +35,20 @@ def test_steps_that_are_to_be_kept_are_saved_whatever_the_cadence(lab: Lab, ever
     assert kept(lab, run) == [10, 13]
     assert lab.attempt(run).code == 0
     assert kept(lab, run) == [10, 20, 30, 40, 45]
+
+
+def test_an_attempt_learns_from_those_before_it_how_often_it_dies(lab: Lab) -> None:
+    learned: list[float] = []
+
+    def task(run: Run) -> None:
+        learned.append(run._keeping.cadence.mtbf)
+        for turn in run.steps(10):
+            if run.attempt < 4 and turn == 2 * run.attempt:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    run = lab.make(task, {"checkpoint": {"mtbf": "1 hour"}})
+    codes = [lab.attempt(run).code for _ in range(4)]
+    assert codes == [75, 75, 75, 0]
+    assert learned[0] == 3600
+    for deaths, mtbf in enumerate(learned[1:], 1):  # of attempts that lasted seconds
+        assert 3600 / (1 + deaths) <= mtbf < 4200 / (1 + deaths)
