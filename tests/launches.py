@@ -163,7 +163,7 @@ class Sharing(Prepared):
         self.made += not self.bundles
         return self.bundles.setdefault("image", SimpleNamespace(digest="0" * 64))  # type: ignore[arg-type]
 
-    def job(self, record: RunRecord, target: Target, name: str) -> Job:
+    def job(self, record: RunRecord, planned: Planned, name: str) -> Job:
         run = f"{self.session.blobs.url}/runs/{record.id}"
         env = {
             "CROWN_JOB": name,
@@ -171,7 +171,7 @@ class Sharing(Prepared):
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }
         argv = (sys.executable, "-m", "crown_exp", "run", run)
-        return Job(name, argv, target, directory=self.session.root, env=env)
+        return Job(name, argv, planned.target, directory=self.session.root, env=env)
 
 
 def planned(of: Order, earlier: Earlier | None = None, number: int = 1, **fields: Any) -> Planned:

@@ -73,7 +73,7 @@ def target_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:
     for name in ("infra", "avoid"):
         yield from _place_problems(f"compute.{name}", compute.get(name, ()))
     for name in ("env", "secrets"):
-        yield from _variable_problems(f"compute.{name}", compute.get(name, ()))
+        yield from variable_problems(f"compute.{name}", compute.get(name, ()))
     executor = str(compute.get("executor", ""))
     for name in MEANINGLESS.get(executor, ()):
         if compute.get(name):
@@ -120,7 +120,8 @@ def _place_problems(where: str, places: Any) -> Iterator[Problem]:
             )
 
 
-def _variable_problems(where: str, names: Any) -> Iterator[Problem]:
+def variable_problems(where: str, names: Iterable[str]) -> Iterator[Problem]:
+    """What is wrong with the names of variables that a job is to have."""
     for name in names:
         if not _VARIABLE.fullmatch(name):
             yield Problem(where, f"expected the name of an environment variable, got {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +37,8 @@ class Fork:
 class Order:
     """One run to be made: its config, what was checked of it, its place in a sweep, what it begins with.
 
-    fork: a whole state. weights: those that `checkpoint.init_from` names, as they are recorded.
+    fork: a whole state. weights: those that `checkpoint.init_from` names, as they are recorded. env: variables
+    that Hydra sets for the job (`hydra.job.env_set`), which are no part of its config.
     """
 
     composition: Composition
@@ -46,6 +47,7 @@ class Order:
     sweep: SweepPlace | None = None
     fork: Fork | None = None
     weights: Mapping[str, Any] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def experiment(self) -> str | None:

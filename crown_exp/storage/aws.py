@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -76,7 +77,8 @@ class Way:
     """How a server is reached.
 
     endpoint: empty for AWS itself. region: empty if none is set. credentials: asked before a request,
-    and again when what they gave expires; None: what the machine is given, by `machine`.
+    and again when what they gave expires; None: what the machine is given, by `machine`. expiry: of keys that
+    are only lent, asks when they end, which nobody may know; None: they last.
     """
 
     endpoint: str = ""
@@ -84,6 +86,7 @@ class Way:
     authority: bytes | None = None
     credentials: Callable[[], Found] | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
+    expiry: Callable[[], datetime | None] | None = None
 
 
 def endpoint_of(access: Mapping[str, str]) -> str:
@@ -125,13 +128,15 @@ def way_to_s3(access: Mapping[str, str], home: Path | None = None) -> Way:
     endpoint, region = endpoint_of(access), region_of(access)
     authority = _authority(access)
     if "AWS_ACCESS_KEY_ID" in access or "AWS_SECRET_ACCESS_KEY" in access:
-        return Way(_shown(endpoint), region, authority, _keys(access))
+        told = partial(_told_expiry, access) if "AWS_SESSION_TOKEN" in access else None
+        return Way(_shown(endpoint), region, authority, _keys(access), expiry=told)
     files = _files(access, home or Path.home())
     if "AWS_PROFILE" in access or any(file.is_file() for file in files.values()):
         profile = Profile(access.get("AWS_PROFILE"), files)
         endpoint, region = endpoint or profile.endpoint, region or profile.region
         if profile.gives:
-            return Way(_shown(endpoint), region, authority, profile)
+            lent = None if profile.lasts else profile.expiry
+            return Way(_shown(endpoint), region, authority, profile, expiry=lent)
     machine = {ours: access[name] for name, ours in _MACHINE.items() if name in access}
     return Way(_shown(endpoint), region, authority, None, machine)
 
@@ -174,6 +179,15 @@ def _keys(access: Mapping[str, str]) -> Callable[[], Found]:
     return lambda: dict(found)
 
 
+def _told_expiry(access: Mapping[str, str]) -> datetime | None:
+    """When keys of the environment end, as botocore is told it."""
+    try:
+        told = datetime.fromisoformat(access.get("AWS_CREDENTIAL_EXPIRATION", ""))
+    except ValueError:
+        return None
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
 def _files(access: Mapping[str, str], home: Path) -> dict[str, Path]:
     return {
         "credentials_file": _path(
@@ -191,7 +205,8 @@ class Profile:
     """The credentials of a profile in AWS's files: called, it gives those of now.
 
     profile: its name; None for the default one. files: where botocore is to look. gives: whether it has
-    credentials; a profile that is named must, or what it lacks is to be told.
+    credentials; a profile that is named must, or what it lacks is to be told. lasts: whether its keys stand in
+    those files and are good until somebody takes them back.
     """
 
     def __init__(self, profile: str | None, files: Mapping[str, Path]) -> None:
@@ -205,6 +220,9 @@ class Profile:
         self.region = str(scoped.get("region") or "")
         self.endpoint = _endpoint(session, scoped)
         self.gives = self._named or not _GIVE.isdisjoint(scoped)
+        self.lasts = _GIVE & scoped.keys() == {"aws_access_key_id"} and not scoped.get(
+            "aws_session_token"
+        )
 
     def __call__(self) -> Found:
         """Asks whom the profile names. Raises OSError if it may succeed later; NoCredentials."""
@@ -226,6 +244,12 @@ class Profile:
             "token": frozen.token,
             "expires_at": expiry or datetime.now(UTC) + LOOK_AGAIN,
         }
+
+    def expiry(self) -> datetime | None:
+        """When its keys of now end; None if they do not say. Asks and raises as a call."""
+        self()
+        told: datetime | None = getattr(self._found, "_expiry_time", None)
+        return told
 
     def _look(self) -> Credentials | None:
         session, _ = self._session()

@@ -59,6 +59,24 @@ def test_a_run_elsewhere_is_the_run_it_would_be_here(project: Project) -> None:
     assert f"{other.name} completed: sum " in there.stdout
 
 
+def test_variables_that_hydra_sets_are_set_there(project: Project) -> None:
+    (project.root / "reads.py").write_text(
+        "import os\n\n\ndef train(run):\n    return os.environ.get('MINE')\n"
+    )
+    task = "+task._target_=reads.train"
+    variable = "+hydra.job.env_set.MINE='job ${hydra.job.num}'"
+    done = project.crown("-m", task, variable, "seed=1,2", "compute=there", "--yes")
+    assert done.returncode == 0, done.stdout
+    assert sorted(record(run / "result.json")["result"] for run in project.runs) == [
+        "job 0",
+        "job 1",
+    ]
+    refused = project.crown(task, "+hydra.job.env_set.MY_TOKEN=abc-456-789", "compute=there")
+    assert refused.returncode == 2
+    assert "type compute.secrets=[MY_TOKEN]" in refused.stdout
+    assert len(project.runs) == 2
+
+
 def test_a_mixed_sweep_brings_all_values_back(project: Project) -> None:
     done = project.crown("-m", "task=train", "compute=local,there", "task.lr=0.1,0.2", "--yes")
     assert done.returncode == 0, done.stdout

@@ -147,13 +147,15 @@ class Plan:
 
     caps, spent: the smallest of each cap of all runs, and the most that was spent of it, to be shown; dollars
     by the names in `money.CAPS`; what is absent is no cap, or nothing. Each run is held to its own. refused:
-    all that keeps it from being carried out, a line each, as far as that was looked for.
+    all that keeps it from being carried out, a line each, as far as that was looked for. warnings: what may go
+    wrong later, a sentence each.
     """
 
     runs: tuple[Planned, ...]
     caps: Mapping[str, float | None] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def controller(self) -> Candidate | None:

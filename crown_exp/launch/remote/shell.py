@@ -90,7 +90,10 @@ def job_of(session: Session, target: Target, argv: Sequence[str]) -> Job:
         here = ("env", "-u", "CROWN_JOB", *(argv or [shell_here()]))
         return Job(name, here, target, directory=session.root, env=project_here(session))
     bundle = Prepared(session).bundle(target)
-    return travelling(session, target, name, bundle, ("shell", *argv), {})
+    words = ("shell", *argv)
+    return travelling(
+        session, target, name, bundle, words, {}, wandb=True
+    )  # what one types is not known
 
 
 def project_here(session: Session) -> dict[str, str]:

@@ -116,7 +116,8 @@ class Batch:
             swept = [item for item in overrides if item.partition("=")[0] not in self.fixed]
             sweep = sweep_id(composition, checked, swept)
             place = self.invocation.place(sweep, self.first + number)
-            orders.append(Order(composition, checked, swept if place else (), place))
+            env = variables_of(job)
+            orders.append(Order(composition, checked, swept if place else (), place, env=env))
         if problems:
             raise ConfigError(problems)
         return orders
@@ -170,8 +171,7 @@ class Batch:
     def run(self, session: Session, job: DictConfig, order: Order) -> JobReturn:
         """Record a run and see it through: alone, here in the foreground; of many, in a fresh process."""
         HydraConfig.instance().set_config(job)
-        env = OmegaConf.to_container(job.hydra.job.env_set)
-        with env_override(env):  # type: ignore[arg-type]
+        with env_override(dict(order.env)):
             self.started(job)
             with awake():
                 apart = order.sweep is not None
@@ -221,6 +221,11 @@ class Batch:
             return Ended(record.id, record.name, int(invocation.asked), None, why, typed)
         status = invocation.wait_for(start_process(f"{session.blobs.url}/runs/{record.id}"))
         return session.portal.call(collect, session.blobs, record, status)
+
+
+def variables_of(job: DictConfig) -> dict[str, str]:
+    """The environment variables that Hydra is to set for a job."""
+    return {str(name): str(value) for name, value in job.hydra.job.env_set.items()}
 
 
 def announce(record: RunRecord, session: Session, database: str) -> None:

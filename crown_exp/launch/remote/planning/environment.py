@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from crown_exp.compute.money import HOUR
 from crown_exp.config.settings import variables
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.aws import NoCredentials, way_to_s3
@@ -14,6 +17,7 @@ from crown_exp.tracking.wandb_mode import key_of
 
 if TYPE_CHECKING:
     from crown_exp.compute.base import Target
+    from crown_exp.launch.remote.base import Planned
     from crown_exp.launch.session import Session
 
 OURS = ("CROWN_STORAGE__ENDPOINT", "CROWN_STORAGE__REGION", "CROWN_STORAGE__DEADLINE")
@@ -49,8 +53,15 @@ def travelling_env(session: Session, target: Target) -> dict[str, str]:
     return {name: value for name, value in found.items() if name not in target.env}
 
 
-def travelling_secrets(session: Session, target: Target) -> dict[str, str]:
+def uses_wandb(config: Mapping[str, Any]) -> bool:
+    """Whether a config's tracker speaks to W&B: ours, or one of the user's whose class or module says so."""
+    return "wandb" in str(config["tracker"].get("_target_") or "").lower()
+
+
+def travelling_secrets(session: Session, target: Target, *, wandb: bool) -> dict[str, str]:
     """The secrets that a job of this target needs: those of `compute.secrets`, and keys for what it writes to.
+
+    wandb: whether W&B's key is one.
 
     A key that the environment does not hold but AWS's files or `wandb login` do is looked up; what the machine
     itself is given (a role) stays its own, and machines that see our files read those of AWS by themselves.
@@ -59,11 +70,53 @@ def travelling_secrets(session: Session, target: Target) -> dict[str, str]:
     """
     known = variables(session.project)
     found = chosen(known, target.secrets)
-    key = key_of(known)
+    key = key_of(known) if wandb else ""
     found |= {WANDB_KEY: key} if key else {}
     if session.blobs.url.startswith("s3://"):
         found |= store_keys(known, session.settings.storage.access, of_files=not target.shared)
     return {name: value for name, value in found.items() if name not in target.env}
+
+
+def lent_keys(session: Session, runs: Iterable[Planned]) -> str:
+    """A warning of the store's keys that travel with jobs of these runs and may end before they do, or "".
+
+    Who gives the keys is asked when they end, as when the store itself is used; no answer is no error.
+    """
+    if not session.blobs.url.startswith("s3://"):
+        return ""
+    known, way = variables(session.project), way_to_s3(session.settings.storage.access)
+    in_files = not chosen(known, AWS_KEYS)
+    runs = [
+        run
+        for run in runs
+        if not (in_files and run.target.shared) and not set(AWS_KEYS) <= run.target.env.keys()
+    ]
+    if way.expiry is None or not runs:
+        return ""
+    try:
+        end = way.expiry()
+    except (NoCredentials, OSError):
+        end = None
+    if end is not None and all(_ends_before(run, end, session.clock.now()) for run in runs):
+        return ""
+    when = (
+        f"end {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        if end
+        else "end at a time that nobody tells"
+    )
+    return (
+        f"the store's keys that travel are lent ones and {when}: a job that lives longer cannot save; set "
+        "CROWN_STORAGE__ACCESS_KEY_ID and CROWN_STORAGE__SECRET_ACCESS_KEY to keys that last, or, where "
+        f"machines have a role that may write there, {', '.join(AWS_KEYS)} to '' in compute.env"
+    )
+
+
+def _ends_before(run: Planned, moment: datetime, now: datetime) -> bool:
+    """Whether a run is expected to be over then, even if it waits for its machine as long as it may."""
+    if run.guess is None or math.isinf(run.target.start_deadline):
+        return False
+    seconds = run.target.start_deadline + run.guess.hours * HOUR
+    return now + timedelta(seconds=seconds) < moment
 
 
 def store_keys(

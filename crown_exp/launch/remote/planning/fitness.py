@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from crown_exp.compute.target import target_of
+from crown_exp.compute.target import target_of, variable_problems
+from crown_exp.config.secrets import guard
+from crown_exp.config.settings import known_secrets
 from crown_exp.config.units import Interval, parse_duration, parse_interval
 from crown_exp.errors import ConfigError, Problem
 from crown_exp.launch.remote.planning.data_paths import local_data
@@ -58,6 +60,7 @@ def remote_problems(session: Session, order: Order, target: Target) -> list[Prob
         *undurable(config, target),
         *unfit_device(config["device"]["kind"], target),
         *unset_secrets(session, target),
+        *unfit_variables(session, order),
         *local_data(session, order, target),
     ]
 
@@ -126,6 +129,19 @@ def unfit_device(kind: str, target: Target) -> Iterator[Problem]:
     elif kind == "cuda" and not target.accelerators and target.partition is None:
         how = "type compute.accelerators=[A100:1], or device.kind=auto"
         yield Problem(where, f"compute={target.name} asks for no GPU; {how}")
+
+
+def unfit_variables(session: Session, order: Order) -> Iterator[Problem]:
+    """What Hydra is to set for a job and cannot travel: secrets do so by another way, our own are ours."""
+    where = "hydra.job.env_set"
+    yield from variable_problems(where, order.env)
+    secrets = session.secrets | known_secrets(order.env)
+    for name, value in order.env.items():
+        if guard({name: value}, secrets):
+            way = f"export it, or put it into the project's .env, and type compute.secrets=[{name}]"
+            yield Problem(
+                where, f"{name} looks like a secret, which is no part of a command; {way}"
+            )
 
 
 def unset_secrets(session: Session, target: Target) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "usd": plan.usd,
         "usd_per_hour": math.fsum(run.usd_per_hour for run in plan.launched),
         "caps": {name: cap_json(plan, name) for name in CAPS},
+        "warnings": list(plan.warnings),
         "refused": list(plan.refused),
     }
 

@@ -50,6 +50,8 @@ def plan_lines(plan: Plan, *, width: int, colour: bool) -> Iterator[str]:
     if plan.launched:
         yield ""
         yield from money_lines(plan, width)
+        for warning in plan.warnings:
+            yield from said("warning", warning, width)
     yield ""
     yield from where_lines(plan, width)
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from crown_exp.compute.base import Job, Target
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.folder.paths import environment_path
-from crown_exp.launch.remote.planning.environment import travelling_env, travelling_secrets
+from crown_exp.launch.remote.base import Planned
+from crown_exp.launch.remote.planning.environment import (
+    travelling_env,
+    travelling_secrets,
+    uses_wandb,
+)
 from crown_exp.launch.session import Session
 
 if TYPE_CHECKING:
@@ -40,9 +45,9 @@ class Prepared:
             )  # fmt: skip
         return self.bundles[environment]
 
-    def job(self, record: RunRecord, target: Target, name: str) -> Job:
+    def job(self, record: RunRecord, planned: Planned, name: str) -> Job:
         """As `job_for`."""
-        return job_for(self.session, record, target, name, self.bundle(target))
+        return job_for(self.session, record, planned, name, self.bundle(planned.target))
 
 
 def environment_of(target: Target) -> Literal["lock", "image"]:
@@ -50,29 +55,34 @@ def environment_of(target: Target) -> Literal["lock", "image"]:
     return "image" if target.executor == "slurm" or target.environment == "image" else "lock"
 
 
-def job_for(session: Session, record: RunRecord, target: Target, name: str, bundle: Bundle) -> Job:
+def job_for(
+    session: Session, record: RunRecord, planned: Planned, name: str, bundle: Bundle
+) -> Job:
     """The job that carries out a run. name: its own, as JobRecord.job; its attempts bear it.
 
-    Raises as `travelling`.
+    It has the variables that Hydra is to set for it, whatever `compute.env` says. Raises as `travelling`.
     """
-    env = {"CROWN_JOB": name}
+    target, order = planned.target, planned.order
+    env = {**order.env, "CROWN_JOB": name}
     if math.isfinite(target.start_deadline):
         env["CROWN_START_DEADLINE"] = f"{target.start_deadline:.0f}"
     words = ("run", f"{session.blobs.url}/{RunPaths(record.id).root}")
-    return travelling(session, target, name, bundle, words, env)
+    wandb = uses_wandb(order.composition.config)
+    return travelling(session, target, name, bundle, words, env, wandb=wandb)
 
 
 def travelling(
     session: Session, target: Target, name: str, bundle: Bundle,
-    words: Sequence[str], env: Mapping[str, str],
+    words: Sequence[str], env: Mapping[str, str], *, wandb: bool,
 ) -> Job:  # fmt: skip
     """A job that gives `start.py` these words where a bundle is. env: beside what travels with every job.
 
+    wandb: whether it speaks to W&B, and gets its key.
     A machine of SkyPilot's gets the bundle and prepares itself; one of a Slurm cluster sees our files, and
     runs the bundle's code with this Python. Raises SettingsError, OSError for what is to travel and cannot.
     """
     env = {**travelling_env(session, target), **env}
-    secrets = {**travelling_secrets(session, target), **links(session, bundle)}
+    secrets = {**travelling_secrets(session, target, wandb=wandb), **links(session, bundle)}
     if target.executor == "slurm":
         argv = (sys.executable, "start.py", *words)
         return Job(name, argv, target, directory=bundle.folder, env=env, secrets=secrets)

@@ -187,7 +187,7 @@ class Submission:
     def ask(self, planned: Planned, record: RunRecord, number: int) -> Begun:
         """Record what is to be asked, ask, record the ticket: a stop waits until that is done."""
         job = self.intent(planned, record, number)
-        made = self.prepared.job(record, planned.target, str(job.job))
+        made = self.prepared.job(record, planned, str(job.job))
         try:
             with held_back():
                 self.write(job, create=True)

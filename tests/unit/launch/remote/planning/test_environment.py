@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from crown_exp.compute.base import Target
 from crown_exp.config.project import find_project
 from crown_exp.errors import SettingsError
+from crown_exp.launch.remote.base import Planned
 from crown_exp.launch.remote.planning.environment import (
+    AWS_KEYS,
     is_loopback,
+    lent_keys,
     missing_secrets,
     travelling_env,
     travelling_secrets,
+    uses_wandb,
 )
+from crown_exp.launch.remote.submitting.jobs import job_for
 from crown_exp.launch.session import Session, open_session
+from tests.unit.launch.remote.plans import planned
+from tests.unit.launch.test_submit import order
+from tests.unit.registry.folders import RUN
 
 SPOT = Target(name="spot", executor="skypilot", spot=True, secrets=("HF_TOKEN", "OTHER_TOKEN"))
 CLUSTER = Target(name="cluster", executor="slurm", shared=True)
@@ -97,7 +110,7 @@ def test_what_the_target_sets_itself_counts(monkeypatch: pytest.MonkeyPatch) -> 
     target = Target(executor="skypilot", env={"WANDB_MODE": "online", "WANDB_API_KEY": ""})
     with session() as opened:
         assert "WANDB_MODE" not in travelling_env(opened, target)
-        assert travelling_secrets(opened, target) == {}
+        assert travelling_secrets(opened, target, wandb=True) == {}
 
 
 def test_secrets_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +122,7 @@ def test_secrets_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "their secret")
     Path(".env").write_text("OTHER_TOKEN=of the file\nWANDB_API_KEY=w\n")
     with session() as opened:
-        assert travelling_secrets(opened, SPOT) == {
+        assert travelling_secrets(opened, SPOT, wandb=True) == {
             "HF_TOKEN": "hf-123456",
             "OTHER_TOKEN": "of the file",
             "WANDB_API_KEY": "w",
@@ -117,7 +130,9 @@ def test_secrets_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> No
             "CROWN_STORAGE__SECRET_ACCESS_KEY": "our secret",
         }
         assert missing_secrets(opened, SPOT) == []
-        assert not set(travelling_env(opened, SPOT)) & set(travelling_secrets(opened, SPOT))
+        assert not set(travelling_env(opened, SPOT)) & set(
+            travelling_secrets(opened, SPOT, wandb=True)
+        )
 
 
 def test_a_secret_that_is_not_set_or_empty_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +162,11 @@ def test_keys_of_a_profile_are_looked_up(
     if profile:
         monkeypatch.setenv("AWS_PROFILE", profile)
     with session() as opened:
-        assert travelling_secrets(opened, Target(executor="skypilot")) == keys
+        assert travelling_secrets(opened, Target(executor="skypilot"), wandb=False) == keys
         root = {"CROWN_STORAGE__ROOT": "s3://bucket/here"}
         assert travelling_env(opened, Target(executor="skypilot")) == root | places
         shared = travelling_env(opened, CLUSTER)
-        assert travelling_secrets(opened, CLUSTER) == {}
+        assert travelling_secrets(opened, CLUSTER, wandb=False) == {}
         assert shared["AWS_SHARED_CREDENTIALS_FILE"] == str(bare / ".aws/credentials")
         assert shared.get("AWS_PROFILE") == profile
     written = [path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()]
@@ -163,7 +178,7 @@ def test_a_profile_that_gives_no_keys_is_one_line(bare: Path) -> None:
     (bare / ".aws").mkdir()
     (bare / ".aws/config").write_text("[default]\ncredential_process = /none/such --at all\n")
     with session() as opened, pytest.raises(SettingsError) as caught:
-        travelling_secrets(opened, Target(executor="skypilot"))
+        travelling_secrets(opened, Target(executor="skypilot"), wandb=False)
     assert str(caught.value).startswith("the store's keys for jobs elsewhere: profile default: its")
     assert "\n" not in str(caught.value)
 
@@ -175,8 +190,101 @@ def test_a_store_of_files_needs_no_keys(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "their secret")
     (bare / ".netrc").write_text("machine api.wandb.ai login user password of-wandb-login\n")
     with session(str(tmp_path / "store")) as opened:
-        assert travelling_secrets(opened, CLUSTER) == {"WANDB_API_KEY": "of-wandb-login"}
+        key = {"WANDB_API_KEY": "of-wandb-login"}
+        assert travelling_secrets(opened, CLUSTER, wandb=True) == key
+        assert travelling_secrets(opened, CLUSTER, wandb=False) == {}
         assert travelling_env(opened, CLUSTER)["CROWN_STORAGE__ROOT"] == opened.blobs.url
+
+
+@pytest.mark.parametrize(
+    ("target", "does"),
+    [
+        (None, False), ("", False), ("crown_exp.tracking.wandb.WandB", True),
+        ("mine.trackers.WandBWithTables", True), ("mine.trackers.JsonLines", False),
+    ],
+)  # fmt: skip
+def test_wandb_is_spoken_to_where_the_tracker_says_so(target: str | None, does: bool) -> None:
+    tracker = {"progress": "auto"} | ({} if target is None else {"_target_": target})
+    assert uses_wandb({"tracker": tracker}) is does
+
+
+def test_a_jobs_key_for_wandb_and_its_variables_are_those_of_its_own_config(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "key-of-mine-123")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    bundle: Any = SimpleNamespace(folder=tmp_path, environment="image")
+    env = {"MINE": "x", "WANDB_MODE": "online", "CROWN_JOB": "no"}
+    target = Target(executor="skypilot", env={"MINE": "of the target", "ITS": "own"})
+    with session(str(tmp_path / "store")) as opened:
+        plain = replace(planned(1, target), target=target)
+        tracked = replace(plain, order=order(tracker={"_target_": "a.WandB"}))
+        varied = replace(plain, order=replace(plain.order, env=env))
+        jobs = [job_for(opened, RUN, it, "r1", bundle) for it in (plain, tracked, varied)]
+    assert [it.secrets.get("WANDB_API_KEY") for it in jobs] == [None, "key-of-mine-123", None]
+    assert [it.variables["MINE"] for it in jobs] == ["of the target", "of the target", "x"]
+    found = jobs[2].variables
+    assert (found["WANDB_MODE"], found["ITS"], found["CROWN_JOB"]) == ("online", "own", "r1")
+
+
+def lent(*runs: Planned) -> str:
+    with session() as opened:
+        return lent_keys(opened, runs or [planned(target=SPOT)])
+
+
+def test_keys_that_last_are_nothing_to_be_warned_of(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("botocore")
+    assert lent() == ""  # a role
+    (bare / ".aws").mkdir()
+    (bare / ".aws/credentials").write_text(CREDENTIALS)
+    assert lent() == ""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "x")
+    monkeypatch.setenv("CROWN_STORAGE__ACCESS_KEY_ID", "ours")
+    monkeypatch.setenv("CROWN_STORAGE__SECRET_ACCESS_KEY", "our secret")
+    assert lent() == ""
+    with session(str(tmp_path / "store")) as opened:
+        assert lent_keys(opened, [planned(target=SPOT)]) == ""
+
+
+def test_keys_of_the_environment_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    assert "lent ones and end at a time that nobody tells: a job that lives longer" in lent()
+    assert "set CROWN_STORAGE__ACCESS_KEY_ID" in lent(planned(target=CLUSTER))
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2031-11-30T18:05:00+01:00")
+    assert "end 2031-11-30 17:05 UTC" in lent()
+    soon = datetime.now(UTC) + timedelta(hours=3)
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", soon.isoformat())
+    assert lent(planned(target=SPOT, hours=2.0)) == ""  # and 45 minutes to wait for its machine
+    assert "lent" in lent(planned(target=SPOT, hours=2.0), planned(2, SPOT, hours=2.5))
+    own = replace(SPOT, env=dict.fromkeys(AWS_KEYS, ""))
+    assert lent(planned(target=own)) == ""
+
+
+def test_keys_of_a_profile_that_end(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("botocore")
+    (bare / ".aws").mkdir()
+    (bare / ".aws/credentials").write_text(CREDENTIALS)
+    said = json.dumps(
+        {
+            "Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c",
+            "Expiration": "2031-11-30T17:05:00Z",
+        }
+    )  # fmt: skip
+    (bare / "said").write_text(said)
+    (bare / ".aws/config").write_text(
+        f"[profile process]\ncredential_process = /bin/cat {bare / 'said'}\n"
+        "[profile broken]\ncredential_process = /none/such\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert "end at a time that nobody tells" in lent()
+    assert lent(planned(target=CLUSTER)) == ""  # it reads the files itself
+    monkeypatch.setenv("AWS_PROFILE", "process")
+    assert "end 2031-11-30 17:05 UTC" in lent()
+    monkeypatch.setenv("AWS_PROFILE", "broken")  # which is told where they are needed
+    assert "end at a time that nobody tells" in lent()
 
 
 @pytest.mark.parametrize(

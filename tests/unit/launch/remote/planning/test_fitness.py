@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,18 @@ def test_without_skypilot_one_line_says_what_to_install(
     assert str(problem).startswith("compute: SkyPilot is not installed")
     assert str(problem).endswith("type: pip install 'crown-exp[sky]'")
     assert "\n" not in str(problem)
+
+
+def test_variables_that_hydra_sets_travel_but_for_secrets(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.secrets["SOME_API_KEY"] = "value-of-mine-1"
+    fine = {"OMP_NUM_THREADS": "4", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": "/data/hf"}
+    assert told(session, replace(order(), env=fine)) == []
+    env = {"HF_TOKEN": "s3cret-of-hub", "MINE": "value-of-mine-1", "CROWN_HOME": "/x", "a b": "1"}
+    said = told(session, replace(order(), env=env))
+    assert [line.partition(": ")[0] for line in said] == ["hydra.job.env_set"] * 4
+    assert sum("compute.secrets=[HF_TOKEN]" in line for line in said) == 1
+    assert sum("compute.secrets=[MINE]" in line for line in said) == 1
+    assert sum("CROWN_HOME is set by crown_exp itself" in line for line in said) == 1
+    assert not any(value in line for value in ("s3cret", "value-of-mine") for line in said)

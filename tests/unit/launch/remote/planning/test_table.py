@@ -129,6 +129,12 @@ def test_nobody_is_told_how_to_come_back_to_what_is_refused() -> None:
     assert "logs -f" not in told and "awake" not in told
 
 
+def test_what_may_go_wrong_later_stands_below_the_money() -> None:
+    told = page(planned(hours=1.0), warnings=("keys end",)).splitlines()
+    assert told[told.index("warning     keys end") + 1] == ""
+    assert told.index("warning     keys end") > told.index("expected    $1.15; $1.15/h")
+
+
 def test_what_is_done() -> None:
     told = page(planned(1, fate=Fate.DONE), planned(2, HERE, fate=Fate.DONE))
     assert told.splitlines()[-2:] == ["", "next        nothing: all of it is done"]
