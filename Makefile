@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU, a known-good set with torch for the CPU.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints.txt)
 
-# Files of tests side by side: most of their time goes into starting processes.
-WORKERS := -n auto --maxprocesses 4 --dist loadfile
+# Files of tests side by side, in their order: the last are those of units, none of which takes long.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-full test-e2e test-e2e-full format lint type-check check bench install clean services-s3 services-s3-stop soak
 help: ## this page

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,26 @@ settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 pytest_plugins = ["tests.s3.fixtures"]
+
+IN_MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Bytes that must be free there; what tests leave is removed when they pass, and is far less."""
+
+
+def pytest_configure() -> None:
+    """Temporary folders are in memory where there is room, else where they always are.
+
+    A run waits for the disk some forty times (fsync): on a disk that is half of the time of all tests, and
+    nothing that a test can do to a process loses what was written, on a disk or in memory.
+    """
+    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: a test often waits, for a process or a poll."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 4
 
 
 @pytest.fixture(autouse=True)

@@ -290,7 +290,7 @@ from crown_exp.storage.file import FileStore
 from tests.checkpoint_states import attempt, begin, same
 from tests.faults.test_checkpoint_faults import state
 
-def write(number, folder, told):
+def write(number, folder, told, ready):
     blobs = FileStore(folder)
     with Portal() as portal:
         begin(portal, blobs, number)
@@ -300,6 +300,7 @@ def write(number, folder, told):
             assert restored.damaged == () and same(state(restored.step), restored.state)
         step = restored.step if restored else 0
         os.write(told, f"{number} restored {step}\\n".encode())
+        os.close(ready)
         while True:
             step += 1
             checkpoints.save(step, state(step))
@@ -309,12 +310,17 @@ def write(number, folder, told):
 folder, kills = sys.argv[1], int(sys.argv[2])
 chance = random.Random(4)
 for number in range(1, kills + 1):
+    reads, ready = os.pipe()
     child = os.fork()
     if not child:
         try:
-            write(number, folder, 1)
+            write(number, folder, 1, ready)
         finally:
             os._exit(1)
+    os.close(ready)
+    if number % 2:
+        os.read(reads, 1)  # until it has restored, however busy the machine is
+    os.close(reads)
     time.sleep(chance.uniform(0, 0.25))
     os.kill(child, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
