@@ -187,7 +187,7 @@ class TestSkyPilotExecutor(ExecutorContract):
         self, executor: Executor, job: Job, notes: Path, state: Path
     ) -> None:
         """Seen: the old one lives for 30 s after it was told."""
-        edge.delay(state, killed=1e6)
+        edge.delay(state, killed=1e6, recovers=100.0)  # long enough to be seen
         job = replace(job, argv=(sys.executable, "-c", BEATS, str(notes)))
         handle = self.start(executor, job)
         self.wait(executor, handle, {JobState.RUNNING})

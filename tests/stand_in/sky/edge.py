@@ -158,6 +158,11 @@ def sold_out(where: Path, accelerators: list[str]) -> None:
     write(where / "sold_out.json", accelerators)
 
 
+def crowd(where: Path, full: bool) -> None:
+    """Whether others have all machines: jobs wait for them, given up and tried again, until they have one."""
+    write(where / "crowd.json", full)
+
+
 def delay(where: Path, **seconds: float) -> None:
     """Other delays than those of `server.DELAYS`, before they are scaled."""
     write(where / "delays.json", seconds)

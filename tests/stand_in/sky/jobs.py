@@ -9,6 +9,7 @@ from typing import Any
 from .edge import folder, reach, send
 
 FAILED = "failed with return code list:"
+FINAL = {"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_NO_RESOURCE"}
 
 
 def launch(task: Any, name: str | None = None, **_: Any) -> str:
@@ -66,14 +67,28 @@ def tail_logs(
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     out = output_stream or sys.stdout
     known = folder() / "jobs.json"
-    numbers = [job["job_id"] for job in json.loads(known.read_text())] if known.exists() else []
-    if job_id not in numbers:
-        out.write(f"Job {job_id} not found.\n")
+    jobs = json.loads(known.read_text()) if known.exists() else []
     if not lines:
+        out.write(
+            nothing_printed(next((it for it in jobs if it["job_id"] == job_id), None), job_id)
+        )
         return
     out.write("\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit)\x1b[0m\n")
     for line in lines[-tail:] if tail else lines:
         out.write(colour(line, name or "task", job_id))
+
+
+def nothing_printed(job: dict[str, Any] | None, number: int | None) -> str:
+    """What SkyPilot says of a job that has printed nothing: one that it does not know, one that is over."""
+    if job is None:
+        return f"Job {number} not found.\n"
+    if job["status"] not in FINAL:
+        return ""
+    why = f"\nFailure reason: {job['failure_reason']}" if job["failure_reason"] else ""
+    more = f"For more details, run: sky jobs logs --controller {number}"
+    return (
+        f"\x1b[33mJob {number} is already in terminal state {job['status']}. {more}\x1b[0m{why}\n"
+    )
 
 
 def colour(line: str, name: str, number: int | None) -> str:

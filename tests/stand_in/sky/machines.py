@@ -63,6 +63,7 @@ class Machine:
             **kept,
             "HOME": str(self.home),
             "NODE": str(self.node),
+            "PYTHONUNBUFFERED": "1",
             "SKYPILOT_NODE_IPS": "127.0.0.1",
             "SKYPILOT_NODE_RANK": "0",
             "SKYPILOT_NUM_NODES": str(asked["nodes"]),

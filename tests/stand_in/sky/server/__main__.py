@@ -13,12 +13,15 @@ from typing import Any
 
 from ..clusters import Cluster, note_way  # noqa: TID252 - the package has two names
 from ..edge import folder, write  # noqa: TID252
+from ..jobs import FINAL  # noqa: TID252
 from ..machines import Machine  # noqa: TID252
 
 DELAYS = {
     "launch": 3.0,  # jobs.launch -> job id: 3-14 s
     "starting": 10.0,  # the job's id -> STARTING: 8-13 s
     "begins": 35.0,  # STARTING -> process started: 28-36 s
+    "given_up": 120.0,  # on Slurm where all machines are taken: its provision_timeout, then PENDING
+    "again": 60.0,  # PENDING -> STARTING again, or RECOVERING
     "running": 13.0,  # process started -> RUNNING
     "noticed": 25.0,  # preemption or exit -> RECOVERING, or the final state: 17-63 s
     "recovers": 6.0,  # RECOVERING -> process started again: sooner than the 27-38 s seen, so that two overlap
@@ -32,26 +35,25 @@ DELAYS = {
 KNOWN = (
     "job_id", "job_name", "status", "recovery_count", "start_at", "failure_reason", "details",
 )  # fmt: skip
-FINAL = {"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_NO_RESOURCE"}
+QUEUED = "Job submitted to queue"
+CANCELLING = "Cancellation requested by user root (request ID: {})"
 RECOVERING = "Recovering: Cluster preempted or failed, recovering"
 RESTARTING = (
     "Recovering: Job exited with exit code {}. Restarting the job (exit code(s) matched). "
     "To see the job error output, run: sky jobs logs --controller {}"
 )
-FAILED = (
-    "Job exited with exit code {} (user program failure). "
-    "To see the details, run: sky jobs logs --controller {}"
-)
+FAILED = "{} (user program failure). To see the details, run: sky jobs logs --controller {}"
+EXITED = "Job exited with exit code {}"
+SETUP_FAILED = "Job failed (FAILED_SETUP)"
 
 
 class Server:
     def __init__(self, where: Path) -> None:
         self.where = where
         self.scale = float(os.environ.get("SKY_STAND_IN_SCALE", "0.01"))
-        path = where / "jobs.json"
-        self.jobs: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-        path = where / "clusters.json"  # and the number of the newest job of each
-        self.clusters: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        self.jobs: list[dict[str, Any]] = self.told("jobs") or []
+        # and the number of the newest job of each
+        self.clusters: dict[str, int] = self.told("clusters") or {}
         self.later: dict[str, float] = {}  # launches that are on their way
         self.busy = time.time()
 
@@ -64,7 +66,7 @@ class Server:
     def tick(self) -> None:
         for path in sorted((self.where / "requests").glob("*.json")):
             self.busy = time.time()
-            asked = json.loads(path.read_text())
+            asked = {**json.loads(path.read_text()), "request": path.stem}
             if asked["do"] in ("launch", "up") and not self.arrived(path.stem):
                 continue
             try:
@@ -90,26 +92,27 @@ class Server:
     def save(self) -> None:
         write(self.where / "jobs.json", self.jobs)
 
+    def told(self, name: str) -> Any:
+        """What a file of that name says; None if there is none."""
+        path = self.where / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
     def after(self, what: str) -> float:
-        path = self.where / "delays.json"
-        others = json.loads(path.read_text()) if path.exists() else {}
-        return time.time() + float({**DELAYS, **others}[what]) * self.scale
+        return time.time() + float({**DELAYS, **(self.told("delays") or {})}[what]) * self.scale
 
     def arrived(self, request: str) -> bool:
         return time.time() >= self.later.setdefault(request, self.after("launch"))
 
     def refuse(self) -> None:
-        refusal = self.where / "refuse.json"
-        if refusal.exists() and (told := json.loads(refusal.read_text()))["type"]:
+        if (told := self.told("refuse")) and told["type"]:
             raise Refused(told["type"], told["text"])
 
     def reach(self, start: bool) -> None:
         """The controller, where one is not up only if it may be started."""
-        path = self.where / "controller.json"
-        status = json.loads(path.read_text()) if path.exists() else ""
+        status = self.told("controller")
         if status and not start:
             raise Refused("ClusterNotUpError", "No in-progress managed jobs.", status)
-        write(path, "")
+        write(self.where / "controller.json", "")
 
     def do_launch(self, asked: dict[str, Any]) -> list[int]:
         self.refuse()
@@ -122,7 +125,7 @@ class Server:
             "recovery_count": 0,
             "start_at": None,
             "failure_reason": None,
-            "details": None,
+            "details": QUEUED,
             "asked": asked,
             "attempt": 0,
             "at": self.after("starting"),  # when the next thing happens
@@ -151,6 +154,7 @@ class Server:
         for job in self.named(asked):
             if job["next"] not in ("cancelling", "told", "cancelled"):
                 job["next"], job["at"] = "cancelling", self.after("cancelling")
+                job["cancel"] = asked["request"]
 
     def do_preempt(self, asked: dict[str, Any]) -> int:
         """Its home is gone at once; its processes are told, and live on for a while."""
@@ -231,11 +235,14 @@ class Server:
         job["asked"]["env"] = {}
 
     def on_starting(self, job: dict[str, Any]) -> None:
+        job["details"] = "Launching"
         self.then(job, "begins", "STARTING")
 
     def on_begins(self, job: dict[str, Any]) -> None:
-        path = self.where / "sold_out.json"
-        gone = json.loads(path.read_text()) if path.exists() else []
+        if self.told("crowd"):
+            self.then(job, "given_up")
+            return
+        gone = self.told("sold_out") or []
         wanted = [fields.get("accelerators") for fields in job["asked"]["resources"]]
         if wanted and all(one in gone for one in wanted):
             self.end(job, "FAILED_NO_RESOURCE", f"No resource is available: {wanted}")
@@ -245,6 +252,13 @@ class Server:
         self.then(job, "running")
 
     on_recovers = on_begins
+
+    def on_given_up(self, job: dict[str, Any]) -> None:
+        self.then(job, "again", "PENDING")
+
+    def on_again(self, job: dict[str, Any]) -> None:
+        begun = job["attempt"] > 0
+        self.then(job, "recovers" if begun else "begins", "RECOVERING" if begun else "STARTING")
 
     def on_running(self, job: dict[str, Any]) -> None:
         """Seen: a recovery is counted when it has come to this."""
@@ -264,13 +278,14 @@ class Server:
             job["details"] = RECOVERING if taken else RESTARTING.format(code, job["job_id"])
             self.then(job, "recovers", "RECOVERING")
         elif machine.setup_failed():
-            self.end(job, "FAILED_SETUP", FAILED.format(code, job["job_id"]))
+            self.end(job, "FAILED_SETUP", FAILED.format(SETUP_FAILED, job["job_id"]))
         elif code == 0:
             self.end(job, "SUCCEEDED")
         else:
-            self.end(job, "FAILED", FAILED.format(code, job["job_id"]))
+            self.end(job, "FAILED", FAILED.format(EXITED.format(code), job["job_id"]))
 
     def on_cancelling(self, job: dict[str, Any]) -> None:
+        job["details"] = CANCELLING.format(job["cancel"])
         self.then(job, "told", "CANCELLING")
 
     def on_told(self, job: dict[str, Any]) -> None:
@@ -299,7 +314,8 @@ def main() -> None:
     for kind in ("requests", "answers"):
         for path in (where / kind).glob("*.json"):
             path.unlink()
-    if not (where / "begun.json").exists():  # of a database; seconds would be the same for two of a test
+    # of a database; seconds would be the same for two of a test
+    if not (where / "begun.json").exists():
         write(where / "begun.json", time.time_ns() // 1000)
     if os.fork():
         os._exit(0)
