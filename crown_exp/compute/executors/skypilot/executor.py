@@ -27,6 +27,7 @@ from crown_exp.compute.base import (
 )
 from crown_exp.compute.executors.skypilot import resources, states, terminal
 from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
+from crown_exp.compute.executors.skypilot.setup import setup
 from crown_exp.compute.money import in_dollars
 from crown_exp.errors import Problem
 from crown_exp.folder.records import Server
@@ -284,12 +285,10 @@ def task(job: Job) -> dict[str, Any]:
     argv = list(job.argv)
     if job.bundle is None and job.directory is not None:
         argv = ["env", "-C", str(job.directory), *argv]
-    setup = [*job.target.setup, *([shlex.join(job.setup)] if job.setup else [])]
     return {
         "name": job.name,
         "run": shlex.join(argv),
-        # the user's commands are shell lines by their meaning; the first that fails ends the setup
-        "setup": "\n".join(["set -e", *setup]) if setup else None,
+        "setup": setup(job.target, job.setup),
         "envs": {**job.target.env, **job.env, "CROWN_JOB": job.name},
         "secrets": dict(job.secrets),
         "workdir": str(job.bundle) if job.bundle is not None else None,
