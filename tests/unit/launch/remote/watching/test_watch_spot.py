@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crown_exp.compute.base import Target
+from crown_exp.compute.base import JobState, Target
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.launch.remote.watching.watch import Watch
@@ -67,6 +67,32 @@ def test_a_preempted_run_is_waited_for_and_its_value_comes_back(
     assert (two.exit_code, two.result) == (0, {"accuracy": 0.5})
     assert {attempt.job for attempt in far.facts(run).attempts} == {run}
     assert not far.job(run).cancelled
+
+
+def test_a_preempted_run_waits_for_a_machine_that_others_have(
+    far: Elsewhere, state: Path, tmp_path: Path
+) -> None:
+    """SkyPilot gives up, waits and tries again: it is PENDING in between, as before the run began."""
+    ends = tmp_path / "ends"
+    sent = far.send("lasts", {"task": {"ends": str(ends)}})
+    run, handle = sent.record.id, sent.job.handle or ""
+    watch = Watch(far, [sent], io.StringIO())
+    far.wait_for_log(run)
+    edge.crowd(state, True)
+    assert preempt(run) == 1
+
+    def waits() -> bool:
+        watch.turn()
+        assert not watch.over
+        return far.executor.poll([handle])[handle].state is JobState.WAITING
+
+    until(waits)
+    edge.crowd(state, False)
+    ends.touch()
+    turned_until_over(watch)
+    (ended,) = watch.ended()
+    assert (ended.exit_code, ended.result) == (0, "ended")
+    assert len(far.facts(run).attempts) == 2
 
 
 def test_no_machine_is_to_be_had(far: Elsewhere, state: Path) -> None:
