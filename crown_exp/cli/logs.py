@@ -103,7 +103,7 @@ class Show:
             return
         if last is None:
             self.print(self.reader.new(self.pick))
-        if not self.shown:
+        if not self.shown or self.ending() is None:
             self.tell_of_job(decide=False)
         if not last or self.shown < last:
             self.check_metrics()
@@ -116,6 +116,8 @@ class Show:
             ending = self.ending()
             self.print(self.reader.new(self.pick))
             if ending is not None:
+                if not self.shown:  # what became of its job is all there is to tell
+                    self.tell_of_job(decide=False, now=True)
                 self.next(f"{self.reader.run_id} {ending}; ")
                 return
             self.tell_of_job()
@@ -124,9 +126,12 @@ class Show:
                 complain(waiting)
             time.sleep(POLL_SECONDS)
 
-    def tell_of_job(self, *, decide: bool = True) -> None:
-        """What is new of the run's job, if it has one, as long as the run has nothing to tell itself."""
-        self.looks += 1
+    def tell_of_job(self, *, decide: bool = True, now: bool = False) -> None:
+        """What is new of the run's job, if it has one, as long as the run has nothing to tell itself.
+
+        decide: as in `Following.new`. now: even if it was looked at a moment ago.
+        """
+        self.looks = 1 if now else self.looks + 1
         if self.job is None:
             often = self.looks % JOB_LOOKS != 1
             if often or not self.reader.portal.call(self.reader.blobs.list, self.reader.paths.jobs):
@@ -135,6 +140,8 @@ class Show:
 
             place = Place(self.reader.portal, self.reader.blobs, self.executors)
             self.job = Following(place, self.reader.run_id)
+        if now:
+            self.job.due = 0.0
         said, printed = self.job.new(decide=decide)
         for line in said:
             complain(line)

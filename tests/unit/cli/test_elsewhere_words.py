@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from crown_exp.compute.base import Target
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
+from crown_exp.folder import AttemptRecord, EndRecord, encode
 from crown_exp.folder.records import Rate
 from crown_exp.launch.remote.watching import following
 from crown_exp.launch.remote.watching.following import added
@@ -23,6 +27,15 @@ from tests.unit.registry.folders import complete_run
 
 FAILS = "import sys; print('no torch for this machine', flush=True); sys.exit(3)"
 WAITS = "import time; print('making the environment', flush=True); time.sleep(600)"
+AGAIN = """
+import pathlib, sys, time
+times = pathlib.Path(sys.argv[1])
+number = len(times.read_text()) + 1 if times.exists() else 1
+times.write_text("x" * number)
+time.sleep(4)
+print("machine", number, "is made", flush=True)
+time.sleep(2)
+"""
 RATE = Rate(cloud="gcp", region="x", accelerators="A100:1", spot=True, usd_per_hour=1.0)
 
 
@@ -72,6 +85,56 @@ def test_a_setup_that_fails_is_told_and_ends_the_following(both: Both) -> None:
     _, out, err = both.here.type("logs", run)  # and later
     assert "| no torch for this machine" in out
     assert "could not be set up" in err
+
+
+def test_whoever_follows_too_late_is_told_as_much(both: Both) -> None:
+    run = both.far.send("train", setup=(sys.executable, "-c", FAILS)).record.id
+    assert both.here.type("logs", "-f", run)[0] == 0
+    code, out, err = both.here.type("logs", "-f", run)
+    assert (code, out.count("| no torch for this machine")) == (0, 1)
+    assert err.count("could not be set up") == 1
+    assert out.splitlines()[-1] == f"{run} stopped; next: crown-exp show {run}"
+
+
+def test_what_is_set_up_after_a_preemption_is_told_too(both: Both) -> None:
+    ends = both.far.root / "ends"
+    setup = (sys.executable, "-c", AGAIN, str(both.far.root / "times"))
+    sent = both.far.send("lasts", {"task": {"ends": str(ends)}}, setup=setup)
+    run = sent.record.id
+
+    def meanwhile() -> None:
+        both.far.wait_for_log(run)
+        preempt = [sys.executable, "-m", "sky.preempt", run]
+        subprocess.run(preempt, check=True, capture_output=True)
+        until(lambda: len(both.far.facts(run).attempts) == 2)
+        ends.write_text("")
+
+    other = threading.Thread(target=meanwhile)
+    other.start()
+    code, out, err = both.here.type("logs", "-f", run)
+    other.join()
+    assert code == 0
+    lines = [line.strip() for line in out.splitlines()]
+    first, again = lines.index("| machine 1 is made"), lines.index("| machine 2 is made")
+    assert first < again and lines.count("| machine 1 is made") == 1
+    assert lines[-1] == f"{run} completed; next: crown-exp show {run}"
+    assert err.count("job 1 on a100_spot is ") >= 2
+
+
+def test_the_job_of_a_run_that_goes_on_is_told_below_its_log(both: Both) -> None:
+    sent = both.far.send("train", setup=(sys.executable, "-c", WAITS))
+    until(lambda: "environment" in both.far.executor.log(sent.job.handle or ""))
+    run = sent.record.id
+    folder = both.far.root / "store/runs" / run
+    before = sent.job.created - timedelta(hours=1)
+    earlier = AttemptRecord(run, 1, before, "h", 1, None, None, None, {}, {})
+    end = EndRecord(run, 1, before, 75, 3, "preempted", None, None)
+    (folder / "attempts").mkdir(exist_ok=True)
+    (folder / "attempts/000001.json").write_bytes(encode(earlier))
+    (folder / "attempts/000001.end.json").write_bytes(encode(end))
+    code, out, err = both.here.type("logs", run)
+    assert (code, err.count("job 1 on a100_spot is ")) == (0, 1)
+    assert out.index("attempt 1 preempted") < out.index("| making the environment")
 
 
 def test_a_job_that_has_not_begun_is_looked_at_and_left_alone(both: Both) -> None:
@@ -130,7 +193,7 @@ def test_show_tells_the_job(both: Both) -> None:
     run = sent.record.id
     both.far.wait_for_log(run)
     told = line_of(both.here.out("show", run), "job")
-    assert told.startswith("1 on a100_spot (skypilot), submitted ") and told.endswith(", $0.00")
+    assert told.startswith("1 on a100_spot (skypilot), submitted ") and ", <$0.01" in told
     both.here.out("cancel", run, "--yes")
     _, out, _ = both.here.type("show", run)
     assert line_of(out.splitlines(), "job").endswith("; over:")  # and the reason below

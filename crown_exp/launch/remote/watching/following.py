@@ -43,13 +43,15 @@ class Place:
 class Following:
     """Looks after the newest job of a run, every few seconds, while none of its attempts lives.
 
-    A job that is over without its run, or does not begin in time, is noted as a watch would note it.
+    A job that is over without its run, or does not begin in time, is noted as a watch would note it. passed:
+    whether what its attempts have told themselves of what it printed is left behind.
     """
 
     place: Place
     run: str
     said: str = ""
     printed: list[str] = field(default_factory=list)
+    passed: bool = False
     watch: Watch | None = None
     due: float = 0.0
 
@@ -64,16 +66,19 @@ class Following:
         self.due = now + LOOK_SECONDS
         facts = self.place.portal.call(read_facts, self.place.blobs, self.run)
         job = newest_job(facts)
-        if job is None or job.executor not in self.place.executors or self.lives(facts):
+        if job is None or job.executor not in self.place.executors:
+            return [], []
+        if self.lives(facts):
+            self.passed, self.said = False, ""
             return [], []
         if self.watch is None or self.watch.runs[0].run.job.number != job.number:
             run = self.place.portal.call(submitted_of, self.place.blobs, facts, job)
             self.watch = Watch(self.place, [run], sys.stderr, mode="said")
+            self.printed = []
         if not job.cancelled:
             self.watch.turn() if decide else self.watch.poll()
         (it,) = self.watch.runs
-        lines = [] if is_begun(facts, job) else self.fresh(self.watch.tail(it))
-        return self.told(it, job), lines
+        return self.told(it, job), self.fresh(it, begun=is_begun(facts, job))
 
     def lives(self, facts: Facts) -> bool:
         """Whether an attempt is at work, which says what there is to say itself."""
@@ -98,9 +103,15 @@ class Following:
         self.said = line
         return [plain(line)]
 
-    def fresh(self, tail: str) -> list[str]:
-        """The lines of a tail that were not in the one before."""
-        before, self.printed = self.printed, tail.splitlines()
+    def fresh(self, it: Watched, *, begun: bool) -> list[str]:
+        """The lines of the job's tail that nobody has told yet: of a machine, the next too, that is set up."""
+        assert self.watch is not None
+        if begun and it.ended is not None:
+            return []
+        before, self.printed = self.printed, self.watch.tail(it).splitlines()
+        if begun and not self.passed:
+            self.passed = True
+            return []
         return added(before, self.printed)
 
 
