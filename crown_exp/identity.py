@@ -7,7 +7,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """No i, l, o, 0, 1: an id is read aloud and typed."""
@@ -18,6 +18,15 @@ SIGNATURE_VERSION = "v1"
 def new_run_id(now: datetime, choice: Callable[[str], str] = secrets.choice) -> str:
     """An id such as `r261122-k7f3q2`: sortable by day, letter first (a job's name must start so)."""
     return f"r{now:%y%m%d}-" + "".join(choice(ALPHABET) for _ in range(6))
+
+
+def day_of(run_id: str) -> datetime | None:
+    """The day, in UTC, of which an id speaks: by the clock of who made the run; None if of none."""
+    text = run_id.partition("-")[0]
+    try:
+        return datetime.strptime(text, "r%y%m%d").replace(tzinfo=UTC) if len(text) == 7 else None
+    except ValueError:
+        return None
 
 
 def canonical_json(value: object) -> str:

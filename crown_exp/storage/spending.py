@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from crown_exp.folder import SpendingRecord, decode, encode
 from crown_exp.folder.paths import BUDGET, spending_path
 from crown_exp.folder.records import Damaged, NewerFormat
+from crown_exp.identity import day_of
 from crown_exp.storage.base import BlobStore, Entry, NotFound
 from crown_exp.storage.parallel import each
 
@@ -18,6 +19,9 @@ AT_ONCE = 32
 QUIET = timedelta(seconds=60)
 """A record that was not written for so long is that of an attempt that is over; one that lives writes it every
 15 seconds."""
+
+SLACK = timedelta(days=2)
+"""So long before the day that a run's id tells it may be paid: a day for clocks, one for its machine's boot."""
 
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _NAME = re.compile(r"(.+)-\d+\.json")
@@ -43,21 +47,48 @@ async def months(blobs: BlobStore) -> list[str]:
     return sorted(name for name in await blobs.folders(BUDGET) if _MONTH.fullmatch(name))
 
 
+async def months_of(blobs: BlobStore, runs: Collection[str]) -> list[str]:
+    """Those in which these runs may have been paid, in order: the store's others may be many, and are over."""
+    first = first_month(runs)
+    return [month for month in await months(blobs) if month >= first] if runs else []
+
+
+def first_month(runs: Collection[str]) -> str:
+    """The month in which the oldest of these runs was paid first, if not later; "" if an id does not tell."""
+    days = [day_of(run) for run in runs]
+    return min(("" if day is None else f"{day - SLACK:%Y-%m}" for day in days), default="")
+
+
 async def read_month(blobs: BlobStore, month: str) -> Ledger:
     """All spending of a month."""
-    entries = await blobs.list(f"{BUDGET}{month}/")
-    return await _read([it for it in entries if it.path.endswith(".json")], blobs)
+    return await read_ledger(blobs, (), month)
 
 
-async def read_ledger(blobs: BlobStore) -> Ledger:
-    """All spending of all months."""
-    return _joined([await read_month(blobs, month) for month in await months(blobs)])
+async def read_ledger(
+    blobs: BlobStore, runs: Collection[str] | None = None, whole: str = ""
+) -> Ledger:
+    """All spending; of certain runs only if they are told, and then all of the month `whole`, if any."""
+    wanted = await (months(blobs) if runs is None else months_of(blobs, runs))
+    found = []
+    for month in sorted({*wanted, *([whole] if whole else ())}):
+        start = f"{BUDGET}{month}/"
+        of = None if month == whole else runs
+        entries = await blobs.list(start)
+        own = [it for it in entries if _is_of(it.path[len(start) :], of)]
+        found.append(await _read(own, blobs))
+    return _joined(found)
+
+
+def _is_of(name: str, runs: Collection[str] | None) -> bool:
+    """Whether a file of a month is a record, and of one of these runs. runs: None for any."""
+    match = _NAME.fullmatch(name)
+    return match is not None and (runs is None or match[1] in runs)
 
 
 async def read_run_spending(blobs: BlobStore, run: str) -> Ledger:
     """All spending of a run, of all its months."""
     found = []
-    for month in await months(blobs):
+    for month in await months_of(blobs, [run]):
         start = f"{BUDGET}{month}/{run}-"
         entries = await blobs.list(start)
         own = re.compile(rf"{re.escape(start)}\d+\.json")
@@ -110,14 +141,18 @@ class FollowedLedger:
         month = f"{now.astimezone(UTC):%Y-%m}"
         wanted = {month, self.month or month}  # of a month that is over, the last records too
         if earlier and not self.month:
-            wanted.update(await months(blobs))
+            wanted.update(await self._earlier(blobs))
         found = [line for each in sorted(wanted) for line in await self._look(blobs, each, now)]
         self.month = month
         return found
 
+    async def _earlier(self, blobs: BlobStore) -> list[str]:
+        return await (months(blobs) if self.runs is None else months_of(blobs, self.runs))
+
     async def _look(self, blobs: BlobStore, month: str, now: datetime) -> list[str]:
         start = f"{BUDGET}{month}/"
-        entries = [it for it in await blobs.list(start) if self._is_wanted(it.path[len(start) :])]
+        listed = await blobs.list(start)
+        entries = [it for it in listed if _is_of(it.path[len(start) :], self.runs)]
         for path in {it for it in self.known if it.startswith(start)} - {it.path for it in entries}:
             del self.known[path]
         new = [it for it in entries if self._is_new(it, now)]
@@ -129,10 +164,6 @@ class FollowedLedger:
                 found = Followed(records.get(entry.path), entry, entry, now)
                 self.known[entry.path] = found
         return [damaged[path] for path in sorted(damaged)]
-
-    def _is_wanted(self, name: str) -> bool:
-        match = _NAME.fullmatch(name)
-        return match is not None and (self.runs is None or match[1] in self.runs)
 
     def _is_new(self, entry: Entry, now: datetime) -> bool:
         """Whether a record must be read; if it is known, when it was written last is noted."""

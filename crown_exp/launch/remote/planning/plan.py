@@ -17,7 +17,7 @@ from crown_exp.launch.remote.planning.rest import rest
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.storage import BlobStore
-from crown_exp.storage.spending import Ledger, read_ledger, read_month
+from crown_exp.storage.spending import Ledger, read_ledger
 from crown_exp.tracking.run_log import to_stderr
 
 
@@ -121,13 +121,15 @@ def caps_of(runs: Iterable[Planned]) -> dict[str, float | None]:
 async def _ledger(
     blobs: BlobStore, runs: Sequence[Planned], caps: Collection[str], clock: Clock
 ) -> Ledger:
-    """What counts towards the caps: this month's, or all, if the sweep or a run may be of an earlier one."""
-    resumed = any(run.earlier for run in runs)
-    if "sweep_usd" in caps or ("run_usd" in caps and resumed):
+    """What counts towards the caps: all of this month, of runs that go on what they have, of a sweep all.
+
+    A sweep's id tells no day: typed again next year, it is the same.
+    """
+    if "sweep_usd" in caps:
         return await read_ledger(blobs)
-    if "month_usd" in caps:
-        return await read_month(blobs, month_of(clock.now()))
-    return Ledger()
+    resumed = {run.earlier.record.id for run in runs if run.earlier and "run_usd" in caps}
+    month = month_of(clock.now()) if "month_usd" in caps else ""
+    return await read_ledger(blobs, resumed, month)
 
 
 def spent_by(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> tuple[Planned, ...]:

@@ -22,6 +22,7 @@ from crown_exp.config.project import builtin_conf
 from crown_exp.errors import ConfigError
 from crown_exp.folder import AttemptRecord, EndRecord, Facts, SpendingRecord
 from crown_exp.folder.records import Rate, SweepPlace
+from crown_exp.identity import new_run_id
 from crown_exp.launch.remote.base import Earlier, Fate, Guess
 from crown_exp.launch.remote.executors import Executors, Maker
 from crown_exp.launch.remote.planning.approval import Capped, allow
@@ -29,6 +30,7 @@ from crown_exp.launch.remote.planning.plan import make_plan, to_be_had_first
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
 from crown_exp.storage.spending import write_spending
+from tests.asked import Asked
 from tests.stand_in.sky import edge
 from tests.unit.launch.remote.planning.test_estimate import Store
 from tests.unit.launch.test_submit import order
@@ -166,7 +168,7 @@ def test_a_cluster_of_ones_own_costs_what_the_target_says(session: Session, fold
     assert [it.usd_per_hour for it in run.candidates[:3]] == [0.5, 1.15, 1.25]  # gcp's are gcp's
     assert (run.usd_per_hour, run.prices[0]) == (0.5, 0.5)
     assert other.candidates[0].usd_per_hour == 0.0
-    own = {"usd_per_hour": 0.5, "infra": ["kubernetes"]}
+    own: dict[str, Any] = {"usd_per_hour": 0.5, "infra": ["kubernetes"]}
     plan = make_plan(
         session, [ordered("kubernetes", **own), ordered("slurm", usd_per_hour=4)], [None] * 2
     )
@@ -264,6 +266,26 @@ def test_the_ledger_is_read_only_for_caps_on_what_is_billed(
     assert not [path for path in read if path.startswith("budget/")]
     make_plan(session, [ordered(month_usd=5.0)], [None])
     assert [path for path in read if path.startswith("budget/")]
+
+
+def test_a_run_that_goes_on_is_asked_for_what_it_has_cost_and_nothing_else_is_read(
+    session: Session,
+) -> None:
+    now = datetime.now(UTC)
+    for days in range(40, 1000, 40):
+        spend(session, 100.0, since=now - timedelta(days=days), until=now - timedelta(days=days))
+    made = now - timedelta(days=45)
+    mine = replace(RUN, id=new_run_id(made), created=made)
+    spend(session, 3.0, run=mine.id)
+    spend(session, 2.0, run=mine.id, since=made, until=made)
+    asked = Asked(session.blobs)
+    session.blobs = asked.store
+    resumed = [Earlier(Facts(mine), Fate.RESUMED)]
+    (run,) = make_plan(session, [ordered(run_usd=50.0)], resumed).runs
+    assert run.spent["run_usd"] == 5.0
+    assert asked.take()["get"] == 2
+    (run,) = make_plan(session, [ordered(run_usd=50.0, month_usd=90.0)], resumed).runs
+    assert run.spent["run_usd"] == 5.0
 
 
 def test_a_damaged_record_of_the_ledger_is_told(session: Session) -> None:
