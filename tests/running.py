@@ -18,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from crown_exp.folder import Facts, RunPaths, RunRecord, decode_segment, state
 from crown_exp.runner import Ending, run_attempt
 from crown_exp.storage import BlobStore, Portal
 from crown_exp.storage.runs import read_facts, write_run
+from tests.exactness.zygote import Zygote
 
 TASKS = "tasks_of_these_tests"
 
@@ -143,10 +145,14 @@ def published(task: Callable[..., Any]) -> str:
 
 @dataclass
 class Project:
-    """A user's project on disk: tasks.py with its functions, a yaml for each, a store in its .crown."""
+    """A user's project on disk: tasks.py with its functions, a yaml for each, a store in its .crown.
+
+    zygote: what forks the commands that are seen through, where many would import torch.
+    """
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    zygote: Zygote | None = None
 
     @classmethod
     def write(cls, root: Path, tasks: str, **keys: str) -> Project:
@@ -172,9 +178,24 @@ class Project:
 
     def crown(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """`python -m crown_exp …`, seen through."""
+        if self.zygote and not options.keys() - {"env"}:
+            return self.forked(self.zygote, arguments, options.get("env", {}))
         child = self.popen(*arguments, **options)
         said, _ = child.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, child.returncode, said)
+
+    def forked(
+        self, zygote: Zygote, arguments: tuple[str, ...], env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """The same, by a process that has imported what takes long."""
+        environment = os.environ | self.environment | env
+        with tempfile.TemporaryDirectory() as folder:
+            child = zygote.start(
+                *arguments, cwd=self.root, out=Path(folder, "said"), environment=environment
+            )
+            code = child.wait()
+            assert code is not None
+            return subprocess.CompletedProcess(arguments, code, child.said)
 
     @property
     def runs(self) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.exactness.zygote import Zygote
 from tests.running import Project
 from tests.s3.buckets import Bucket
 
@@ -47,9 +48,10 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def there(tmp_path: Path, store: Path) -> Project:
+def there(tmp_path: Path, store: Path, zygote: Zygote) -> Project:
     """A project whose runs are in a store of its own choice."""
     made = Project.write(tmp_path / "there", TASKS)
+    made.zygote = zygote
     made.environment["CROWN_STORAGE__ROOT"] = str(store)
     return made
 
@@ -58,7 +60,17 @@ def there(tmp_path: Path, store: Path) -> Project:
 def here(there: Project, tmp_path: Path) -> Project:
     """The same code in another directory, with an empty home, which was never told of the store."""
     shutil.copytree(there.root, tmp_path / "here", ignore=shutil.ignore_patterns(".crown"))
-    return Project(tmp_path / "here")
+    return Project(tmp_path / "here", zygote=there.zygote)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Project:
+    """The same run that nobody ended, in a store of its own."""
+    made = Project.write(tmp_path_factory.mktemp("straight"), TASKS)
+    made.zygote = zygote
+    done = made.crown("task=train", "device=cpu", "checkpoint.every=3 steps")
+    assert done.returncode == 0, done.stdout
+    return made
 
 
 def folder_of(store: Path) -> Path:
@@ -80,7 +92,7 @@ def killed(there: Project, store: Path, how: str = "SIGKILL") -> Path:
 
 @pytest.mark.parametrize("how", ["word", "hydra", "composed", "run", "path"])
 def test_the_url_of_its_folder_is_enough(
-    there: Project, here: Project, store: Path, tmp_path: Path, how: str
+    there: Project, here: Project, store: Path, straight: Project, how: str
 ) -> None:
     folder = killed(there, store)
     url = folder.as_uri()
@@ -95,8 +107,6 @@ def test_the_url_of_its_folder_is_enough(
     assert done.returncode == 0, done.stdout
     assert "goes on after step" in done.stdout
     assert not (here.root / ".crown/store").exists()
-    straight = Project.write(tmp_path / "straight", TASKS)
-    straight.crown("task=train", "device=cpu")
     assert weight(folder) == weight(straight.runs[0])
 
 
@@ -123,7 +133,7 @@ def everything(project: Project, word: str) -> tuple[dict[str, Any], bytes, Any]
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_a_bucket_and_the_id_are_enough(
-    there: Project, here: Project, bucket: Bucket, tmp_path: Path, how: str
+    there: Project, here: Project, bucket: Bucket, straight: Project, how: str
 ) -> None:
     there.environment |= bucket.environment()
     here.environment |= bucket.access
@@ -146,8 +156,6 @@ def test_a_bucket_and_the_id_are_enough(
     done = here.crown("resume", url)
     assert done.returncode == 0, done.stdout
     assert ("goes on after step 9" if how == "SIGTERM" else "goes on after step ") in done.stdout
-    straight = Project.write(tmp_path / "straight", TASKS)
-    straight.crown(*typed)
     ended = json.loads(bucket.read(f"store/runs/{run}/result.json"))["result"]["weight"]
     assert ended == weight(straight.runs[0])
     ours = everything(here, url)

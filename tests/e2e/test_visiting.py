@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.e2e.test_foreground import Terminal
+from tests.exactness.zygote import Zygote
 from tests.running import Project
 
 TASKS = """
@@ -94,23 +95,24 @@ def hands_on(run):
 OWN = ("device=cpu", "device.threads=1", "tracker.progress=none")
 
 
-def written(top: Path, temporary: Path) -> Project:
+def written(top: Path, temporary: Path, zygote: Zygote) -> Project:
     root = top / "theirs"
     root.mkdir()
     (top / "seen").mkdir()
     project = Project.write(root, TASKS)
     project.environment = {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    project.zygote = zygote
     return project
 
 
 @pytest.fixture(scope="module", params=["0", pytest.param("2", marks=pytest.mark.full)])
 def ran(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, zygote: Zygote
 ) -> Iterator[Project]:
     """A run of three loops, with a checkpoint every few turns, whose batches were kept."""
     top = tmp_path_factory.mktemp("ran")
     with tempfile.TemporaryDirectory(prefix="crown-", dir="/tmp") as temporary:
-        project = written(top, Path(temporary))
+        project = written(top, Path(temporary), zygote)
         every = ("checkpoint.every='6 steps'", "checkpoint.keep_every='1 steps'")
         workers = f"device.workers={request.param}"
         done = project.crown("task=train", *OWN, *every, workers, env={"SEEN": str(top / "seen")})
@@ -119,9 +121,9 @@ def ran(
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, zygote: Zygote) -> Iterator[Project]:
     with tempfile.TemporaryDirectory(prefix="crown-", dir="/tmp") as temporary:
-        yield written(tmp_path, Path(temporary))
+        yield written(tmp_path, Path(temporary), zygote)
 
 
 def kept(project: Project) -> dict[str, bytes]:

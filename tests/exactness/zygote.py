@@ -24,6 +24,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -97,9 +98,8 @@ class Zygote:
         cls, modules: Iterable[str] = TORCH, *, hash_seed: int = 0, python: str = sys.executable
     ) -> Zygote:
         """A zygote that has imported these modules, in the environment of the tests."""
-        environment = (
-            os.environ | ONE_THREAD | {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT)}
-        )
+        own = {k: v for k, v in os.environ.items() if not k.startswith("CROWN_")}
+        environment = own | ONE_THREAD | {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [python, "-m", __name__, *modules], cwd=ROOT, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -250,6 +250,7 @@ def become(request: Mapping[str, Any]) -> None:
     os.environ.update(request["environment"])
     sys.argv = ["crown-exp", *request["argv"]]
     sys.path[0] = request["cwd"]
+    tempfile.tempdir = None  # what is in its environment decides
     nowhere = os.open(os.devnull, os.O_RDONLY)
     out = os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for descriptor, target in ((nowhere, 0), (out, 1), (out, 2)):
