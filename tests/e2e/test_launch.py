@@ -59,6 +59,21 @@ def test_a_run_elsewhere_is_the_run_it_would_be_here(project: Project) -> None:
     assert f"{other.name} completed: sum " in there.stdout
 
 
+def test_what_was_moved_is_come_back_to_by_another_word(project: Project) -> None:
+    child = project.popen("task=train", "task.steps=200", "task.pace=0.05")
+    run = wait_for_attempt(project)
+    wait_for(lambda: list((run / "log").glob("*")))
+    end(child, signal.SIGINT)
+    child = project.popen("move", run.name, "compute=there", "--yes")
+    wait_for_attempt(project, 2)
+    said = end(child, signal.SIGINT)
+    assert f"  come back  crown-exp resume {run.name}\n" in said
+    assert child.returncode == 130
+    back = project.crown("resume", run.name)
+    assert back.returncode == 0, back.stdout
+    assert len(ends(run)) == 2 and len(list((run / "jobs").iterdir())) == 1
+
+
 def test_variables_that_hydra_sets_are_set_there(project: Project) -> None:
     (project.root / "reads.py").write_text(
         "import os\n\n\ndef train(run):\n    return os.environ.get('MINE')\n"

@@ -27,7 +27,7 @@ from crown_exp.launch.remote.submitting.jobs import Prepared
 from crown_exp.launch.remote.submitting.reuse import ask_for_jobs, earlier_of, judged
 from crown_exp.launch.remote.submitting.submission import ask_all, recorded
 from crown_exp.launch.remote.watching.ending import ended
-from crown_exp.launch.remote.watching.leaving import asker, see_through
+from crown_exp.launch.remote.watching.leaving import AGAIN, asker, see_through
 from crown_exp.launch.remote.watching.watch import Watch
 from crown_exp.launch.resuming import Resumption
 from crown_exp.launch.session import Session
@@ -192,13 +192,14 @@ class Away:
         if going and self.left is None:
             self.watch.start()
 
-    def ended(self, asked: ExitCode | None) -> dict[int, Ended]:
+    def ended(self, asked: ExitCode | None, again: str = AGAIN) -> dict[int, Ended]:
         """How each has ended, by its number, when all have or the user has seen enough.
 
-        asked: the stop that the command was asked for meanwhile. Raises what the watch could not bear.
+        asked: the stop that the command was asked for meanwhile. again: how to come back. Raises what the watch
+        could not bear.
         """
         if self.watched:
-            found = see_through(self.watch, asked=asked or self.left)
+            found = see_through(self.watch, asked=asked or self.left, again=again)
             self.ends |= dict(zip(self.watched, found, strict=True))
         return self.ends
 
@@ -244,7 +245,10 @@ def moved(session: Session, invocation: Invocation, found: Resumption) -> Ended 
 
 def carried_out(session: Session, plan: Plan) -> Ended:
     """The one run of a plan, elsewhere, seen through; how it ended is told."""
-    (found,) = Away(session, plan).ended(None).values()
+    away = Away(session, plan)
+    # by the word that only watches what goes on: `move` and `fork` would do it once more
+    again = "".join(f"crown-exp resume {it.run.record.id}" for it in away.watch.runs)
+    (found,) = away.ended(None, again).values()
     tell(session, found)
     return found
 

@@ -18,6 +18,8 @@ from crown_exp.outcome import ExitCode
 
 AGAIN_SECONDS = 5.0
 """How long a second Ctrl-C may follow."""
+AGAIN = "type the same command again"
+"""How to come back to the runs of a command that finds those that are there."""
 NAMED = 5
 """How many runs are named when they are left."""
 
@@ -43,6 +45,7 @@ def see_through(
     watching: Watch,
     *,
     asked: ExitCode | None = None,
+    again: str = AGAIN,
     ask: Callable[[str], bool] | None = None,
     again_seconds: float = AGAIN_SECONDS,
 ) -> list[Ended]:
@@ -50,8 +53,8 @@ def see_through(
 
     Ctrl-C once, or SIGTERM: they go on alone. Ctrl-C again within five seconds: asks whether to cancel them.
     asked: a stop that was asked for before; a watch that was not started is not any more then, as it would
-    wait for requests that are not answered. ask: how to ask on a terminal; None: there is none if standard
-    input and the stream are not one.
+    wait for requests that are not answered. again: how to come back. ask: how to ask on a terminal; None: there
+    is none if standard input and the stream are not one.
     """
     if not watching.started and asked is None:
         watching.start()
@@ -66,15 +69,15 @@ def see_through(
             return watching.ended()
         watching.left = signals.code
         interrupted = signals.code is ExitCode.INTERRUPTED
-        tell(watching.stream, parting(watching, again_seconds if interrupted else 0.0))
-        again = interrupted and signals.again.wait(again_seconds)
-    if again:
+        tell(watching.stream, parting(watching, again_seconds if interrupted else 0.0, again))
+        twice = interrupted and signals.again.wait(again_seconds)
+    if twice:
         end_them(watching, ask or asker(watching.stream))
     return watching.ended()
 
 
-def parting(watching: Watch, again_seconds: float) -> str:
-    """How to come back to runs that go on, and how to end them."""
+def parting(watching: Watch, again_seconds: float, again: str = AGAIN) -> str:
+    """How to come back to runs that go on, and how to end them. again: the first way."""
     runs = [it.run.record.id for it in watching.open]
     named = " ".join(runs[:NAMED]) + (f" … ({len(runs) - NAMED} more)" if len(runs) > NAMED else "")
     goes = f"{runs[0]} goes on" if len(runs) == 1 else f"{len(runs)} runs go on"
@@ -82,7 +85,7 @@ def parting(watching: Watch, again_seconds: float) -> str:
         f"detached: {goes} without this terminal",
         f"  follow     crown-exp logs -f {runs[0]}",
         f"  look       crown-exp show {runs[0]}",
-        "  come back  type the same command again",
+        f"  come back  {again}",
         f"  end        crown-exp cancel {named}",
     ]
     if again_seconds:

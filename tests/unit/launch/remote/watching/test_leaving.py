@@ -213,3 +213,6 @@ def test_many_runs_are_not_all_named(far: Elsewhere) -> None:
     watching.runs *= 4
     said = leaving.parting(watching, 5.0)
     assert "8 runs go on" in said and "… (3 more)" in said
+    assert "  come back  type the same command again\n" in said
+    other = leaving.parting(watching, 5.0, "crown-exp resume r1")
+    assert "  come back  crown-exp resume r1\n" in other and "same command" not in other
