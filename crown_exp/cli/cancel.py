@@ -25,12 +25,14 @@ ENDS = "ends by itself when it begins"
 @click.command(name="cancel")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="do not ask")
-def command(runs: tuple[str, ...], yes: bool) -> int:
+@click.option("--forget", is_flag=True, help="give up jobs whose server is no more")
+def command(runs: tuple[str, ...], yes: bool, forget: bool) -> int:
     """End runs that are queued or running, here or elsewhere, after asking.
 
     RUN is an id or its beginning, whole or after the dash, or latest, or where its folder is. A run is saved
     before it ends, if its executor leaves it the time, and crown-exp resume goes on with it. Of one that is
-    over nothing is changed; typed again, it does no harm.
+    over nothing is changed; typed again, it does no harm. A job that another server than the one at hand was asked
+    for can be ended there alone; where that is no more, its machine is yours to end, and --forget notes it.
     """
     from pathlib import Path
 
@@ -44,7 +46,7 @@ def command(runs: tuple[str, ...], yes: bool) -> int:
         if going and not yes:
             confirm([one.told for one in going], list(ids))
         coming: list[str] = []
-        lost = [one.run for one in going if not end(session, one, coming)]
+        lost = [one.run for one in going if not end(session, one, coming, forget=forget)]
         for run in ids:
             click.echo(afterwards(session, run, lost, coming))
     click.echo(f"next: crown-exp show {next(iter(ids))}")
@@ -148,20 +150,20 @@ def confirm(told: Sequence[str], runs: Sequence[str]) -> None:
         raise click.exceptions.Exit(1)
 
 
-def end(session: Session, going: Going, coming: list[str]) -> bool:
+def end(session: Session, going: Going, coming: list[str], *, forget: bool = False) -> bool:
     """End what goes on of a run; False, and a line, if it cannot be ended from here.
 
-    coming: gets the run if a job of it may come yet, which will end by itself.
+    coming: gets the run if a job of it may come yet, which will end by itself. forget: as in `cancel_jobs`.
     """
     from crown_exp.launch.remote.cancelling import cancel_jobs
     from crown_exp.launch.remote.servers import AnotherServer
     from crown_exp.storage.machine import alive
 
     try:
-        if going.jobs and cancel_jobs(session, going.jobs):
+        if going.jobs and cancel_jobs(session, going.jobs, forget=forget):
             coming.append(going.run)
     except AnotherServer as error:
-        complain(str(error))
+        complain(f"{error}; if that server is no more, add --forget")
         return False
     process = going.process
     if process is None:

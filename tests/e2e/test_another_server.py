@@ -77,10 +77,10 @@ def test_a_run_is_left_as_it_is(project: Project, run: Path, other: dict[str, st
     with executor_of(project) as executor:
         (job,) = executor.jobs()
         assert (job.name, job.status.state in OVER) == (run.name, False)
-    assert project.crown("cancel", "--yes", run.name).returncode == 0
-    assert (run / "jobs/0001.cancelled").exists()
-    again = project.crown("cancel", "--yes", run.name, env=other)
-    assert again.returncode == 0  # nothing goes on
+    forgotten = project.crown("cancel", "--yes", "--forget", run.name, env=other)
+    assert forgotten.returncode == 0, forgotten.stdout
+    assert b"given up by the user" in (run / "jobs/0001.cancelled").read_bytes()
+    assert "resume" in project.crown("plan", "-m", *TYPED[:2], env=other).stdout
 
 
 def test_reap_does_not_judge_it(project: Project, run: Path, other: dict[str, str]) -> None:

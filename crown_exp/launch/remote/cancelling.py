@@ -19,6 +19,7 @@ from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.runs import cancel_job, job_age, read_job
 
 BY_USER = "cancelled by the user"
+GIVEN_UP = "given up by the user: the server that was asked for it is no more"
 
 PENDING_SECONDS = 3600.0
 """So long after its record was last written a request may take to become a job that its executor lists."""
@@ -45,7 +46,7 @@ class Opened(Protocol):
 
 
 def cancel_jobs(
-    opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER
+    opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER, *, forget: bool = False
 ) -> list[JobRecord]:
     """End jobs and record it: one request for all of an executor. Again is no error.
 
@@ -53,10 +54,15 @@ def cancel_jobs(
     there and may still come are given back: such a job ends by itself when it begins. Raises AnotherServer if
     one of them cannot be ended from here, before anything is done; ExecutorError, then of that executor nothing
     is recorded of what has a handle; StoreError.
+
+    forget: what cannot be ended from here is recorded as given up; it ends by itself should it begin.
     """
-    for job in jobs:
-        if why := apart(opened.executors, job):
-            raise AnotherServer(f"{job.run} was not cancelled: {why}")
+    away = {job.job: why for job in jobs if (why := apart(opened.executors, job))}
+    for job in (job for job in jobs if job.job in away):
+        if not forget:
+            raise AnotherServer(f"{job.run} was not cancelled: {away[job.job]}")
+        noted(opened, job, GIVEN_UP)
+    jobs = [job for job in jobs if job.job not in away]
     coming: list[JobRecord] = []
     for name in dict.fromkeys(job.executor for job in jobs):
         own = [job for job in jobs if job.executor == name]

@@ -37,7 +37,8 @@ def between(theirs: Server, ours: Server) -> str:
     """What keeps a job at their server from being asked after at ours, and the way out."""
     if theirs["place"] == ours["place"]:
         what = f"was asked for at {theirs['place']}, which has another server or a new state since"
-        return f"{what}: whether it lives is not known here; type it where the old state is"
+        lost = "bring the old one back, or, if it is lost, end the job's machine by hand and type"
+        return f"{what}: whether it lives is not known here; {lost}: crown-exp cancel --forget RUN"
     what = f"was asked for at {theirs['place']}, and this is {ours['place']}"
     there = theirs["place"]
     way = (
