@@ -31,8 +31,8 @@ def command(runs: tuple[str, ...], yes: bool, forget: bool) -> int:
 
     RUN is an id or its beginning, whole or after the dash, or latest, or where its folder is. A run is saved
     before it ends, if its executor leaves it the time, and crown-exp resume goes on with it. Of one that is
-    over nothing is changed; typed again, it does no harm. A job that another server than the one at hand was asked
-    for can be ended there alone; where that is no more, its machine is yours to end, and --forget notes it.
+    over nothing is changed; typed again, it does no harm. A job can be ended only at the server that was asked
+    for it; where that is no more, end its machine yourself, and note it with --forget.
     """
     from pathlib import Path
 
