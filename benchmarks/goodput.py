@@ -9,12 +9,12 @@ the trace, the machine came and went.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.goodput_simulator import Costs, Goodput, Notice, simulate, wished
+from benchmarks.goodput_simulator import Costs, Goodput, Notice, bound, simulate, wished
 from benchmarks.measure import Figure
 from benchmarks.spot_traces import Trace, traces
 
@@ -75,7 +75,7 @@ SIZES = (
     Size("1.02 GB", 1.02, 1.82, 1.09, 1.83),
     Size("10 GB (as 1.02)", 10.0, 1.82, 1.09, 1.83),
 )
-AWS, GCP = Notice(120), Notice(30)
+AWS, GCP = Notice(120), Notice(30, dated=False)
 FIXED = ("1 minute", "10 minutes", "60 minutes")
 
 
@@ -101,30 +101,50 @@ CASES = (
     Case("auto, 120 s notice", notice=AWS),
     Case("auto, no notice, checkpoint.mtbf right", told=True),
     *(Case(f"{every}, no notice", every) for every in FIXED),
-    Case("auto, what if it used its 120 s", notice=replace(AWS, used=True)),
 )
 OURS = CASES[:3]
+HINDSIGHT = tuple(f"{seconds} s" for seconds in (20, 30, 45, 60, 90, 120, 150, 240))
+"""Fixed intervals of which the best, without a notice, is told."""
 
 Samples = tuple[Goodput, ...]
 
 
 def measure(rounds: int, home: Path) -> list[Figure]:
-    """The ratio to both ideals, and what each machine that was taken cost."""
-    drawn = [[trace.drawn(seed) for seed in range(rounds)] for trace in traces()]
+    """The ratio to both ideals, what could be had of it, and what each machine that was taken cost."""
+    drawn = {trace.name: [trace.drawn(seed) for seed in range(rounds)] for trace in traces()}
     figures = []
     for size in SIZES:
+        costs = size.costs()
         taken = {
-            (few[0].name, case): samples_of(few, size.costs(), case)
-            for few in drawn
+            (name, case): samples_of(few, costs, case)
+            for name, few in drawn.items()
             for case in CASES
         }
-        figures += of_size(size.name, [few[0].name for few in drawn], taken)
+        figures += of_size(size.name, list(drawn), taken)
+        for name, few in drawn.items():
+            figures += bounds(f"{size.name}, {name}", few, costs)
     return figures
 
 
 def samples_of(drawn: Iterable[Trace], costs: Costs, case: Case) -> Samples:
     """A case on what may have been the trace."""
     return tuple(simulate(trace, costs, case.wish(trace), case.notice) for trace in drawn)
+
+
+def bounds(where: str, drawn: list[Trace], costs: Costs) -> list[Figure]:
+    """What nobody can surpass, and the best that a fixed interval does without a notice, seen afterwards."""
+    most = tuple(bound(trace, costs).of_usable for trace in drawn)
+    fixed = {
+        every: of(samples_of(drawn, costs, Case(every, every)), lambda one: one.of_usable)
+        for every in HINDSIGHT
+    }
+    best = max(fixed, key=lambda every: median(fixed[every]))
+    return [
+        Figure(f"{where}: bound, ends known beforehand", "", most),
+        Figure(
+            f"{where}: every {best}, no notice, the best interval in hindsight", "", fixed[best]
+        ),
+    ]
 
 
 def of_size(size: str, names: list[str], taken: dict[tuple[str, Case], Samples]) -> list[Figure]:

@@ -1,7 +1,8 @@
 """A training run on a spot machine that comes and goes, by a clock that is set forward.
 
-When to save is decided by the run's own `Keeping` and `Cadence`; only what takes time is reckoned: turns,
-saves, starts. Turns in which nothing can happen are skipped at once, so days take milliseconds.
+When to save, and when to stop after a notice, is decided by the run's own `Keeping`, `Cadence`, `Pace` and
+`StopRequest`; only what takes time is reckoned: turns, saves, starts. Turns in which nothing can happen are
+skipped at once, so days take milliseconds.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.spot_traces import Trace
 from crown_exp.checkpoints.base import Saved
 from crown_exp.checkpoints.cadence import MTBF
 from crown_exp.config.schema import Checkpoint
+from crown_exp.runner.cloud_notices import Notice as CloudNotice
 from crown_exp.runner.keeping import Keeping
 from crown_exp.runner.notices import POLL_SECONDS
 from crown_exp.runner.stopping import StopRequest
+from crown_exp.tracking.run_log import BEAT_SECONDS
 
 if TYPE_CHECKING:
     from crown_exp.checkpoints.checkpoints import Checkpoints
@@ -47,16 +50,21 @@ class Costs:
 class Notice:
     """The cloud's word, so many seconds before it takes the machine.
 
-    used: what if the run trained on, and saved just in time? Runs save and end at once.
+    dated: it says when that will be; else who hears it, at worst a second late, takes it for just given.
     """
 
     seconds: float
-    used: bool = False
+    dated: bool = True
 
-    def stop(self, end: float, costs: Costs) -> float:
-        """From when on a run whose machine is taken at `end` stops. It may have to wait for a save before."""
-        seen = end - self.seconds + POLL_SECONDS
-        return max(seen, end - 2 * (costs.durable + costs.turn)) if self.used else seen
+    def heard(self, end: float) -> float:
+        """When a run hears it whose machine is taken at `end`."""
+        return end - self.seconds + POLL_SECONDS
+
+    @property
+    def told(self) -> CloudNotice:
+        """As a run has it."""
+        left = self.seconds - POLL_SECONDS if self.dated else self.seconds
+        return CloudNotice("a cloud", "terminate", max(left, 0.0))
 
 
 @dataclass(frozen=True)
@@ -164,16 +172,39 @@ class Silent:
         """Nobody reads it."""
 
 
+def silent(line: str) -> None:
+    """Nobody reads what a run prints."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an attempt knows of those before it, as the run's records tell it.
+
+    saved: the step of the newest checkpoint. lived: for how long they were at work, in seconds. deaths: how
+    many had their machine taken before they could save.
+    """
+
+    saved: int | None = None
+    lived: float = 0.0
+    deaths: int = 0
+
+
 class Attempt:
     """A run from its first turn on one machine on. wish: the config's `checkpoint`."""
 
     def __init__(
-        self, costs: Costs, wish: Mapping[str, Any], saved: int | None, now: float
+        self, costs: Costs, wish: Mapping[str, Any], past: Past = Past(), now: float = 0.0
     ) -> None:
-        self.costs, self.clock, self.step = costs, Clock(now), saved or 0
-        self.saves = Saves(costs, self.clock, saved)
-        checkpoints, log = cast("Checkpoints", self.saves), cast("RunLog", Silent())
-        self.keeping = Keeping(checkpoints, wish, log, StopRequest(), "", clock=self.clock)
+        self.costs, self.clock, self.step = costs, Clock(now), past.saved or 0
+        self.began = self.boundary = now  # boundary: the last that it was at
+        self.left = False  # by itself, after a notice
+        self.saves = Saves(costs, self.clock, past.saved)
+        self.stop = StopRequest(clock=self.clock)
+        self.stop.in_loop = True
+        self.keeping = Keeping(
+            cast("Checkpoints", self.saves), wish, cast("RunLog", Silent()), self.stop, "",
+            lived=past.lived, deaths=past.deaths, say=silent, clock=self.clock,
+        )  # fmt: skip
 
     def train(self, until: float) -> None:
         """All turns that end by then, and the saves that are due between them."""
@@ -182,17 +213,25 @@ class Attempt:
             if self.keeping.is_due(self.step):
                 self.save()
 
-    def finish_turn(self, stop: float, end: float) -> bool:
-        """The turn in which a run is told to stop, if it is in one; whether it gets as far as its end."""
-        if self.clock.now >= stop:
-            return True
-        done = self.after(1) <= end
-        self.advance(int(done))
-        return done
+    def warned(self, notice: Notice, end: float) -> None:
+        """From the turn in which a notice is heard to the run's end, or to that of the machine at `end`."""
+        heard, now = notice.heard(end), self.clock.now
+        if heard <= self.began:
+            return  # before its first turn: nothing to save
+        self.clock.now = heard
+        self.stop.warn(notice.told)
+        self.clock.now = now
+        while not self.left and self.after(1) <= end:
+            self.turn()
 
-    def stop(self) -> None:
-        """What a run does at the first boundary after it was told to stop."""
-        if self.step > self.keeping.step:
+    def turn(self) -> None:
+        """One turn, and what a run does at the boundary after it that has a notice."""
+        self.advance(1)
+        if self.stop.pending:
+            self.keeping.heed_notice(self.step)
+        due = self.keeping.is_due(self.step)
+        self.left = self.stop.code is not None
+        if due or (self.left and self.step > self.keeping.step):
             self.save()
 
     def save(self) -> None:
@@ -200,9 +239,14 @@ class Attempt:
         self.keeping.save(self.step, {}, frozenset())
 
     def advance(self, turns: int) -> None:
-        """So many turns."""
-        self.clock.now = self.after(turns)
+        """So many turns, of which the run learns how long they take; the first with what was done before it."""
+        if not turns:
+            return
+        usual = self.costs.turn * (self.costs.slower if turns > 1 < self.in_flight else 1.0)
+        longest = max(self.after(1) - self.boundary, usual if turns > 1 else 0.0)
+        self.boundary = self.clock.now = self.after(turns)
         self.step += turns
+        self.keeping.pace.took(longest, self.clock.now)
 
     def uneventful(self, until: float) -> int:
         """How many turns lead to the next boundary at which something may happen; 0 if none ends by `until`."""
@@ -253,25 +297,28 @@ def simulate(
     trace: Trace, costs: Costs, wish: Mapping[str, Any], notice: Notice | None = None
 ) -> Goodput:
     """One run that uses the machine whenever it is there, as long as the trace goes."""
-    saved: int | None = None
+    past = Past()
     attempts = lost = 0
     usable = 0.0
     for begin, end in trace.lives:
         usable += max(0.0, end - begin - costs.provision)
-        first = begin + costs.provision + costs.start + (costs.restore if saved else 0.0)
+        first = begin + costs.provision + costs.start + (costs.restore if past.saved else 0.0)
         if end >= trace.seconds:  # nobody took it
-            saved = whole(costs, wish, saved, first, end)
+            past = replace(past, saved=whole(costs, wish, past, first, end))
         elif begin + costs.provision < end:
-            done, saved = taken(costs, wish, saved, first, end, notice)
-            attempts, lost = attempts + 1, lost + done - (saved or 0)
-    return Goodput((saved or 0) * costs.turn, trace.present, usable, attempts, lost)
+            attempt = taken(costs, wish, past, first, end, notice)
+            saved = attempt.saves.durable(end)
+            done_again = attempt.step - (saved or 0)
+            attempts, lost = attempts + 1, lost + done_again
+            lived = past.lived + max(0.0, last_heard_of(attempt, end) - begin - costs.provision)
+            died = done_again > 0 or not attempt.left  # of one that was killed no record says more
+            past = Past(saved, lived, past.deaths + died)
+    return Goodput((past.saved or 0) * costs.turn, trace.present, usable, attempts, lost)
 
 
-def whole(
-    costs: Costs, wish: Mapping[str, Any], saved: int | None, first: float, end: float
-) -> int:
+def whole(costs: Costs, wish: Mapping[str, Any], past: Past, first: float, end: float) -> int:
     """The last turn of an attempt that was still going on at the end."""
-    attempt = Attempt(costs, wish, saved, first)
+    attempt = Attempt(costs, wish, past, first)
     attempt.train(end)
     return attempt.step
 
@@ -279,15 +326,50 @@ def whole(
 def taken(
     costs: Costs,
     wish: Mapping[str, Any],
-    saved: int | None,
+    past: Past,
     first: float,
     end: float,
     notice: Notice | None,
-) -> tuple[int, int | None]:
-    """The last turn of an attempt whose machine is taken at `end`, and that of its newest checkpoint."""
-    attempt = Attempt(costs, wish, saved, first)
-    stop = end if notice is None else min(end, notice.stop(end, costs))
-    attempt.train(stop)
-    if notice is not None and attempt.finish_turn(stop, end):
-        attempt.stop()
-    return attempt.step, attempt.saves.durable(end)
+) -> Attempt:
+    """An attempt whose machine is taken at `end`, as it was then."""
+    attempt = Attempt(costs, wish, past, first)
+    attempt.train(end if notice is None else min(end, notice.heard(end)))
+    if notice is not None:
+        attempt.warned(notice, end)
+    return attempt
+
+
+def last_heard_of(attempt: Attempt, end: float) -> float:
+    """Until when an attempt is known to have lived: it wrote its end, or its last beat."""
+    if attempt.left:
+        return min(end, attempt.saves.lands)
+    return end - BEAT_SECONDS / 2
+
+
+# --- what could be ------------------------------------------------------------------------------------
+
+
+def bound(trace: Trace, costs: Costs) -> Goodput:
+    """The most that anyone could do who knew beforehand when each machine is taken.
+
+    Each life loses its start, the restore and one save, which is durable as the machine goes, and no turn that
+    would have ended before that save began. Until the first save there is nothing to restore.
+    """
+    usable, deaths, lives = 0.0, 0, []
+    for begin, end in trace.lives:
+        usable += max(0.0, end - begin - costs.provision)
+        is_taken = end < trace.seconds
+        deaths += is_taken and begin + costs.provision < end
+        time = end - begin - costs.provision - costs.start - costs.durable * is_taken
+        lives.append(time)
+    fresh = [turns_in(time, costs) for time in lives]
+    resumed = [turns_in(time - costs.restore, costs) for time in lives]
+    most = max(
+        (turns + sum(resumed[number + 1 :]) for number, turns in enumerate(fresh)), default=0
+    )
+    return Goodput(most * costs.turn, trace.present, usable, deaths, 0)
+
+
+def turns_in(seconds: float, costs: Costs) -> int:
+    """How many turns fit."""
+    return max(0, math.floor(seconds / costs.turn + 1e-9))

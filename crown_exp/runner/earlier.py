@@ -75,19 +75,21 @@ def final_word(count: int) -> str:
 
 
 def deaths(facts: Facts) -> int:
-    """How many attempts had their machine, or their process, taken from them: killed, or told to go.
+    """How many attempts had their machine, or their process, taken from them before they could save.
 
-    What a limit ended, or memory, or the user, or who took over, is none.
+    Killed ones, and those that were told too late. What was saved in time cost nothing that saving more often
+    would spare; what a limit ended, or memory, or the user, or who took over, was not taken.
     """
     ends = {end.attempt: end for end in facts.ends}
     return sum(_was_taken(ends.get(attempt.attempt)) for attempt in facts.attempts)
 
 
 def _was_taken(end: EndRecord | None) -> bool:
-    """Whether an attempt with this end, or none, was taken."""
+    """Whether an attempt with this end, or none, was taken before it could save."""
     if end is None:
         return True
-    return end.exit_code == ExitCode.PREEMPTED and end.reason.startswith((WORD, ASKED))
+    told = end.exit_code == ExitCode.PREEMPTED and end.reason.startswith((WORD, ASKED))
+    return told and (end.saved or 0) < end.step
 
 
 # --- changes ------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.goodput import FIXED, SIZES, TURN, Size, measure
-from benchmarks.goodput_simulator import Attempt, Costs, Notice, simulate, wished
+from benchmarks.goodput_simulator import Attempt, Costs, Notice, Past, bound, simulate, wished
 from benchmarks.spot_traces import Trace
 from crown_exp.checkpoints.cadence import Cadence
 from crown_exp.runner.keeping import Keeping
+from crown_exp.runner.last_turns import MARGIN_SECONDS, Pace
 
 COSTS = SIZES[0].costs()
 FREE = Costs(turn=1.0, stall=0.0, durable=0.0, slower=1.0, start=0.0, restore=0.0, provision=0.0)
@@ -71,7 +72,7 @@ exact_costs = st.builds(
     provision=parts(0, 200),
 )
 policies = st.sampled_from(["auto", "30 s", *FIXED, "17 steps"]).map(wished)
-notices = st.none() | st.builds(Notice, st.floats(2, 200), used=st.booleans())
+notices = st.none() | st.builds(Notice, st.floats(2, 200), dated=st.booleans())
 
 
 @given(trace=lives, costs=costs, wish=policies, notice=notices)
@@ -82,13 +83,16 @@ def test_no_run_does_more_than_the_machines_allow(
     assert 0 <= found.useful <= found.usable + 1e-6
     assert found.usable <= found.present + 1e-6 and found.lost >= 0
     assert found.attempts <= trace.taken
+    most = bound(trace, costs)
+    assert found.useful <= most.useful + 1e-6 and most.useful <= most.usable + 1e-6
+    assert (most.usable, most.attempts) == (found.usable, found.attempts)
 
 
 @given(costs=exact_costs, wish=policies, until=parts(0, 2_000))
 def test_turns_are_skipped_only_where_nothing_happens(
     costs: Costs, wish: dict[str, Any], until: float
 ) -> None:
-    quick, patient = Attempt(costs, wish, 5, 0.0), Attempt(costs, wish, 5, 0.0)
+    quick, patient = Attempt(costs, wish, Past(5)), Attempt(costs, wish, Past(5))
     quick.train(until)
     while patient.ending_by(until):
         patient.advance(1)
@@ -103,7 +107,7 @@ def test_a_machine_that_is_never_taken_loses_only_its_start_and_stalls(every: st
     costs = Size("", 1.02, 1.82, 1.09, 1.83).costs()
     found = simulate(trace_of((0.0, DAY)), costs, wished(every))
     assert (found.attempts, found.lost) == (0, 0)
-    attempt = Attempt(costs, wished(every), None, 0.0)
+    attempt = Attempt(costs, wished(every))
     attempt.train(found.usable - costs.start)
     saves = len(attempt.saves.begun) - 1
     a_save = costs.stall + (costs.slower - 1) * (costs.durable + costs.turn)
@@ -136,14 +140,65 @@ def test_longer_intervals_lose_more_where_machines_are_taken_often() -> None:
 
 def test_who_hears_in_time_loses_no_turn() -> None:
     trace = often(3_000.0)
-    deaf, warned, brave = (
-        simulate(trace, COSTS, wished("60 minutes"), notice)
-        for notice in (None, Notice(120), Notice(120, used=True))
-    )
+    deaf, warned, saved = (
+        simulate(trace, COSTS, wished(every), notice)
+        for every, notice in (
+            ("60 minutes", None), ("60 minutes", Notice(120)), ("10 minutes", Notice(120)),
+        )
+    )  # fmt: skip
     assert deaf.useful == 0 and deaf.lost > 0
-    assert warned.lost == brave.lost == 0
+    assert warned.lost == saved.lost == 0
+    # without a save in this life it ends at once
     assert 118 < warned.lost_seconds - COSTS.start - COSTS.restore < 121
-    assert brave.lost_seconds < COSTS.start + COSTS.restore + 3 * COSTS.durable + 3 * TURN
+    reserve = 2 * (COSTS.durable + TURN * COSTS.slower + COSTS.stall) + MARGIN_SECONDS
+    stalls = 6 * (COSTS.stall + (COSTS.slower - 1) * COSTS.durable)
+    unused = saved.lost_seconds - COSTS.start - COSTS.restore
+    assert reserve - COSTS.durable - 2 * TURN < unused < reserve + stalls + 2 * TURN
+
+
+@pytest.mark.parametrize("seconds", [30.0, 60.0, 120.0])
+def test_a_longer_notice_is_not_lost_time(seconds: float) -> None:
+    trace = often(3_000.0)
+    found = simulate(trace, COSTS, wished("auto"), Notice(seconds))
+    assert found.lost == 0 and found.of_usable > 0.99
+
+
+def test_the_real_rule_decides_when_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, wish = often(3_000.0), wished("auto")
+    before = simulate(trace, COSTS, wish, Notice(120))
+    monkeypatch.setattr(Pace, "reserve", lambda self: 100.0)
+    after = simulate(trace, COSTS, wish, Notice(120))
+    assert after.lost_seconds > before.lost_seconds + 80
+
+
+def test_how_long_machines_live_is_learned_from_life_to_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[float] = []
+    learn = Cadence.learn
+
+    def noted(self: Cadence, stall: float, seconds: float) -> None:
+        seen.append(self.mtbf)
+        learn(self, stall, seconds)
+
+    monkeypatch.setattr(Cadence, "learn", noted)
+    simulate(often(3_000.0), COSTS, wished("auto"))
+    assert seen[0] == 7_200 and 2_700 < seen[-1] < 3_300
+    seen.clear()
+    simulate(often(3_000.0), COSTS, wished("auto"), Notice(120))
+    assert seen[-1] > 0.9 * DAY * 0.9  # nothing was lost, so nobody died
+
+
+def test_the_bound_is_what_a_life_leaves_after_a_start_a_restore_and_one_save() -> None:
+    costs = Costs(
+        turn=1.0, stall=2.0, durable=50.0, slower=1.0, start=5.0, restore=7.0, provision=20.0
+    )
+    lives = ((0.0, 175.0), (200.0, 400.0), (500.0, 560.0), (600.0, 1_000.0))
+    found = bound(trace_of(*lives, seconds=1_000.0), costs)
+    # the third life is too short to save in, and nobody takes the last machine
+    assert found.useful == (175 - 75) + (200 - 82) + 0 + (400 - 32)
+    short = trace_of((0.0, 76.0), (200.0, 376.0), seconds=500.0)  # better not saved at first
+    assert bound(short, costs).useful == 176 - 75
 
 
 def test_a_notice_that_is_too_short_for_a_save_does_not_help() -> None:
@@ -156,7 +211,7 @@ def test_a_notice_that_is_too_short_for_a_save_does_not_help() -> None:
 
 
 def test_the_policy_is_that_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    attempt = Attempt(COSTS, wished("auto"), None, 0.0)
+    attempt = Attempt(COSTS, wished("auto"))
     assert type(attempt.keeping) is Keeping and type(attempt.keeping.cadence) is Cadence
     assert wished("auto")["mtbf"] == "2 hours" and wished("auto", "1 hour")["mtbf"] == "1 hour"
     before = simulate(often(3_000.0), COSTS, wished("auto"))
@@ -166,7 +221,7 @@ def test_the_policy_is_that_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_first_save_teaches_the_policy_what_saves_cost() -> None:
-    attempt = Attempt(COSTS, wished("auto"), None, 0.0)
+    attempt = Attempt(COSTS, wished("auto"))
     attempt.train(3_600.0)
     ends = [lands for lands, _ in attempt.saves.begun[1:]]
     learned = attempt.keeping.cadence.interval.seconds

@@ -45,10 +45,12 @@ def test_an_attempt_learns_from_those_before_it_how_often_it_dies(lab: Lab) -> N
         for turn in run.steps(10):
             if run.attempt < 4 and turn == 2 * run.attempt:
                 os.kill(os.getpid(), signal.SIGTERM)
+                if run.attempt != 2:  # the first and the third have no time to save
+                    os.kill(os.getpid(), signal.SIGTERM)
 
-    run = lab.make(task, {"checkpoint": {"mtbf": "1 hour"}})
+    run = lab.make(task, {"checkpoint": {"mtbf": "1 hour", "every": "1 hour"}})
     codes = [lab.attempt(run).code for _ in range(4)]
     assert codes == [75, 75, 75, 0]
     assert learned[0] == 3600
-    for deaths, mtbf in enumerate(learned[1:], 1):  # of attempts that lasted seconds
+    for deaths, mtbf in zip((1, 1, 2), learned[1:], strict=True):  # of attempts that lasted seconds
         assert 3600 / (1 + deaths) <= mtbf < 4200 / (1 + deaths)
