@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -99,10 +99,11 @@ def drop_old(folder: Path, newest: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes, hexadecimal."""
+def file_digest(path: Path, told: Callable[[int], object] = lambda _: None) -> str:
+    """The sha256 of a file's bytes, hexadecimal. told: of each piece's bytes, as it is read."""
     hashed = sha256()
     with path.open("rb") as file:
         while piece := file.read(PIECE):
             hashed.update(piece)
+            told(len(piece))
     return hashed.hexdigest()

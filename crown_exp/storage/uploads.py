@@ -20,10 +20,13 @@ from crown_exp.folder.records import Damaged
 from crown_exp.identity import canonical_json
 from crown_exp.storage.base import BlobStore, Entry, NotFound
 from crown_exp.storage.fetched import PIECE, file_digest
-from crown_exp.storage.parallel import in_thread
+from crown_exp.storage.parallel import each, in_thread
 
 DIGITS = 16
 """Of the sha256 of what is uploaded, hexadecimal."""
+
+AT_ONCE = 8
+"""Files that are sent together: of small ones each takes as long as the way there and back."""
 
 _URL = re.compile(rf"(.+)/(data/[0-9a-f]{{{DIGITS}}}/[^/]+)/?")
 _LEFT_OUT = frozenset({".crown", "__pycache__", ".DS_Store", ".git", ".ipynb_checkpoints"})
@@ -33,16 +36,22 @@ Told = Callable[[int], object]
 
 
 @dataclass(frozen=True)
-class Upload:
+class Listing:
+    """What lies at a path, before any of it is read. files, size: as in `Upload`."""
+
+    name: str
+    files: Mapping[str, Path]
+    size: int
+
+
+@dataclass(frozen=True)
+class Upload(Listing):
     """What is to be put into a store. files: by their path below `data/<digest>/`, their place here.
 
     size: bytes of all of them.
     """
 
-    name: str
     digest: str
-    files: Mapping[str, Path]
-    size: int
 
     @property
     def path(self) -> str:
@@ -56,19 +65,30 @@ def parse_upload(url: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def surveyed(source: Path) -> Upload:
-    """What lies at a path, a file or a folder. Reads all of it.
+def listed(source: Path) -> Listing:
+    """What lies at a path, a file or a folder. Reads none of it.
 
     Raises ConfigError if nothing does, or what holds secrets by its name (`.env`).
     """
     source = Path(os.path.normpath(source.absolute()))
     try:
         files = named_files(source)
-        digests = {name: file_digest(path) for name, path in files.items()}
         size = sum(path.stat().st_size for path in files.values())
     except OSError as error:
         raise ConfigError.of(str(source), (error.strerror or str(error)).lower()) from None
-    return Upload(source.name, digest_of(digests), files, size)
+    return Listing(source.name, files, size)
+
+
+def surveyed(source: Path | Listing, told: Told = lambda _: None) -> Upload:
+    """What lies at a path, with its digest: reads all of it. Raises as `listed`."""
+    found = source if isinstance(source, Listing) else listed(source)
+    digests = {}
+    for name, path in found.files.items():
+        try:
+            digests[name] = file_digest(path, told)
+        except OSError as error:
+            raise ConfigError.of(str(path), (error.strerror or str(error)).lower()) from None
+    return Upload(found.name, found.files, found.size, digest_of(digests))
 
 
 def named_files(source: Path) -> dict[str, Path]:
@@ -97,15 +117,20 @@ def digest_of(digests: Mapping[str, str]) -> str:
 
 
 async def send(blobs: BlobStore, upload: Upload, told: Told = lambda _: None) -> int:
-    """Put what is not there yet into a store; how many files that were. Raises StoreError."""
+    """Put what is not there yet into a store, some at once; how many files that were. Raises StoreError."""
     known = {entry.path: entry.size for entry in await blobs.list(f"data/{upload.digest}/")}
     sent = 0
-    for name, path in upload.files.items():
+
+    async def one(item: tuple[str, Path]) -> None:
+        nonlocal sent
+        name, path = item
         target, size = f"data/{upload.digest}/{name}", path.stat().st_size
         if known.get(target) != size:
             await send_file(blobs, target, path, size)
             sent += 1
         told(size)
+
+    await each(one, upload.files.items(), at_once=AT_ONCE)
     return sent
 
 

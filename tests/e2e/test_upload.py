@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import Project
+from tests.typed import Typed
 
 TASKS = """
 from pathlib import Path
@@ -35,22 +36,47 @@ def result(project: Project) -> dict[str, object]:
 def test_a_task_has_the_data_as_a_path(project: Project) -> None:
     done = project.crown("upload", "rows/a.csv")
     assert done.returncode == 0
-    url, told, then = done.stdout.splitlines()
+    told, url, then = done.stdout.splitlines()
     assert url.startswith("file://") and "/.crown/store/data/" in url and url.endswith("/a.csv")
-    assert told == "1 file, 0.0 MB"
+    assert told == "a.csv: 1 file, 0.0 MB"
     assert then == "next: name this URL in the config; run.fetch(url) is its path in the task"
     assert project.crown("task=train", f"task.data={url}").returncode == 0
     assert result(project) == {"text": "of a.csv\n"}
 
 
 def test_a_folder_is_sent_once_and_a_path_stays_a_path(project: Project) -> None:
-    one, two = (json.loads(project.crown("upload", "--json", "rows").stdout) for _ in range(2))
+    one, two = (
+        json.loads(project.crown("upload", "--json", "rows").stdout.splitlines()[-1])
+        for _ in range(2)
+    )
     assert (one["files"], one["sent"], two["sent"]) == (2, 2, 0)
     assert one["url"] == two["url"]
     assert project.crown("task=train", f"task.data={one['url']}").returncode == 0
     assert result(project) == {"text": ["a.csv", "b.csv"]}
     assert project.crown("task=train", "task.data=rows/b.csv").returncode == 0
     assert result(project) == {"text": "of b.csv\n"}
+
+
+def test_ctrl_c_leaves_nothing_half_done_and_it_goes_on_when_typed_again(project: Project) -> None:
+    with (project.root / "rows/huge.bin").open("wb") as file:
+        file.truncate(20 << 30)  # which takes a while to read, and no room
+    typed = Typed(project, "upload", "rows")
+    typed.wait_for("rows: 3 files, 21.5 GB")
+    typed.wait_for("reading")
+    typed.type("\x03")
+    assert typed.end() == 130
+    assert "typed again, it goes on with what is missing" in typed.said
+    assert not list((project.root / ".crown/store").glob("data/*"))
+    (project.root / "rows/huge.bin").unlink()
+    first = json.loads(project.crown("upload", "--json", "rows").stdout.splitlines()[-1])
+    Path(first["url"].removeprefix("file://"), "b.csv").unlink()  # as if it had been cut off before
+    again = project.crown("upload", "rows")
+    assert again.stdout.splitlines() == [
+        "rows: 2 files, 0.0 MB",
+        first["url"],
+        "1 file of them was there",
+        "next: name this URL in the config; run.fetch(url) is its path in the task",
+    ]
 
 
 @pytest.mark.parametrize(
