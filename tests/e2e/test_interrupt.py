@@ -35,7 +35,7 @@ def with_torch(run):
 def slow_turns(run):
     for turn in run.steps(1000):
         print("turn", turn, flush=True)
-        for _ in range(60):
+        for _ in range(2400):  # longer than anything waits here
             time.sleep(0.05)
 
 def stubborn(run):
@@ -165,12 +165,10 @@ def wait_for(child: subprocess.Popen[str], words: str) -> None:
 def test_once_at_the_end_of_the_turn_twice_at_once(project: Project) -> None:
     child = project.popen("task=slow_turns")
     wait_for(child, "turn 0")
-    started = time.monotonic()
     child.send_signal(signal.SIGINT)
     wait_for(child, "stopping at the end of this turn; Ctrl-C again to stop now")
     child.send_signal(signal.SIGINT)
     said, _ = child.communicate(timeout=60)
-    assert time.monotonic() - started < 3  # the turn takes three seconds and more
     assert child.returncode == 130
     assert "stopped after 0 steps" in said
     assert "Traceback" not in said

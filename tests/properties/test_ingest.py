@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, select
 
 from crown_exp.folder import Facts, state
 from crown_exp.folder.segment import Record, point
@@ -54,16 +54,24 @@ logs = st.lists(
 """The records of each attempt, in order; the attempts are numbered from 1. Some say from where they go on."""
 
 
-@contextmanager
-def index() -> Iterator[Connection]:
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """A database in memory, with its tables."""
     engine = create_engine("sqlite://", connect_args={"isolation_level": None})
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    try:
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            yield connection
-    finally:
-        engine.dispose()
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+    yield engine
+    engine.dispose()
+
+
+@contextmanager
+def index(engine: Engine) -> Iterator[Connection]:
+    """An empty index, of which nothing stays."""
+    with engine.connect() as connection:
+        assert not connection.execute(select(runs.c.id)).all()
+        yield connection
+        connection.rollback()
 
 
 @st.composite
@@ -143,10 +151,11 @@ def check_summary(row: Any, values: Mapping[int, float]) -> None:
 @settings(max_examples=150)
 @given(takings())
 def test_any_order_and_any_repetition_gives_the_same(
+    engine: Engine,
     given: tuple[list[list[Record]], list[tuple[int, int, int]]],
 ) -> None:
     written, taken = given
-    with index() as connection:
+    with index(engine) as connection:
         for attempt, first, end in taken:
             span = Span(first, first * 10, end * 10)
             absorb(connection, Place(RUN, attempt, 1), span, written[attempt - 1][first:end])
@@ -161,9 +170,9 @@ def test_any_order_and_any_repetition_gives_the_same(
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=8))
-def test_the_cursor_never_passes_a_gap(spans: list[tuple[int, int]]) -> None:
+def test_the_cursor_never_passes_a_gap(engine: Engine, spans: list[tuple[int, int]]) -> None:
     """It ends where all up to there was taken in, whatever else was."""
-    with index() as connection:
+    with index(engine) as connection:
         reached = 0
         for one, other in spans:
             start, end = min(one, other), max(one, other)
@@ -198,8 +207,10 @@ def stored(connection: Connection, facts: Facts) -> Facts:
 
 @settings(max_examples=300)
 @given(all_facts, moments)
-def test_the_index_tells_the_state_that_the_folder_tells(facts: Facts, now: datetime) -> None:
-    with index() as connection:
+def test_the_index_tells_the_state_that_the_folder_tells(
+    engine: Engine, facts: Facts, now: datetime
+) -> None:
+    with index(engine) as connection:
         again = stored(connection, facts)
         expected = state(facts, now)
         assert state(again, now) is expected
