@@ -134,7 +134,7 @@ class JobRecord:
     AttemptRecord. bundle: sha256 of the code that travelled. rates: where it may run, dearest last, with all
     nodes together. hours, usd: what was expected; None if it could not be. controller: the machine that its
     executor pays to watch over it; None if none. server: who was asked for it, and alone knows it; None: not
-    known.
+    known. sweep_since: the month (2026-11) before which nothing was paid of the run's sweep; None: not known.
     """
 
     format: ClassVar[int] = 1
@@ -156,6 +156,7 @@ class JobRecord:
     usd: float | None = None
     controller: Rate | None = None
     server: Server | None = None
+    sweep_since: str | None = None
 
     @property
     def told(self) -> str:

@@ -115,7 +115,7 @@ def facts_of(
 def _job_of(row: Mapping[str, Any], run: str) -> JobRecord:
     """A job's record. Who was asked for it is not kept here: who asks after jobs reads the store."""
     told = _told(row, reason="", target="", rates=[])
-    return _record(JobRecord, row, run=run, server=None, **told)
+    return _record(JobRecord, row, run=run, server=None, sweep_since=None, **told)
 
 
 def run_of(row: Mapping[str, Any]) -> RunRecord:

@@ -38,10 +38,11 @@ class Spending:
     """An attempt on a machine that is paid for; `beat` from the heart's thread, `due` from the task's.
 
     attempt: its record, with its place. target: the compute target's name. budget: the caps in dollars.
-    earlier: what is in the ledger of the run. since: when the attempt began to be paid. Caps are kept as long
-    as the attempt lives, whoever submitted it. Its own cost is known at any moment; that of others as of the
-    last poll, so that a sweep's or month's cap is passed by no more than what they cost in one poll. Those
-    that live are not read again, only listed: they cost on at their rate until they were written last.
+    earlier: what is in the ledger of the run. since: when the attempt began to be paid. sweep_since: the month
+    in which its sweep did, as in JobRecord; "": not known. Caps are kept as long as the attempt lives, whoever
+    submitted it. Its own cost is known at any moment; that of others as of the last poll, so that a sweep's or
+    month's cap is passed by no more than what they cost in one poll. Those that live are not read again, only
+    listed: they cost on at their rate until they were written last.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Spending:
         earlier: Sequence[SpendingRecord],
         since: datetime,
         clock: Clock,
+        sweep_since: str = "",
         warn: Callable[[str], None] = to_stderr,
     ) -> None:
         assert attempt.place is not None
@@ -68,7 +70,7 @@ class Spending:
             "month_usd": budget.get("month_usd"),
         }
         self.before = total(it for it in earlier if it.attempt != attempt.attempt)
-        self.ledger = FollowedLedger()
+        self.ledger = FollowedLedger(since=sweep_since)
         self.told: set[str] = set()
         self.polled: float | None = None
         self.first = (math.inf, "")
@@ -174,7 +176,7 @@ def spending_of(of: Attempt, attempt: AttemptRecord) -> Spending | None:
         of.portal, of.blobs, of.record, attempt,
         target=(job and job.target) or of.record.compute, budget=of.config.get("budget", {}),
         earlier=ledger.records, since=paid_since(attempt.started, machine().since, kept),
-        clock=of.clock,
+        clock=of.clock, sweep_since=(job and job.sweep_since) or "",
     )  # fmt: skip
     made.tell(ledger.damaged)
     made.beat()

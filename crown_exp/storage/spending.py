@@ -126,10 +126,12 @@ class FollowedLedger:
     """The ledger, followed: a look is one listing, however many attempts write what they cost meanwhile.
 
     A record is read when it is first seen, and again when it is quiet; between, `Followed.until` tells how
-    far it has come. runs: the only ones whose records are wanted; None: all.
+    far it has come. runs: the only ones whose records are wanted; None: all. since: the first month of which
+    anything is wanted.
     """
 
     runs: Collection[str] | None = None
+    since: str = ""
     known: dict[str, Followed] = field(default_factory=dict)
     month: str = ""
 
@@ -147,7 +149,8 @@ class FollowedLedger:
         return found
 
     async def _earlier(self, blobs: BlobStore) -> list[str]:
-        return await (months(blobs) if self.runs is None else months_of(blobs, self.runs))
+        found = await (months(blobs) if self.runs is None else months_of(blobs, self.runs))
+        return [month for month in found if month >= self.since]
 
     async def _look(self, blobs: BlobStore, month: str, now: datetime) -> list[str]:
         start = f"{BUDGET}{month}/"

@@ -122,5 +122,7 @@ def test_by_all_runs_together(project: Project, cap: str) -> None:
     for run in project.runs:
         end = json.loads((run / "attempts/000001.end.json").read_text())
         assert f"budget.{cap}={CAP} reached" in end["reason"]
+        job = json.loads((run / "jobs/0001.json").read_text())
+        assert (job["sweep_since"] is None) == (cap == "month_usd")
     over = spent(project) - CAP
     assert 0 <= over <= (POLL_SECONDS + BEAT_SECONDS) / 3600 * 2 * RATE

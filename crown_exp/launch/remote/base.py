@@ -56,7 +56,7 @@ class Planned:
     expected; () here. guess: None if nothing like it has run. number: in the command, from 1. changes: what
     its next job is to change of the run's config, as in JobRecord. controller: the machine that watches over
     its job, and is paid; None if none. spent: dollars that count towards each of its own caps, by the names in
-    `money.CAPS`; what is absent is nothing.
+    `money.CAPS`; what is absent is nothing. sweep_since: as in JobRecord.
     """
 
     number: int
@@ -68,6 +68,7 @@ class Planned:
     changes: Mapping[str, Any] = field(default_factory=dict)
     controller: Candidate | None = None
     spent: Mapping[str, float] = field(default_factory=dict)
+    sweep_since: str | None = None
 
     @property
     def fate(self) -> Fate:

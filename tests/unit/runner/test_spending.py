@@ -24,6 +24,7 @@ from crown_exp.runner.spending import POLL_SECONDS, Spending, job_of
 from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.storage.runs import write_job
 from crown_exp.storage.spending import read_ledger, read_run_spending, write_spending
+from tests.asked import Asked
 from tests.running import Ended, Lab
 
 T0 = datetime(2026, 11, 30, 22, tzinfo=UTC)
@@ -57,6 +58,8 @@ class Paid:
         budget: Mapping[str, Any],
         earlier: tuple[SpendingRecord, ...] = (),
         sweep: str | None = "s1",
+        sweep_since: str = "",
+        since: datetime = T0,
     ) -> Spending:
         run = RunRecord(
             id="r1", name="x", experiment=None, user="ada", created=T0, task="a.b", signature="v1:0",
@@ -69,7 +72,7 @@ class Paid:
         )  # fmt: skip
         return Spending(
             self.portal, self.blobs, run, attempt, target="a100", budget=budget, earlier=earlier,
-            since=T0, clock=self.clock, warn=self.said.append,
+            since=since, clock=self.clock, sweep_since=sweep_since, warn=self.said.append,
         )  # fmt: skip
 
     def other(
@@ -129,6 +132,26 @@ def test_a_sweep_s_cap_counts_its_other_runs_of_all_months(paid: Paid) -> None:
     code, why = spending.due() or (None, "")
     assert code == 77
     assert why.startswith("budget.sweep_usd=4 reached: its sweep s1 has cost $4.02; to go on: ")
+
+
+def test_a_sweep_over_a_month_s_end_is_whole_and_what_was_before_it_is_not_read(
+    paid: Paid,
+) -> None:
+    """Others began in November, one of them by a clock that is a day behind; this one begins in December."""
+    for days in range(40, 400, 20):
+        paid.other(100.0, f"r{days}", sweep="s2", since=T0 - timedelta(days=days))
+    paid.other(1.0, "r2", since=T0 - timedelta(days=25))
+    paid.other(1.0, "r3", since=T0 + timedelta(hours=3))
+    paid.other(1.0, "r4", since=T0 + timedelta(hours=4) - timedelta(days=1))
+    asked = Asked(paid.blobs)
+    paid.blobs = asked.store
+    paid.clock.hours = 4
+    spending = paid.of({"sweep_usd": 4.0}, sweep_since="2026-11", since=paid.clock.now())
+    spending.beat()
+    assert asked.take() == {"folders": 1, "list": 2, "get": 3}
+    assert spending.spent()["sweep_usd"] == pytest.approx(3.0)
+    paid.clock.hours = 4.51
+    assert (spending.due() or (0,))[0] == 77
 
 
 def test_a_run_of_no_sweep_has_no_sweep_s_cap(paid: Paid) -> None:

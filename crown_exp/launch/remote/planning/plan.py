@@ -17,7 +17,7 @@ from crown_exp.launch.remote.planning.rest import rest
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.storage import BlobStore
-from crown_exp.storage.spending import Ledger, read_ledger
+from crown_exp.storage.spending import SLACK, Ledger, read_ledger
 from crown_exp.tracking.run_log import to_stderr
 
 
@@ -46,6 +46,8 @@ def make_plan(
     for line in ledger.damaged:
         warn(f"{line}; it is left out of what was spent")
     runs = spent_by(plan.runs, ledger, session.clock)
+    if "sweep_usd" in caps:
+        runs = with_first_month(runs, ledger, session.clock)
     return Plan(runs, caps, most_spent(runs))
 
 
@@ -143,6 +145,23 @@ def spent_by(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> tuple[Pla
         return {"run_usd": own, "sweep_usd": sweep, "month_usd": this_month}
 
     return tuple(replace(run, spent=spent(run)) if run.is_launched else run for run in runs)
+
+
+def with_first_month(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> tuple[Planned, ...]:
+    """The runs, each with the month in which its sweep was paid first: their machines need not read older ones.
+
+    ledger: all of it. What is not in it yet is paid from about now on.
+    """
+    now = month_of(clock.now() - SLACK)
+    first = {it.sweep: now for it in ledger.records}
+    for it in ledger.records:
+        first[it.sweep] = min(first[it.sweep], month_of(it.since))
+
+    def since(run: Planned) -> str | None:
+        own = run.earlier.record.sweep if run.earlier else run.order.sweep
+        return first.get(own["id"], now) if own else None
+
+    return tuple(replace(run, sweep_since=since(run)) for run in runs)
 
 
 def most_spent(runs: Iterable[Planned]) -> dict[str, float]:

@@ -218,6 +218,7 @@ class Submission:
             hours=planned.guess.hours if planned.guess else None, usd=planned.usd,
             controller=planned.controller.rate if planned.controller else None,
             server=self.session.executors.server(planned.target.executor),
+            sweep_since=planned.sweep_since,
         )  # fmt: skip
 
     def after_another(self, planned: Planned, record: RunRecord, number: int) -> Begun:

@@ -29,7 +29,7 @@ from crown_exp.launch.remote.planning.approval import Capped, allow
 from crown_exp.launch.remote.planning.plan import make_plan, to_be_had_first
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
-from crown_exp.storage.spending import write_spending
+from crown_exp.storage.spending import SLACK, write_spending
 from tests.asked import Asked
 from tests.stand_in.sky import edge
 from tests.unit.launch.remote.planning.test_estimate import Store
@@ -286,6 +286,36 @@ def test_a_run_that_goes_on_is_asked_for_what_it_has_cost_and_nothing_else_is_re
     assert asked.take()["get"] == 2
     (run,) = make_plan(session, [ordered(run_usd=50.0, month_usd=90.0)], resumed).runs
     assert run.spent["run_usd"] == 5.0
+
+
+def test_the_first_month_of_a_sweep_is_told_to_its_machines(session: Session) -> None:
+    now = datetime.now(UTC)
+    old, older = now - timedelta(days=100), now - timedelta(days=200)
+    spend(session, 1.0, run="r1-a", sweep="s-1", since=old, until=old)
+    spend(session, 1.0, run="r1-b", sweep="s-1")
+    spend(session, 1.0, run="r1-c", sweep="s-2", since=older, until=older)
+    spend(session, 1.0, run="r1-d", sweep=None, since=older, until=older)
+    capped: dict[str, Any] = {"sweep_usd": 50.0}
+    new, goes_on = (
+        ordered("a100_spot", "seed=1", **capped),
+        ordered("a100_spot", "seed=2", **capped),
+    )
+    fresh = replace(new, sweep=SweepPlace(id="s-3", number=1, of=1))
+    of_another = replace(RUN, sweep=SweepPlace(id="s-2", number=1, of=1))
+    alone = replace(RUN, sweep=None)
+    orders = [new, goes_on, fresh, goes_on]
+    were = [
+        None,
+        Earlier(Facts(of_another), Fate.RESUMED),
+        None,
+        Earlier(Facts(alone), Fate.RESUMED),
+    ]
+    plan = make_plan(session, orders, were)
+    assert [run.sweep_since for run in plan.runs] == [
+        f"{old:%Y-%m}", f"{older:%Y-%m}", f"{now - SLACK:%Y-%m}", None,
+    ]  # fmt: skip
+    without = make_plan(session, [ordered("a100_spot", "seed=1", month_usd=50.0)], [None])
+    assert [run.sweep_since for run in without.runs] == [None]  # nobody has looked
 
 
 def test_a_damaged_record_of_the_ledger_is_told(session: Session) -> None:
