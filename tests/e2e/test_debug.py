@@ -19,6 +19,7 @@ import crown_exp
 from crown_exp.__main__ import guarded
 from crown_exp.config.project import builtin_conf
 from tests.e2e.test_foreground import Terminal
+from tests.exactness.zygote import Zygote
 from tests.running import Project
 
 TASKS = """
@@ -115,7 +116,7 @@ def temporary() -> Iterator[Path]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, temporary: Path) -> Project:
+def project(tmp_path: Path, temporary: Path, zygote: Zygote) -> Project:
     root = tmp_path / "theirs"
     root.mkdir()
     project = Project.write(root, TASKS)
@@ -127,6 +128,7 @@ def project(tmp_path: Path, temporary: Path) -> Project:
         (root / f"conf/{name}.yaml").parent.mkdir(exist_ok=True)
         (root / f"conf/{name}.yaml").write_text(text)
     project.environment = {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    project.zygote = zygote
     return project
 
 
