@@ -217,14 +217,10 @@ class ExecutorContract:
         self, executor: Executor, open_executor: Callable[[], Executor]
     ) -> None:
         """It has a name of its own, and a place that people know."""
-        server = executor.server()
         later = open_executor()
-        try:
-            assert server is not None
-            assert server["id"] and server["place"]
-            assert later.server() == server
-        finally:
-            later.close()
+        server, again = executor.server(), later.server()
+        later.close()
+        assert server is not None and server == again and all(server.values())
 
     def test_jobs_outlive_their_executor(
         self, open_executor: Callable[[], Executor], job: Job

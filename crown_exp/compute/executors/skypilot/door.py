@@ -305,8 +305,7 @@ def place(common: Any) -> str:
     """How a person comes to the server that answers: its address without who asks, or this home."""
     url = str(common.get_server_url())
     if common.is_api_server_local(url):
-        named = [name for name in ("SKY_RUNTIME_DIR", "HOME") if os.environ.get(name)][:1]
-        return " with ".join([socket.gethostname(), *(f"{it}={os.environ[it]}" for it in named)])
+        return f"{socket.gethostname()} with HOME={Path('~').expanduser()}"
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
