@@ -17,9 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.base import OVER, Executor, Job, Target
 from crown_exp.compute.executors.local import LocalExecutor
+from crown_exp.compute.executors.skypilot.child import Child
+from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.folder import Facts, JobRecord
 from crown_exp.folder.records import Rate
 from crown_exp.launch.remote.base import Submitted
@@ -27,6 +31,8 @@ from crown_exp.launch.remote.executors import Executors
 from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.storage.runs import read_facts, write_job
 from tests.running import Lab
+from tests.sky_project import stand_in
+from tests.stand_in.sky import edge
 
 ROOT = Path(__file__).parents[1]
 
@@ -152,3 +158,16 @@ def elsewhere(root: Path, executor: Executor | None = None) -> Iterator[Elsewher
             used.cancel([it.handle for it in used.jobs()])
             until(lambda: not used.jobs())
             used.close()
+
+
+@contextmanager
+def on_skypilot(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    """As `elsewhere`, on the stand-in for SkyPilot: the folder of its server is `root/stand-in`."""
+    with (
+        stand_in(root / "stand-in", patch) as state,
+        elsewhere(root, SkyPilotExecutor(Child(sys.executable))) as made,
+    ):
+        try:
+            yield made
+        finally:
+            edge.stop(state)  # what a test told it to refuse or delay is no matter then

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from crown_exp.compute.base import Executor
 from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
@@ -31,6 +33,20 @@ shared: true
 environment: image
 name: {name}
 """
+
+
+@contextmanager
+def stand_in(state: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """In this process: its children find the stand-in, whose server keeps what it knows in a folder.
+
+    The server and all that it started are ended at the end.
+    """
+    patch.setenv("SKY_STAND_IN", str(state))
+    patch.setenv("PYTHONPATH", str(STAND_IN))
+    try:
+        yield state
+    finally:
+        edge.stop(state)
 
 
 @contextmanager

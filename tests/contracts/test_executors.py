@@ -26,6 +26,7 @@ from crown_exp.compute.executors.skypilot.child import Child
 from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.testing import ExecutorContract
 from crown_exp.testing.executors import LIVES
+from tests.sky_project import STAND_IN, stand_in
 from tests.stand_in.sky import edge
 from tests.stand_in.sky.preempt import preempt
 
@@ -33,7 +34,6 @@ STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     "print('up', flush=True); time.sleep(600)"
 )
-STAND_IN = Path(__file__).parents[1] / "stand_in"
 BEATS = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -162,12 +162,9 @@ class TestSkyPilotExecutor(ExecutorContract):
     @pytest.fixture(autouse=True)
     def state(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         """The folder of the stand-in's server, which is ended with all that it has started."""
-        folder = tmp_path / "stand-in"
-        monkeypatch.setenv("SKY_STAND_IN", str(folder))
-        monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
         monkeypatch.setenv("PATH", f"{STAND_IN / 'bin'}{os.pathsep}{os.environ['PATH']}")
-        yield folder
-        edge.stop(folder)
+        with stand_in(tmp_path / "stand-in", monkeypatch) as state:
+            yield state
 
     @pytest.fixture
     def open_executor(self, tmp_path: Path) -> Callable[[], Executor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,12 +13,9 @@ from pathlib import Path
 import pytest
 
 from crown_exp.compute.base import OVER, Job, Target
-from crown_exp.compute.executors.skypilot.child import Child
-from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.folder import AttemptRecord, JobRecord, encode
 from crown_exp.storage.runs import cancel_job, write_job
-from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
-from tests.stand_in.sky import edge
+from tests.elsewhere import ROOT, Elsewhere, on_skypilot, until
 from tests.unit.cli.record import World, world
 from tests.unit.registry.folders import complete_run, make_run
 
@@ -36,17 +32,8 @@ class Both:
 def both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Both]:
-    state = tmp_path / "stand-in"
-    monkeypatch.setenv("SKY_STAND_IN", str(state))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/stand_in"))
-    with (
-        world(tmp_path, monkeypatch, capsys) as here,
-        elsewhere(tmp_path, SkyPilotExecutor(Child(sys.executable))) as far,
-    ):
-        try:
-            yield Both(here, far)
-        finally:
-            edge.stop(state)
+    with world(tmp_path, monkeypatch, capsys) as here, on_skypilot(tmp_path, monkeypatch) as far:
+        yield Both(here, far)
 
 
 def test_a_run_elsewhere_is_ended_and_saved_first(both: Both) -> None:

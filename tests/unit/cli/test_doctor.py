@@ -19,7 +19,7 @@ from crown_exp.launch.doctor.machine import unmet
 from crown_exp.launch.doctor.probe import answer, shortened
 from crown_exp.launch.doctor.record import clock
 from tests.s3.buckets import Bucket
-from tests.stand_in.sky import edge
+from tests.sky_project import STAND_IN, stand_in
 from tests.unit.cli.record import World, foreign, newer, world
 from tests.unit.registry.folders import complete_run
 
@@ -380,12 +380,9 @@ def test_keys_are_named_by_their_ends_only() -> None:
 @pytest.fixture
 def sky(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A stand-in for SkyPilot; the folder of its server."""
-    folder, stand_in = tmp_path / "stand-in", Path(__file__).parents[2] / "stand_in"
-    monkeypatch.syspath_prepend(str(stand_in))
-    monkeypatch.setenv("PYTHONPATH", str(stand_in))
-    monkeypatch.setenv("SKY_STAND_IN", str(folder))
-    yield folder
-    edge.stop(folder)
+    monkeypatch.syspath_prepend(str(STAND_IN))
+    with stand_in(tmp_path / "stand-in", monkeypatch) as state:
+        yield state
 
 
 def test_the_clouds_of_skypilot_are_told(here: World, sky: Path) -> None:

@@ -13,15 +13,12 @@ from pathlib import Path
 import pytest
 
 from crown_exp.compute.base import Target
-from crown_exp.compute.executors.skypilot.child import Child
-from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.folder import AttemptRecord, EndRecord, encode
 from crown_exp.folder.records import Rate
 from crown_exp.launch.remote.watching import following
 from crown_exp.launch.remote.watching.following import added
 from crown_exp.storage.runs import write_job
-from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
-from tests.stand_in.sky import edge
+from tests.elsewhere import Elsewhere, on_skypilot, until
 from tests.unit.cli.record import World, world
 from tests.unit.registry.folders import complete_run
 
@@ -49,18 +46,9 @@ class Both:
 def both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Both]:
-    state = tmp_path / "stand-in"
-    monkeypatch.setenv("SKY_STAND_IN", str(state))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/stand_in"))
     monkeypatch.setattr(following, "LOOK_SECONDS", 0.5)
-    with (
-        world(tmp_path, monkeypatch, capsys) as here,
-        elsewhere(tmp_path, SkyPilotExecutor(Child(sys.executable))) as far,
-    ):
-        try:
-            yield Both(here, far)
-        finally:
-            edge.stop(state)
+    with world(tmp_path, monkeypatch, capsys) as here, on_skypilot(tmp_path, monkeypatch) as far:
+        yield Both(here, far)
 
 
 def test_a_run_elsewhere_is_followed_to_its_end(both: Both) -> None:

@@ -31,12 +31,12 @@ from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
 from crown_exp.storage.spending import SLACK, write_spending
 from tests.asked import Asked
+from tests.sky_project import STAND_IN
 from tests.stand_in.sky import edge
 from tests.unit.launch.remote.planning.test_estimate import Store
 from tests.unit.launch.test_submit import order
 from tests.unit.registry.folders import RUN
 
-STAND_IN = Path(__file__).parents[4] / "stand_in"
 A100 = Rate(cloud="gcp", region="us-central1", accelerators="A100:1", spot=True, usd_per_hour=1.15)
 
 

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from crown_exp.compute.base import JobState, Target
-from crown_exp.compute.executors.skypilot.child import Child
-from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.launch.remote.watching.watch import Watch
-from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
+from tests.elsewhere import Elsewhere, on_skypilot, until
 from tests.stand_in.sky import edge
 from tests.stand_in.sky.preempt import preempt
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "stand-in"
-    monkeypatch.setenv("SKY_STAND_IN", str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/stand_in"))
-    return folder
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "stand-in"
 
 
 @pytest.fixture
-def far(state: Path, tmp_path: Path) -> Iterator[Elsewhere]:
-    with elsewhere(tmp_path, SkyPilotExecutor(Child(sys.executable))) as made:
-        try:
-            yield made
-        finally:
-            edge.stop(state)
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    with on_skypilot(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def turned_until_over(watch: Watch) -> None:

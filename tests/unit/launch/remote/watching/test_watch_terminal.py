@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from crown_exp.compute.executors.skypilot.child import Child
-from crown_exp.compute.executors.skypilot.executor import SkyPilotExecutor
 from crown_exp.launch.remote.base import Submitted
-from tests.elsewhere import ROOT, Elsewhere, elsewhere, until
-from tests.stand_in.sky import edge
+from tests.elsewhere import Elsewhere, on_skypilot, until
 
 WATCHES = """
 import fcntl, sys, termios
@@ -41,14 +38,8 @@ print(*(f"{it.run} ended with {it.exit_code}: {it.result or it.error}" for it in
 
 @pytest.fixture
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
-    folder = tmp_path / "stand-in"
-    monkeypatch.setenv("SKY_STAND_IN", str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/stand_in"))
-    with elsewhere(tmp_path, SkyPilotExecutor(Child(sys.executable))) as made:
-        try:
-            yield made
-        finally:
-            edge.stop(folder)
+    with on_skypilot(tmp_path, monkeypatch) as made:
+        yield made
 
 
 class Terminal:
