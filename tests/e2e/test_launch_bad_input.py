@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from crown_exp.compute.base import OVER, Job, Target
+from tests.remote_runs import record, wait_for
 from tests.running import Project
 from tests.sky_project import executor_of, sky_project, state_of
 from tests.stand_in.sky import edge
@@ -55,18 +55,6 @@ def left(project: Project) -> list[str]:
     """Names of jobs that are not over."""
     with executor_of(project) as executor:
         return [job.name for job in executor.jobs()]
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
-
-
-def record(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 def state(project: Project, run: str) -> str:
@@ -380,7 +368,7 @@ class TestSent:
         run = project.runs[-1].name
         lines = said(done)
         (told,) = [n for n, line in enumerate(lines) if "could not be set up" in line]
-        assert "exited with exit code 7" in lines[told]
+        assert "Job failed (FAILED_SETUP) (user program failure)" in lines[told]
         assert lines[told + 1 : told + 3] == ["  | installing", "  | no such package"]
         assert "Traceback" not in done.stdout
         assert state(project, run) == "stopped"
@@ -409,7 +397,7 @@ class TestSent:
             executor.cancel([job.handle for job in executor.jobs() if job.name == run.name])
         told, _ = child.communicate(timeout=60)
         assert child.returncode == 130, told
-        assert "was cancelled, not from here\n" in told
+        assert "was cancelled, not from here: Cancellation requested by user root" in told
         assert f"{run.name} stopped" in told
         assert f"next    crown-exp resume {run.name.partition('-')[2]}" in told
         assert state(project, run.name) == "stopped"
