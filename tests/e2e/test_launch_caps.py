@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from crown_exp.runner.spending import POLL_SECONDS
 from crown_exp.tracking.run_log import BEAT_SECONDS
+from tests.remote_runs import wait_for
 from tests.running import Project, ends
 from tests.sky_project import executor_of, sky_project, state_of
 from tests.stand_in.sky import edge
@@ -46,13 +46,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
         (state / "enabled").write_text("aws gcp slurm")
         edge.older(state, CAP / RATE * 3600 - LEFT_SECONDS)
         yield project
-
-
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def check(project: Project) -> Path:
@@ -91,16 +84,13 @@ def test_with_the_launcher_alive(project: Project, words: tuple[str, ...]) -> No
 @priced
 def test_with_the_launcher_dead(project: Project, words: tuple[str, ...]) -> None:
     child = project.popen(*TYPED, *words)
-    until = time.monotonic() + 60
-    while not project.runs:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    (run,) = project.runs
-    wait_for(run / "attempts/000001.json")
+    (run,) = wait_for(lambda: project.runs)
+    wait_for((run / "attempts/000001.json").exists)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    wait_for(run / "attempts/000001.end.json")
-    time.sleep(3.0)  # long enough for the stand-in to begin it again, if it were to
+    wait_for((run / "attempts/000001.end.json").exists)
+    with executor_of(project) as executor:
+        wait_for(lambda: not executor.jobs())  # one that is to begin again is none that is over
     check(project)
 
 
