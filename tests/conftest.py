@@ -6,10 +6,13 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.exactness.zygote import Zygote
 
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
@@ -50,3 +53,10 @@ def interrupts_as_python_has_them() -> None:
     """Ctrl-C raises KeyboardInterrupt, whatever started the tests, or ran before, made of it."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """What forks commands that would import torch."""
+    with Zygote.preloaded(hash_seed=os.getpid() % 1000) as zygote:
+        yield zygote

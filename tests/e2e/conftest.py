@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from crown_exp.__main__ import guarded
-from tests.exactness.zygote import Zygote
 
 TASKS = '''
 """Tasks of a user who has no GPU and no patience."""
@@ -171,13 +170,6 @@ def crown(
     for path, text in FILES.items():
         made.write(path, text)
     return made
-
-
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """What forks commands that would import torch."""
-    with Zygote.preloaded(hash_seed=os.getpid() % 1000) as zygote:
-        yield zygote
 
 
 def words(table: Sequence[str]) -> list[list[str]]:

@@ -18,6 +18,7 @@ from crown_exp.config.targets import Target
 from crown_exp.errors import ConfigError
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
+from tests.exactness.zygote import Zygote
 from tests.running import Project
 
 TASKS = """
@@ -45,8 +46,9 @@ def train(run, steps=8, wide=2, name="net", metric=True, kill=0):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Project:
     made = Project.write(tmp_path_factory.mktemp("project"), TASKS)
+    made.zygote = zygote
     done = made.crown(
         "task=train", "checkpoint.every=1 steps", "checkpoint.keep_last=9",
         "checkpoint.keep_best=max score", "device.kind=cpu",
