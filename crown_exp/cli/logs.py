@@ -14,6 +14,7 @@ from crown_exp.cli.letters import columns, plain
 from crown_exp.cli.screen import complain, jsonable, screen
 from crown_exp.cli.table import painted
 from crown_exp.errors import ConfigError
+from crown_exp.folder.records import Damaged
 from crown_exp.outcome import STATE_OF_EXIT, STOPS, ExitCode
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Show:
             return
         if last is None:
             self.print(self.reader.new(self.pick))
-        if not self.shown or self.ending() is None:
+        if not self.shown or self.goes_on():
             self.tell_of_job(decide=False)
         if not last or self.shown < last:
             self.check_metrics()
@@ -148,6 +149,13 @@ class Show:
         for line in () if self.as_json else printed:
             for part in folded([plain(f"| {line}")], "", self.screen.width):
                 click.echo(part)
+
+    def goes_on(self) -> bool:
+        """Whether the run has not ended, as far as its records can be read; what cannot be was told."""
+        try:
+            return self.ending() is None
+        except Damaged:
+            return False
 
     def ending(self) -> State | None:
         """How the run has ended, if it has. Raises ConfigError if somebody deleted it."""
