@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.remote_runs import TASKS, wait_for
 from tests.running import Project
-from tests.skypilot import bed, script
+from tests.skypilot import bed, open_executor, script
 
 TARGET = """\
 name: bed
@@ -47,6 +47,16 @@ def see_through(project: Project, *words: str, seconds: float = 1500.0) -> tuple
 def wait_long_for(what: Callable[[], Any]) -> Any:
     """What is asked for, once it is there: a machine takes a minute on an idle bed."""
     return wait_for(what, PATIENCE_SECONDS)
+
+
+def left(project: Project) -> list[str]:
+    """The jobs that SkyPilot still has of this project's runs."""
+    executor = open_executor(project.environment)
+    try:
+        names = {run.name for run in project.runs}
+        return [job.name for job in executor.jobs() if job.name[:14] in names]
+    finally:
+        executor.close()
 
 
 def take_machine(run: Path, attempt: int) -> None:

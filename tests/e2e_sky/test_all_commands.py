@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e_sky.bed_project import bed_project, see_through, take_machine, wait_long_for
+from tests.e2e_sky.bed_project import bed_project, left, see_through, take_machine, wait_long_for
 from tests.remote_runs import jobs_of, record, result
 from tests.running import Project, ends
-from tests.skypilot import marks, open_executor
+from tests.skypilot import marks
 
 pytestmark = marks
 
@@ -28,16 +28,6 @@ def picky(run, lr: float = 0.1):
 def project(tmp_path: Path) -> Iterator[Project]:
     with bed_project(tmp_path / "project") as project:
         yield project
-
-
-def left(project: Project) -> list[str]:
-    """The jobs that SkyPilot still has of this project's runs."""
-    executor = open_executor(project.environment)
-    try:
-        names = {run.name for run in project.runs}
-        return [job.name for job in executor.jobs() if job.name[:14] in names]
-    finally:
-        executor.close()
 
 
 def test_a_sweep_of_four_with_one_that_raises(project: Project) -> None:
