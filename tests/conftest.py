@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.exactness.zygote import Zygote
+from tests.exactness.zygote import DEVELOPERS, Zygote
 
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
@@ -25,13 +25,24 @@ ROOM = 4 << 30
 
 
 def pytest_configure() -> None:
-    """Temporary folders are in memory where there is room, else where they always are.
+    """Temporary folders are in memory where that will do, else where they always are.
 
     A run waits for the disk some forty times (fsync): on a disk that is half of the time of all tests, and
     nothing that a test can do to a process loses what was written, on a disk or in memory.
     """
-    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+    if IN_MEMORY.is_dir() and will_do(IN_MEMORY):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+
+def will_do(folder: Path) -> bool:
+    """Whether there is room, in it and in the memory behind it, and programs in it may be run."""
+    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    memory = int(told["MemAvailable"].split()[0]) << 10
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's, if it has one
+    if limit.is_file() and (most := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(most) - int(limit.with_name("memory.current").read_text()))
+    runs = not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    return runs and min(memory, shutil.disk_usage(folder).free) >= ROOM
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,7 +55,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the developer's own settings or secrets decides a test."""
     for name in list(os.environ):
-        if name.startswith(("CROWN_", "WANDB_", "AWS_", "HYDRA_FULL_ERROR")):
+        if name.startswith(DEVELOPERS):
             monkeypatch.delenv(name)
 
 
@@ -58,5 +69,5 @@ def interrupts_as_python_has_them() -> None:
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """What forks commands that would import torch."""
-    with Zygote.preloaded(hash_seed=os.getpid() % 1000) as zygote:
+    with Zygote.preloaded() as zygote:
         yield zygote

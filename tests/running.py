@@ -166,13 +166,16 @@ class Project:
             (root / f"conf/task/{name}.yaml").write_text(text)
         return cls(root)
 
+    def around(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a command: the checkout's package, wherever it is installed from, and more."""
+        path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        return dict(os.environ) | path | self.environment | dict(env)
+
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """`python -m crown_exp …`, started."""
-        # the checkout's package, wherever it is installed from
-        path = {"PYTHONPATH": str(Path(__file__).parents[1])}
         return subprocess.Popen(
             [sys.executable, "-m", "crown_exp", *arguments], cwd=self.root, text=True,
-            env=dict(os.environ) | path | self.environment | options.pop("env", {}),
+            env=self.around(options.pop("env", {})),
             **({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL} | options),
         )  # fmt: skip
 
@@ -188,11 +191,9 @@ class Project:
         self, zygote: Zygote, arguments: tuple[str, ...], env: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         """The same, by a process that has imported what takes long."""
-        environment = os.environ | self.environment | env
         with tempfile.TemporaryDirectory() as folder:
-            child = zygote.start(
-                *arguments, cwd=self.root, out=Path(folder, "said"), environment=environment
-            )
+            out, environment = Path(folder, "said"), self.around(env)
+            child = zygote.start(*arguments, cwd=self.root, out=out, environment=environment)
             code = child.wait()
             assert code is not None
             return subprocess.CompletedProcess(arguments, code, child.said)

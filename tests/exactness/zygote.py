@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Sums are added in one order, and importing numpy starts no threads."""
 
+DEVELOPERS = ("CROWN_", "WANDB_", "AWS_", "HYDRA_FULL_ERROR")
+"""How variables begin that are a developer's own settings and keys: no test, and no child, is to see one."""
+
 RUNNER = (
     *("crown_exp.__main__", "crown_exp.cli.run", "crown_exp.runner.attempt", "numpy", "numpy.random"),
     *("crown_exp.registry.opening", "crown_exp.registry.ingest", "crown_exp.storage.database.sqlite"),
@@ -98,7 +101,7 @@ class Zygote:
         cls, modules: Iterable[str] = TORCH, *, hash_seed: int = 0, python: str = sys.executable
     ) -> Zygote:
         """A zygote that has imported these modules, in the environment of the tests."""
-        own = {k: v for k, v in os.environ.items() if not k.startswith("CROWN_")}
+        own = {k: v for k, v in os.environ.items() if not k.startswith(DEVELOPERS)}
         environment = own | ONE_THREAD | {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [python, "-m", __name__, *modules], cwd=ROOT, env=environment,
