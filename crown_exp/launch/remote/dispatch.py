@@ -163,15 +163,13 @@ def show(plan: Plan, stream: TextIO) -> None:
 class Away:
     """The runs of a plan that are elsewhere: their jobs are submitted and watched from a thread from now on.
 
-    prepared: what travels; made if need be. left: the stop that was asked for while jobs were being accepted;
-    nothing is watched then. Raises as `submit_all`.
+    left: the stop that was asked for while jobs were being accepted; nothing is watched then. Raises as
+    `submit_all`.
     """
 
-    def __init__(
-        self, session: Session, plan: Plan | None, prepared: Prepared | None = None
-    ) -> None:
+    def __init__(self, session: Session, plan: Plan | None) -> None:
         runs = [run for run in plan.runs if not run.target.is_here] if plan else []
-        prepared = prepared or Prepared(session)
+        prepared = Prepared(session)
         found = recorded(session, runs, prepared)
         asked = [(run, record) for run, record in found if run.fate is not Fate.DONE]
         begun = ask_all(session, asked, prepared)

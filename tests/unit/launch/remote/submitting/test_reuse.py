@@ -21,8 +21,8 @@ from crown_exp.folder import (
     encode,
 )
 from crown_exp.folder.records import Server
+from crown_exp.launch.remote import dispatch
 from crown_exp.launch.remote.base import Earlier, Fate, Plan
-from crown_exp.launch.remote.dispatch import Away
 from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.remote.submitting import reuse
 from crown_exp.launch.remote.submitting.reuse import earlier_of
@@ -201,12 +201,13 @@ def test_a_completed_run_is_reused_in_sweeps_alone(session: Session) -> None:
 
 
 def test_what_another_command_completed_since_the_plan_is_done(
-    session: Session, executor: Told
+    session: Session, executor: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user may take an hour to say yes: meanwhile a sweep in another terminal went through."""
+    monkeypatch.setattr(dispatch, "Prepared", Sharing)
     plan = Plan((planned(order()), planned(order(seed=2), number=2)))
     record = ended(session, 0)
-    away = Away(session, plan, Sharing(session))
+    away = dispatch.Away(session, plan)
     assert (away.ends[1].run, away.ends[1].result) == (record.id, 1.5)
     assert away.watched == [2]
     assert len(executor.asked) == 1
