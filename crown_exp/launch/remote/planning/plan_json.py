@@ -62,7 +62,9 @@ def cap_json(plan: Plan, name: str) -> dict[str, float | None] | None:
     rates = [run.paid_per_hour for run in plan.launched]
     rate = max(rates, default=0.0) if name == "run_usd" else math.fsum(rates)
     hours = allowed({name: cap}, plan.spent, rate).hours
-    left = max(0.0, cap - spent)
     return {
-        "usd": cap, "spent": spent, "left": left, "hours": hours if math.isfinite(hours) else None,
-    }  # fmt: skip
+        "usd": cap,
+        "spent": spent,
+        "left": max(0.0, cap - spent),
+        "hours": hours if math.isfinite(hours) else None,
+    }
