@@ -77,8 +77,9 @@ def target_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:
     executor = str(compute.get("executor", ""))
     for name in MEANINGLESS.get(executor, ()):
         if compute.get(name):
-            what = f"means nothing to {executor}; leave it out"
-            yield Problem(f"compute.{name}", what)
+            where = f"compute.{name}"
+            how = f"leave it out, or type {where}={_nothing(compute[name])}"
+            yield Problem(where, f"means nothing to {executor}; {how}")
     yield from _price_problems(compute)
     both = sorted({*compute.get("env", ())} & {*compute.get("secrets", ())})
     if both:
@@ -92,6 +93,11 @@ def priced(target: Target, found: Iterable[Candidate]) -> list[Candidate]:
         it if it.usd_per_hour else replace(it, usd_per_hour=target.usd_per_hour or it.usd_per_hour)
         for it in found
     ]
+
+
+def _nothing(value: Any) -> str:
+    """What one types for none of it: a yaml, or the record of a run, may have it where nobody typed it."""
+    return "[]" if isinstance(value, list | tuple) else "false" if value is True else "null"
 
 
 def _price_problems(compute: Mapping[str, Any]) -> Iterator[Problem]:

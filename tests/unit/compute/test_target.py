@@ -58,6 +58,7 @@ NO_PLACE = "expected cloud, cloud/region or cloud/region/zone, got"
 NO_TIME = "expected a time such as '5 minutes' or '4 hours', got"
 FREE = "a run on this machine costs nothing; leave it out, or set it in another target's yaml"
 ABOVE = "is above compute.max_usd_per_hour=2, which refuses such machines; raise that"
+NO_USE = "means nothing to slurm; leave it out, or type"
 TWICE = "T: travels as a secret and is in compute.env too; keep one of them"
 
 
@@ -77,12 +78,9 @@ TWICE = "T: travels as a secret and is in compute.env too; keep one of them"
         ),
         ({"env": {"T": "1"}, "secrets": ["T"]}, "secrets", TWICE),
         ({"start_deadline": "soon"}, "start_deadline", f"{NO_TIME} 'soon'"),
-        ({"executor": "slurm", "spot": True}, "spot", "means nothing to slurm; leave it out"),
-        (
-            {"executor": "slurm", "setup": ["true"]},
-            "setup",
-            "means nothing to slurm; leave it out",
-        ),
+        ({"executor": "slurm", "spot": True}, "spot", f"{NO_USE} compute.spot=false"),
+        ({"executor": "slurm", "setup": ["true"]}, "setup", f"{NO_USE} compute.setup=[]"),
+        ({"executor": "slurm", "disk_gb": 100}, "disk_gb", f"{NO_USE} compute.disk_gb=null"),
         ({"usd_per_hour": 0.5}, "usd_per_hour", FREE),
         (
             {"executor": "skypilot", "usd_per_hour": 2.5, "max_usd_per_hour": 2.0},
@@ -92,7 +90,7 @@ TWICE = "T: travels as a secret and is in compute.env too; keep one of them"
         (
             {"executor": "skypilot", "time": "1 h"},
             "time",
-            "means nothing to skypilot; leave it out",
+            "means nothing to skypilot; leave it out, or type compute.time=null",
         ),
     ],
 )

@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 
 from crown_exp.compute.difference import Changed
+from crown_exp.config.project import find_project
 from crown_exp.errors import ConfigError
 from crown_exp.folder import RunPaths, RunRecord
 from crown_exp.launch.codechange import stat
 from crown_exp.launch.equal import store_of
 from crown_exp.launch.forking import newest_step, saved_steps, step_of
-from crown_exp.launch.recorded import found, look_up, newest_run
+from crown_exp.launch.recorded import conf_of, found, look_up, newest_run
+from crown_exp.launch.resuming import resumed
 from crown_exp.launch.session import Session, open_session
+from crown_exp.runner.process import importable
 from crown_exp.storage.runs import write_run
+from tests.launches import Told, order, project, session_with
 
 DAY = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RECORD = RunRecord(
@@ -82,6 +86,23 @@ def test_the_store_of_a_run_is_asked_of_a_registry_that_may_not_be_there(tmp_pat
     assert store_of(url, "k7f") is None
     (tmp_path / "none.db").write_bytes(b"not a database, not at all, and long enough to tell")
     assert store_of(url, "k7f") is None
+
+
+def test_a_run_on_slurm_that_was_recorded_with_a_setup_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project(tmp_path)
+    slurm = Told(name="slurm")
+    where = {"name": "slurm", "executor": "slurm", "shared": True, "setup": ["true"]}
+    with session_with({"slurm": slurm}) as opened, importable(tmp_path):
+        run = opened.make(order(compute=where)).id
+        with conf_of(find_project(tmp_path)) as loader:
+            with pytest.raises(ConfigError, match=r"type compute\.setup=\[\]"):
+                resumed(opened, loader, run, [])
+            found = resumed(opened, loader, run, ["compute.setup=[]"])
+    assert found.is_elsewhere
+    assert found.changes == {"compute.setup": []}
 
 
 # --- which step -----------------------------------------------------------------------------------------
