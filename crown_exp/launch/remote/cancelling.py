@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from crown_exp.clock import Clock
-from crown_exp.compute.base import NotSubmitted
+from crown_exp.compute.base import ExecutorError, NotSubmitted
 from crown_exp.folder import JobRecord
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.servers import AnotherServer, apart
@@ -57,25 +57,49 @@ def cancel_jobs(
 
     forget: what cannot be ended from here is recorded as given up; it ends by itself should it begin.
     """
-    away = {job.job: why for job in jobs if (why := apart(opened.executors, job))}
-    for job in (job for job in jobs if job.job in away):
-        if not forget:
-            raise AnotherServer(f"{job.run} was not cancelled: {away[job.job]}")
+    silent = silent_servers(opened.executors, jobs)
+    known: list[JobRecord] = []
+    away: list[JobRecord] = []
+    for job in jobs:
+        why = "" if job.executor in silent else apart(opened.executors, job)
+        if why and not forget:
+            raise AnotherServer(f"{job.run} was not cancelled: {why}")
+        (away if why else known).append(job)
+    for job in away:
         noted(opened, job, GIVEN_UP)
-    jobs = [job for job in jobs if job.job not in away]
+    known = [job if job.handle else noted(opened, job, reason) for job in known]
     coming: list[JobRecord] = []
-    for name in dict.fromkeys(job.executor for job in jobs):
-        own = [job for job in jobs if job.executor == name]
-        unknown = [noted(opened, job, reason) for job in own if job.handle is None]
-        if name in opened.executors:  # not one of another version
-            found = with_handles(opened, name, [job for job in own if job.handle] + unknown)
-            handles = [job.handle for job in found if job.handle is not None]
-            if handles:
-                opened.executors[name].cancel(handles)
-            coming += [job for job in found if job.handle is None and is_pending(opened, job)]
+    for name in dict.fromkeys(job.executor for job in known):
+        own = [job for job in known if job.executor == name]
+        if name in silent:
+            raise silent[name]
+        coming += end_jobs(opened, name, own)
         for job in own:
             noted(opened, job, reason)
     return coming
+
+
+def silent_servers(executors: Executors, jobs: Sequence[JobRecord]) -> dict[str, ExecutorError]:
+    """Of the executors of jobs whose server is recorded, those that cannot tell who answers now."""
+    found = {}
+    for name in dict.fromkeys(job.executor for job in jobs if job.server is not None):
+        if name in executors:
+            try:
+                executors.server(name, anew=True)
+            except ExecutorError as error:
+                found[name] = error
+    return found
+
+
+def end_jobs(opened: Opened, name: str, jobs: Sequence[JobRecord]) -> list[JobRecord]:
+    """Ask an executor for the end of jobs; those that it does not know and that may still come."""
+    if name not in opened.executors:  # one of another version
+        return []
+    found = with_handles(opened, name, jobs)
+    handles = [job.handle for job in found if job.handle is not None]
+    if handles:
+        opened.executors[name].cancel(handles)
+    return [job for job in found if job.handle is None and is_pending(opened, job)]
 
 
 def with_handles(opened: Opened, name: str, jobs: Sequence[JobRecord]) -> list[JobRecord]:

@@ -1,0 +1,110 @@
+"""Jobs that are to be ended while nobody answers, or somebody else does: what is recorded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from crown_exp.compute.base import ExecutorError, Listed
+from crown_exp.folder import JobRecord
+from crown_exp.folder.records import Server
+from crown_exp.launch.remote.cancelling import cancel_jobs
+from crown_exp.launch.remote.servers import AnotherServer
+from crown_exp.launch.session import Session
+from crown_exp.storage.runs import read_job, write_job
+from tests.launches import Told, order, project, session_with
+
+THEIRS = Server(id="17", place="https://sky.lab")
+NOBODY = "SkyPilot's API server does not answer"
+
+
+@dataclass
+class Silent(Told):
+    """An executor that does not answer, while it is silent."""
+
+    silent: bool = True
+
+    def answer(self) -> None:
+        if self.silent:
+            raise ExecutorError(NOBODY)
+
+    def server(self) -> Server | None:
+        self.answer()
+        return self.at
+
+    def jobs(self) -> list[Listed]:
+        self.answer()
+        return list(super().jobs())
+
+    def cancel(self, handles: Collection[str]) -> None:
+        self.answer()
+        super().cancel(handles)
+
+
+@pytest.fixture
+def executor() -> Silent:
+    return Silent(at=THEIRS)
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Silent) -> Iterator[Session]:
+    monkeypatch.chdir(tmp_path)
+    project(tmp_path)
+    with session_with({"skypilot": executor, "slurm": Silent("slurm")}) as opened:
+        yield opened
+
+
+def sent(
+    session: Session, handle: str | None, server: Server | None, executor: str = "skypilot"
+) -> JobRecord:
+    """A job of a run, as it is recorded."""
+    run = session.make(order()).id
+    job = JobRecord(
+        run=run, number=1, executor=executor, created=datetime.now(UTC), job=run, cancelled=False,
+        handle=handle, target="a100_spot", server=server,
+    )  # fmt: skip
+    session.portal.call(write_job, session.blobs, job)
+    return job
+
+
+def now(session: Session, job: JobRecord) -> JobRecord:
+    """The job as it is recorded by now."""
+    return session.portal.call(read_job, session.blobs, job.run, job.number)
+
+
+@pytest.mark.parametrize("server", [None, THEIRS])
+def test_what_has_no_handle_is_recorded_although_nobody_answers(
+    session: Session, server: Server | None
+) -> None:
+    """It may come yet, and spend: then it reads that it was cancelled."""
+    jobs = [sent(session, "1", server), sent(session, None, server)]
+    jobs.append(sent(session, None, server, executor="slurm"))
+    with pytest.raises(ExecutorError, match=NOBODY):
+        cancel_jobs(session, jobs)
+    assert [now(session, job).cancelled for job in jobs] == [False, True, True]
+
+
+def test_nothing_is_recorded_of_what_is_at_another_server(
+    session: Session, executor: Silent
+) -> None:
+    executor.silent, executor.at = False, Server(id="18", place="ws2")
+    job = sent(session, None, THEIRS)
+    with pytest.raises(AnotherServer, match="was asked for at https"):
+        cancel_jobs(session, [job])
+    assert not now(session, job).cancelled
+
+
+def test_who_answers_is_asked_anew_before_anything_is_ended(
+    session: Session, executor: Silent
+) -> None:
+    """Another server may have taken its place since, with a job of the same handle."""
+    executor.silent = False
+    assert session.executors.server("skypilot") == THEIRS
+    executor.at = Server(id="18", place="ws2")
+    with pytest.raises(AnotherServer, match="was asked for at https"):
+        cancel_jobs(session, [sent(session, "1", THEIRS)])
+    assert "cancel" not in executor.called
