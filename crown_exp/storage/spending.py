@@ -48,9 +48,15 @@ async def months(blobs: BlobStore) -> list[str]:
 
 
 async def months_of(blobs: BlobStore, runs: Collection[str]) -> list[str]:
-    """Those in which these runs may have been paid, in order: the store's others may be many, and are over."""
-    first = first_month(runs)
-    return [month for month in await months(blobs) if month >= first] if runs else []
+    """Those in which these runs may have been paid, in order: the store's others may be many, and are over.
+
+    An id that speaks of a month in which nobody was paid yet is new, or its maker's clock was ahead: it then
+    tells nothing of when the run was paid first.
+    """
+    if not runs:
+        return []
+    first, found = first_month(runs), await months(blobs)
+    return [month for month in found if month >= first or first > found[-1]]
 
 
 def first_month(runs: Collection[str]) -> str:

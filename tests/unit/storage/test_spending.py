@@ -82,6 +82,20 @@ async def test_months_before_a_run_was_made_are_not_read(aged: Asked) -> None:
     assert aged.take() == {"folders": 1, "list": 3, "get": 3}
 
 
+@pytest.mark.parametrize("ahead", [timedelta(days=40), timedelta(days=4_000)])
+async def test_a_clock_that_was_ahead_hides_nothing_that_was_paid(
+    aged: Asked, ahead: timedelta
+) -> None:
+    run = run_of(T0 + ahead)
+    mine = [record(run), replace(DECEMBER, run=run)]
+    await write_spending(aged.store, mine)
+    assert (await read_run_spending(aged.store, run)).records == mine
+    assert (await read_ledger(aged.store, [run])).records == mine
+    followed = FollowedLedger({run})
+    await followed.look(aged.store, T0, earlier=True)
+    assert [it.record for it in followed.known.values()] == mine
+
+
 async def test_of_a_month_all_is_read_and_of_others_what_runs_have(aged: Asked) -> None:
     month = f"{OLD[0]:%Y-%m}"
     assert len((await read_month(aged.store, month)).records) == 2
