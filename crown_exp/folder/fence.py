@@ -9,7 +9,7 @@ that one of many who try at once succeeds is the store's create-only write.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from crown_exp.folder.records import AttemptRecord, EndRecord
@@ -32,9 +32,10 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Nobody holds the run: `next_attempt` may be claimed."""
+    """`next_attempt` may be claimed: nobody holds the run, or who does is taken over from (`took_over`)."""
 
     next_attempt: int
+    took_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,12 @@ def judge(
     if newest is None:
         return Free(1)
     free = Free(newest.attempt + 1)
-    if end is not None or take_over or (job is not None and job == newest.job):
+    if end is not None or (job is not None and job == newest.job):
         return free
     age = now - last_sign(newest, last_beat)
     if age >= BEAT_LIMIT or is_dead(newest, here):
         return free
-    return Held(newest, age.total_seconds())
+    return replace(free, took_over=True) if take_over else Held(newest, age.total_seconds())
 
 
 def is_dead(holder: AttemptRecord, here: Here) -> bool:

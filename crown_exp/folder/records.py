@@ -173,6 +173,7 @@ class AttemptRecord:
     job: the executor's id of the job that started it, as in JobRecord.
     changes: what this and earlier resumes changed against the run's config: values by dotted key or group.
     place: the machine that is paid for, and its price; None if nothing is paid.
+    took_over: whether the attempt before it still lived, as far as was known, and was told to give way.
     """
 
     format: ClassVar[int] = 1
@@ -189,6 +190,7 @@ class AttemptRecord:
     versions: dict[str, Any]
     changes: dict[str, Any] | None = None
     place: Rate | None = None
+    took_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

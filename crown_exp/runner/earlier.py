@@ -78,10 +78,13 @@ def deaths(facts: Facts) -> int:
     """How many attempts had their machine, or their process, taken from them before they could save.
 
     Killed ones, and those that were told too late. What was saved in time cost nothing that saving more often
-    would spare; what a limit ended, or memory, or the user, or who took over, was not taken.
+    would spare; what a limit ended, or memory, or the user, was not taken. Nor was one that another took over
+    from while it lived: it has no end, as it writes nothing more.
     """
     ends = {end.attempt: end for end in facts.ends}
-    return sum(_was_taken(ends.get(attempt.attempt)) for attempt in facts.attempts)
+    gave_way = {it.attempt - 1 for it in facts.attempts if it.took_over}
+    others = [it.attempt for it in facts.attempts if it.attempt not in gave_way]
+    return sum(_was_taken(ends.get(number)) for number in others)
 
 
 def _was_taken(end: EndRecord | None) -> bool:

@@ -265,7 +265,7 @@ async def claim_attempt(
         verdict = await _judge(blobs, paths, newest, here, job=job, take_over=take_over)
         if isinstance(verdict, Held):
             raise Superseded(_held(verdict))
-        record = build(verdict.next_attempt)
+        record = replace(build(verdict.next_attempt), took_over=verdict.took_over)
         try:
             await blobs.put(paths.attempt(record.attempt), encode(record), create=True)
         except AlreadyExists:

@@ -141,6 +141,7 @@ def test_a_superseded_attempt_notices_at_its_next_beat(lab: Lab) -> None:
     assert "attempt 2 has taken over this run" in ended.said
     assert "Traceback" not in ended.said
     assert not ended.facts.ends and ended.facts.result is None
+    assert [it.took_over for it in ended.facts.attempts] == [False, True]
     assert ended.state == "running"  # the other's
 
 

@@ -134,8 +134,12 @@ def test_the_fence_and_the_state_agree(
     if isinstance(verdict, Held):
         assert verdict.by == newest and verdict.beat_age_s < 60 and not take_over
     else:
-        assert verdict == Free(newest.attempt + 1 if newest else 1)
+        assert verdict.next_attempt == (newest.attempt + 1 if newest else 1)
+        assert take_over or not verdict.took_over
     # Free means that nobody else runs it; what comes after the newest attempt can only be a mistake.
     orphans = any(newest is None or e.attempt > newest.attempt for e in known.ends)
     if known.result is None and not take_over and not orphans:
         assert isinstance(verdict, Held) == (state(known, now) is State.RUNNING)
+    if known.result is None and take_over and not orphans:
+        assert isinstance(verdict, Free)
+        assert verdict.took_over == (state(known, now) is State.RUNNING)

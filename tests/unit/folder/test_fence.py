@@ -58,8 +58,17 @@ def test_nothing_is_proven_of_another_machine_or_boot() -> None:
 
 def test_the_same_job_and_a_user_who_insists_supersede() -> None:
     assert judge(HOLDER, None, at(100), at(101), BOX, job="local:5") == Free(4)
-    assert judge(HOLDER, None, at(100), at(101), BOX, take_over=True) == Free(4)
+    assert judge(HOLDER, None, at(100), at(101), BOX, take_over=True) == Free(4, took_over=True)
     assert isinstance(judge(HOLDER, None, at(100), at(101), BOX, job="local:6"), Held)
+
+
+def test_who_insists_takes_over_from_a_living_one_only() -> None:
+    for holder, end, now in (
+        (HOLDER, END, 101),
+        (HOLDER, None, 160),
+        (replace(HOLDER, pid=43), None, 101),
+    ):
+        assert judge(holder, end, at(100), at(now), BOX, take_over=True) == Free(4)
 
 
 def test_no_job_is_no_common_job() -> None:

@@ -116,7 +116,6 @@ def test_starts_on_a_machine_that_is_about_to_be_taken_do_not_count(
         (75, "asked to stop (SIGTERM), ended at once, steps lost 1", 1),
         (75, "limits.attempt=4h reached; resume goes on from here", 0),
         (75, "out of memory with batches in one part; tried again with 2", 0),
-        (76, "attempt 2 has taken over this run", 0),
         (77, "limits.run=4h reached (all attempts together); raise it and resume", 0),
         (80, "nothing could be saved for 1 hour", 0),
         (130, "interrupted by the user", 0),
@@ -131,6 +130,13 @@ def test_deaths_are_those_that_a_machine_brings(code: int, reason: str, count: i
     killed = replace(facts, attempts=[*facts.attempts, attempt(2), attempt(3)])
     assert deaths(killed) == 2
     assert deaths(run_of()) == 0
+
+
+def test_who_was_taken_over_from_did_not_die() -> None:
+    facts = run_of(None, None, None, None)
+    assert deaths(facts) == 4
+    taken = [replace(it, took_over=it.attempt in (2, 3)) for it in facts.attempts]
+    assert deaths(replace(facts, attempts=taken)) == 2
 
 
 @given(

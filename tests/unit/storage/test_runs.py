@@ -220,6 +220,7 @@ async def test_a_living_attempt_refuses_in_one_line(store: BlobStore, clock: Han
 
 
 async def test_who_may_start_all_the_same(store: BlobStore, clock: HandClock) -> None:
+    await write_run(store, run(), b"")
     await claim_attempt(store, ID, lambda number: attempt(number, "sky:3"), FAR, job="sky:3")
     with pytest.raises(Superseded):
         await claim_attempt(store, ID, attempt, FAR, job="sky:4")
@@ -227,7 +228,9 @@ async def test_who_may_start_all_the_same(store: BlobStore, clock: HandClock) ->
         store, ID, lambda number: attempt(number, "sky:3"), FAR, job="sky:3"
     )
     assert again.attempt == 2
-    assert (await claim_attempt(store, ID, attempt, FAR, take_over=True)).attempt == 3
+    third = await claim_attempt(store, ID, attempt, FAR, take_over=True)
+    assert (third.attempt, third.took_over) == (3, True)
+    assert [it.took_over for it in (await read_facts(store, ID)).attempts] == [False, False, True]
     dead = Here("box", "boot", lambda pid, started: False)
     assert (await claim_attempt(store, ID, attempt, dead)).attempt == 4
     clock.seconds = 60
