@@ -83,6 +83,15 @@ def guard(config: Mapping[str, object], secrets: Mapping[str, str]) -> list[Prob
     ]
 
 
+def secrets_in(config: Mapping[str, object], secrets: Mapping[str, str]) -> dict[str, str]:
+    """What `guard` refuses: the text of each value by its place. To be hidden, never to be shown."""
+    return {
+        path: str(value)
+        for path, key, value in _leaves(config, "", "", secrets)
+        if _reason(path, key, value, secrets)
+    }
+
+
 def guard_text(name: str, data: bytes, secrets: Mapping[str, str]) -> Problem | None:
     """The secret in a file that was about to be stored, if there is one. `name` is shown."""
     known = next((key for key, value in secrets.items() if value.encode() in data), None)
@@ -104,6 +113,19 @@ def redact(text: str, secrets: Mapping[str, str]) -> str:
     for pattern in (*(shape.pattern for shape in SHAPES), _URL_PASSWORD):
         text = pattern.sub(lambda match: match.groupdict().get("before", "") + HIDDEN, text)
     return text
+
+
+def redact_override(override: str, found: Mapping[str, str], secrets: Mapping[str, str]) -> str:
+    """An override `key=value` with `***` for a value that is a secret where it was set, and as `redact`.
+
+    found: the secrets of the config that it made, as `secrets_in`: however one was quoted, it is not shown.
+    """
+    key, equals, value = override.partition("=")
+    place = key.lstrip("+~")
+    inside = (f"{place}.", f"{place}[")
+    if place in found or (value[:1] in ("{", "[") and any(it.startswith(inside) for it in found)):
+        value = HIDDEN
+    return f"{redact(key, secrets)}{equals}{redact(value, {**secrets, **found})}"
 
 
 def _leaves(

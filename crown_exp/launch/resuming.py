@@ -140,12 +140,16 @@ def approved(
     """
     config = order.composition.config
     groups = dict.fromkeys([*found.record.bound, *order.checked.bound])
+    kept_out = guard(config, session.secrets)
     if differing := deciding_differences(found.config, config, groups):
-        raise refused(session, found, config, differing, typed)
+        # first: what is refused for its value tells that value
+        raise (
+            ConfigError(kept_out) if kept_out else refused(session, found, config, differing, typed)
+        )
     changes = changes_of(found.config, config)
     if found.over:
         return Resumption(found.record, changes, facts=found.facts)
-    problems = list(guard(config, session.secrets))
+    problems = kept_out
     problems += elsewhere_problems(session, [order]) if order.is_elsewhere else unfit(config)
     if problems:
         raise ConfigError(problems)

@@ -137,6 +137,24 @@ def test_a_plan_for_machines(crown: Any) -> None:
     assert crown.runs() == []
 
 
+GITHUB = "ghp_" + "a1B2c3D4" * 5
+
+
+@pytest.mark.parametrize("flags", [["plan"], ["plan", "--json"], ["plan", "-m"], [], ["-m"]])
+def test_no_command_tells_a_secret_that_was_typed(crown: Any, flags: list[str]) -> None:
+    others = ",two" if "-m" in flags else ""
+    said = crown(*flags, QUICK, f"task.text={GITHUB}{others}", "name=null")
+    assert said.code == 2
+    assert said.err.startswith("task.text: looks like a secret (it is shaped like a GitHub token)")
+    assert GITHUB[:8] not in said.out + said.err
+    if flags[1:] == ["--json"]:
+        (run,) = json.loads(said.out)["runs"]
+        assert run["overrides"] == [QUICK, "task.text=***", "name=null"]
+    elif flags[1:] == ["-m"]:
+        assert said.out.splitlines()[1].split()[1:4] == ["quick", "text=***", "new"]
+    assert crown.runs() == []
+
+
 def test_json_is_for_plans(crown: Any) -> None:
     said = crown(QUICK, "--json")
     assert said.code == 2

@@ -19,6 +19,7 @@ from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.planning.approval import allow
 from crown_exp.launch.remote.planning.environment import lent_keys
+from crown_exp.launch.remote.planning.hiding import without_secrets
 from crown_exp.launch.remote.planning.plan import make_plan
 from crown_exp.launch.remote.planning.plan_json import plan_json
 from crown_exp.launch.remote.planning.table import plan_lines
@@ -116,15 +117,16 @@ def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
         wrong = hindrance(session, plan)
         lines = str(wrong).splitlines() if wrong else ()
         plan = replace(plan, refused=(*invocation.refused, *lines))
+        shown = without_secrets(plan, session.secrets)
         if invocation.as_json:
-            write(plan_json(plan))
+            write(plan_json(shown))
         else:
-            show(plan, sys.stdout)
+            show(shown, sys.stdout)
         if wrong is not None:
             raise wrong
         return plan
     if plan.is_billed:
-        show(plan, sys.stderr)
+        show(without_secrets(plan, session.secrets), sys.stderr)
     elif warning:
         to_stderr(f"warning: {warning}")
     allow(plan, yes=invocation.yes, ask=asker(sys.stderr))

@@ -105,6 +105,20 @@ def test_a_run_on_slurm_that_was_recorded_with_a_setup_goes_on_without(
     assert found.changes == {"compute.setup": []}
 
 
+def test_a_secret_that_is_typed_to_go_on_with_is_refused_and_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project(tmp_path, "def train(run, note=''):\n    return 1.5\n")
+    secret = "ghp_" + "a1B2c3D4" * 5
+    with session_with({}) as opened, importable(tmp_path):
+        run = opened.make(order(compute={"name": "local", "executor": "local"})).id
+        with conf_of(find_project(tmp_path)) as loader, pytest.raises(ConfigError) as caught:
+            resumed(opened, loader, run, [f"task.note={secret}"])
+    assert str(caught.value).startswith("task.note: looks like a secret")
+    assert secret not in str(caught.value)
+
+
 # --- which step -----------------------------------------------------------------------------------------
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crown_exp.compute.target import target_of, variable_problems
-from crown_exp.config.secrets import guard
+from crown_exp.config.secrets import guard, redact
 from crown_exp.config.settings import known_secrets
 from crown_exp.config.units import Interval, parse_duration, parse_interval
 from crown_exp.errors import ConfigError, Problem
@@ -26,7 +27,7 @@ def elsewhere_problems(session: Session, orders: Iterable[Order]) -> list[Proble
     """What keeps those of the orders that are to run elsewhere from being launched: nothing is started.
 
     Each executor is asked once for each target, also if something else is wrong: all is told at once. Raises
-    ExecutorError if one does not answer.
+    ExecutorError if one does not answer. A value that is told in one is redacted.
     """
     found: list[Problem] = []
     targets: list[Target] = []
@@ -46,7 +47,7 @@ def elsewhere_problems(session: Session, orders: Iterable[Order]) -> list[Proble
             problems = session.executors[target.executor].problems(target)
             session.targets += [] if problems else [target]
             found += problems
-    return found
+    return [replace(it, what=redact(it.what, session.secrets)) for it in found]
 
 
 def remote_problems(session: Session, order: Order, target: Target) -> list[Problem]:

@@ -251,6 +251,15 @@ def test_without_skypilot_one_line_says_what_to_install(
     assert "\n" not in str(problem)
 
 
+def test_a_path_that_is_refused_is_told_without_a_secret_in_it(session: Session) -> None:
+    folder = Path.cwd().parent / ("ghp_" + "a1B2c3D4" * 5)
+    folder.mkdir()
+    (folder / "data.bin").write_text("x")
+    asked = order(SKY, task={"path": str(folder / "data.bin")})
+    told = [str(it) for it in elsewhere_problems(session, [asked]) if it.where == "task.path"]
+    assert len(told) == 1 and folder.name not in told[0] and "/***" in told[0]
+
+
 def test_variables_that_hydra_sets_travel_but_for_secrets(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
