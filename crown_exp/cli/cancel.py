@@ -25,7 +25,9 @@ ENDS = "ends by itself when it begins"
 @click.command(name="cancel")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="do not ask")
-@click.option("--forget", is_flag=True, help="give up jobs whose server is no more")
+@click.option(
+    "--forget", is_flag=True, help="give up jobs whose server is no more, or does not answer"
+)
 def command(runs: tuple[str, ...], yes: bool, forget: bool) -> int:
     """End runs that are queued or running, here or elsewhere, after asking.
 

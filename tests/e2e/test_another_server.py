@@ -95,3 +95,21 @@ def test_reap_does_not_judge_it(project: Project, run: Path, other: dict[str, st
         assert "not to be judged here" in done.stdout
         assert "asked for the end" not in done.stdout
         assert [job.name for job in executor.jobs()] == [run.name]
+
+
+def test_where_nobody_answers_it_can_be_given_up(
+    project: Project, run: Path, other: dict[str, str]
+) -> None:
+    """As where the server's machine is no more, and the endpoint is that of it."""
+    there = Path(other["SKY_STAND_IN"])
+    there.mkdir()
+    edge.fail(there, "ApiServerConnectionError", "http://10.0.0.1:46580")
+    before = kept(run)
+    refused = project.crown("cancel", "--yes", run.name, env=other)
+    assert (refused.returncode, kept(run)) == (80, before), refused.stdout
+    assert "API server does not answer" in refused.stdout
+    forgotten = project.crown("cancel", "--yes", "--forget", run.name, env=other)
+    assert forgotten.returncode == 0, forgotten.stdout
+    assert b"given up by the user" in (run / "jobs/0001.cancelled").read_bytes()
+    gone_on = project.crown("resume", run.name, "compute=local", env=other)
+    assert gone_on.returncode == 0, gone_on.stdout

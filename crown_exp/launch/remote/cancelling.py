@@ -55,7 +55,8 @@ def cancel_jobs(
     one of them cannot be ended from here, before anything is done; ExecutorError, then of that executor nothing
     is recorded of what has a handle; StoreError.
 
-    forget: what cannot be ended from here is recorded as given up; it ends by itself should it begin.
+    forget: what cannot be ended from here, or of an executor that does not answer, is recorded as given up; it
+    ends by itself should it begin.
     """
     silent = silent_servers(opened.executors, jobs)
     known: list[JobRecord] = []
@@ -70,12 +71,17 @@ def cancel_jobs(
     known = [job if job.handle else noted(opened, job, reason) for job in known]
     coming: list[JobRecord] = []
     for name in dict.fromkeys(job.executor for job in known):
-        own = [job for job in known if job.executor == name]
-        if name in silent:
-            raise silent[name]
-        coming += end_jobs(opened, name, own)
+        own, said = [job for job in known if job.executor == name], reason
+        try:
+            if name in silent:
+                raise silent[name]
+            coming += end_jobs(opened, name, own)
+        except ExecutorError:
+            if not forget:
+                raise
+            said = GIVEN_UP
         for job in own:
-            noted(opened, job, reason)
+            noted(opened, job, said)
     return coming
 
 

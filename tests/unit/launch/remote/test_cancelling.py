@@ -12,7 +12,7 @@ import pytest
 from crown_exp.compute.base import ExecutorError, Listed
 from crown_exp.folder import JobRecord
 from crown_exp.folder.records import Server
-from crown_exp.launch.remote.cancelling import cancel_jobs
+from crown_exp.launch.remote.cancelling import GIVEN_UP, cancel_jobs
 from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.session import Session
 from crown_exp.storage.runs import read_job, write_job
@@ -108,3 +108,25 @@ def test_who_answers_is_asked_anew_before_anything_is_ended(
     with pytest.raises(AnotherServer, match="was asked for at https"):
         cancel_jobs(session, [sent(session, "1", THEIRS)])
     assert "cancel" not in executor.called
+
+
+@pytest.mark.parametrize("server", [None, THEIRS])
+@pytest.mark.parametrize("handle", [None, "1"])
+def test_a_job_is_given_up_although_nobody_answers(
+    session: Session, handle: str | None, server: Server | None
+) -> None:
+    job = sent(session, handle, server)
+    assert cancel_jobs(session, [job], forget=True) == []
+    found = now(session, job)
+    assert found.cancelled
+    assert handle is None or found.reason == GIVEN_UP
+
+
+def test_what_can_be_ended_is_ended_before_it_is_given_up(
+    session: Session, executor: Silent
+) -> None:
+    executor.silent = False
+    job = sent(session, executor.add("job"), THEIRS)
+    cancel_jobs(session, [job], forget=True)
+    assert "cancel" in executor.called
+    assert now(session, job).reason == "cancelled by the user"
