@@ -20,14 +20,14 @@ class AnotherServer(CrownError):
     exit_code = 2
 
 
-def apart(executors: Executors, job: JobRecord, *, anew: bool = False) -> str:
+def apart(executors: Executors, job: JobRecord) -> str:
     """Why a job cannot be asked after from here, and what to type, in a line; "" if it can.
 
-    anew: its executor's server is asked who it is, though it was before. Raises ExecutorError.
+    Raises ExecutorError if its executor cannot tell who its server is.
     """
     if job.server is None or job.executor not in executors:
         return ""
-    ours = executors.server(job.executor, anew=anew)
+    ours = executors.server(job.executor)
     if ours is None or ours["id"] == job.server["id"]:
         return ""
     return f"job {job.told} on {job.target or job.executor} {between(job.server, ours)}"

@@ -135,7 +135,7 @@ class Watch:
                 self.complain(f"{error}; {name} is asked again")
 
     def _poll(self, name: str, own: Sequence[Watched]) -> None:
-        own = self.at_hand(own)
+        own = self.at_hand(name, own, anew=any(it.apart for it in own))  # it may be back
         for it in own:
             if it.run.job.handle is None:  # whoever submitted it was cut short
                 handle = handle_of(self.opened, it.run.job)
@@ -148,11 +148,15 @@ class Watch:
             it.gone = None if known else it.gone or self.time.monotonic()
         gone = [it for it in own if it.gone is not None and it.run.job.server is not None]
         if gone:  # its server may have been set up anew while we watched
-            self.opened.executors.server(name, anew=True)
-            self.at_hand(gone)
+            self.at_hand(name, gone, anew=True)
 
-    def at_hand(self, own: Sequence[Watched]) -> list[Watched]:
-        """The runs of an executor whose jobs it can be asked after; of the others that is told, once."""
+    def at_hand(self, name: str, own: Sequence[Watched], *, anew: bool) -> list[Watched]:
+        """The runs of an executor whose jobs it can be asked after; of the others that is told, once.
+
+        anew: its server is asked who it is, though it was before. Raises ExecutorError.
+        """
+        if anew:
+            self.opened.executors.server(name, anew=True)
         for it in own:
             it.apart = apart(self.opened.executors, it.run.job)
             if it.apart:

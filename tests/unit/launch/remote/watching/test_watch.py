@@ -260,6 +260,37 @@ def test_a_server_that_is_set_up_anew_while_we_watch_is_not_believed(far: Elsewh
     until(lambda: far.is_over(sent))
 
 
+class BackAndForth(AtServer):
+    """AtServer, and at theirs the jobs are known."""
+
+    def poll(self, handles: Collection[str]) -> Mapping[str, JobStatus]:
+        return self.real.poll(handles) if self.at == THEIRS else super().poll(handles)
+
+
+def test_a_server_that_comes_back_is_asked_again(far: Elsewhere) -> None:
+    """An endpoint that led elsewhere for a while; of the job's end no record of its run tells."""
+    go = far.root / "go"
+    waits = ("sh", "-c", f"until test -e {go}; do sleep 0.05; done; exit 3")
+    sent = at_server(far, far.send("train", setup=waits), THEIRS)
+    executor = BackAndForth(far.executor)
+    through(far, executor)
+    watch, stream = watched(far, sent)
+    for executor.at in (THEIRS, OURS, THEIRS, OURS):
+        watch.turn()
+        assert bool(watch.runs[0].apart) == (executor.at == OURS)
+        assert (watch.runs[0].status is None) == (executor.at == OURS)
+    go.touch()
+    until(lambda: far.is_over(sent))
+    for _ in range(2):
+        watch.turn()
+    assert (executor.polls, watch.over) == (2, False)  # once each time that it was another
+    executor.at = THEIRS
+    watch.turn()
+    (ended,) = watch.ended()
+    assert (ended.exit_code, "exit code 3" in ended.error) == (80, True)
+    assert stream.getvalue().count("a new state since") == 1
+
+
 def test_what_was_cancelled_where_it_could_be_is_over_here(far: Elsewhere) -> None:
     sent = at_server(far, far.send("train", setup=("false",)), THEIRS)
     through(far, AtServer(far.executor))
