@@ -96,16 +96,16 @@ class Keeping:
     def heed_notice(self, step: int) -> None:
         """Save what there is, and train on while there is time to save again; else ask for the stop."""
         stop = self.stop
-        spare = stop.spare
+        notice, spare = stop.notice, stop.spare
+        assert notice is not None
         if spare <= 0:
             stop.obey_notice()
-        elif not stop.trains_on:
-            assert stop.notice is not None
-            stop.trains_on, self.soon = True, step > self.step
-            self.log.event("notice", **asdict(stop.notice), trains_on=round(spare))
+        elif stop.heeded_notice is not notice:
+            stop.heeded_notice, self.soon = notice, step > self.step
+            self.log.event("notice", **asdict(notice), trains_on=round(spare))
             left = stop.until - self.clock()
             self.say(
-                f"{stop.notice.cloud} takes this machine in {left:.0f} s ({stop.notice.action}); "
+                f"{notice.cloud} takes this machine in {left:.0f} s ({notice.action}); "
                 f"training on, saving again in about {spare:.0f} s"
             )
 

@@ -69,7 +69,11 @@ def firmware(place: Path = FIRMWARE_AT) -> dict[str, str]:
 
 
 class Watch:
-    """Asks until there is a notice, and ends what trains on when the time has come; until it is closed."""
+    """Asks until a notice is obeyed, and ends what trains on when the time has come; until it is closed.
+
+    With one that is far off the run trains on, and a nearer one may follow: Azure tells of a reboot up to 15
+    minutes ahead. So it is asked on, and another thread waits for the last moment, whatever the server does.
+    """
 
     def __init__(
         self,
@@ -85,13 +89,17 @@ class Watch:
         self.heard = time.monotonic()
         self.closed, self.lock = threading.Event(), threading.Lock()
         self.thread = threading.Thread(target=self.run, name="crown-notices", daemon=True)
+        self.last = threading.Thread(
+            target=self.wait_for_the_last_moment, name="crown-notices", daemon=True
+        )
 
     def run(self) -> None:
-        """The thread."""
+        """The thread that asks."""
         while not self.closed.is_set():
             began = time.monotonic()
-            if self.asked():
-                self.wait_for_the_last_moment()
+            if self.asked() and self.last.ident is None:
+                self.last.start()
+            if self.stop.notice is not None and not self.stop.pending:
                 return
             self.closed.wait(max(0.0, began + POLL_SECONDS - time.monotonic()))
 
@@ -120,8 +128,8 @@ class Watch:
         return True
 
     def complain(self, error: Exception) -> None:
-        """Say once that no notice would be seen, if that has lasted."""
-        if self.said or self.closed.is_set():
+        """Say once that no notice would be seen, if that has lasted and none was."""
+        if self.said or self.closed.is_set() or self.stop.notice is not None:
             return
         if time.monotonic() - self.heard < self.silent_seconds:
             return
@@ -138,3 +146,5 @@ class Watch:
             self.closed.set()
         self.server.hang_up()
         self.thread.join(POLL_SECONDS)
+        if self.last.ident is not None:
+            self.last.join(POLL_SECONDS)

@@ -31,6 +31,10 @@ ENOUGH = 3
 """Who has typed Ctrl-C so often does not want to wait for a store any more: the end is not written."""
 
 
+SAME_SECONDS = 5.0
+"""Two notices of one action whose ends differ by less are one, read twice; some clocks tell whole seconds."""
+
+
 ASKED = "asked to stop "
 """How the reason of an end begins that came by a signal, Ctrl-C apart."""
 
@@ -66,10 +70,10 @@ class StopRequest:
     code, why: of the stop; None and "" if none was asked for. raised: whether the task was told. at_once:
     whether a second signal came, from who does not want to wait. times: how often Ctrl-C or SIGTERM came.
     now: called by the signal handler in a turn, so it must be quick and take no lock. delayed: likewise, when
-    the stop waits for the end of the turn. notice: the cloud's, if it gave one, at `heard`; until: when it
-    takes the machine. since: when whoever does not wait for ever asked first. All three by `clock`. reserve:
-    the seconds that a stop takes, saving included; asked in any thread. in_loop: whether a loop goes on.
-    trains_on: whether a boundary was passed since the notice.
+    the stop waits for the end of the turn. notice: the cloud's that is nearest, if it gave one, at `heard`;
+    until: when it takes the machine. since: when whoever does not wait for ever asked first. All three by
+    `clock`. reserve: the seconds that a stop takes, saving included; asked in any thread. in_loop: whether a
+    loop goes on. heeded_notice: the one with which a boundary was passed last.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -82,7 +86,8 @@ class StopRequest:
         self.notice: Notice | None = None
         self.heard = self.until = 0.0
         self.reserve: Callable[[], float] = all_there_is
-        self.in_loop = self.trains_on = False
+        self.in_loop = False
+        self.heeded_notice: Notice | None = None
         self.since: float | None = None
         self.untold = self.listening = False
         self.now: Callable[[], bool] = never
@@ -95,10 +100,20 @@ class StopRequest:
             self.why, self.code = why, code
 
     def warn(self, notice: Notice) -> None:
-        """The cloud is about to take the machine; from any thread. A stop, if there is no time to spare."""
-        self.heard = self.clock()
-        self.until = self.heard + notice.left
-        self.notice = notice  # last: from now on it is heeded
+        """The cloud is about to take the machine; from any thread. A stop, if there is no time to spare.
+
+        May be called again and again: only what is nearer than all before counts.
+        """
+        now = self.clock()
+        until, before = now + notice.left, self.notice
+        if before is not None and until >= self.until:
+            return
+        is_other = before is None or before.action != notice.action
+        if is_other or until < self.until - SAME_SECONDS:
+            self.heard, self.until = now, until
+            self.notice = notice  # last: from now on it is heeded
+        else:
+            self.until = until
         if self.code is not None or self.spare <= 0:
             self.obey_notice()
             self.wake()
@@ -107,6 +122,11 @@ class StopRequest:
     def spare(self) -> float:
         """For how many seconds a run that has a notice may still train; negative if it had better ended."""
         return self.until - self.clock() - (self.reserve() if self.in_loop else math.inf)
+
+    @property
+    def trains_on(self) -> bool:
+        """Whether a boundary was passed since the notice."""
+        return self.notice is not None and self.heeded_notice is self.notice
 
     @property
     def pending(self) -> bool:

@@ -91,6 +91,30 @@ def test_it_saves_trains_on_and_saves_again(lab: Lab, capsys: pytest.CaptureFixt
     )
 
 
+def test_a_nearer_notice_is_told_and_saved_for_anew(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(run: Run) -> None:
+        for turn in run.steps(100):
+            if turn == 10:
+                measured(run)
+                run._stop.warn(Notice("Azure", "Redeploy", 20_000.0))
+            if turn == 12:
+                measured(run)
+                run._stop.warn(Notice("Azure", "Preempt", 10_000.0))
+            if turn == 13:
+                measured(run)
+                assert kept(lab, run.id)[-1] == 13
+                time_is_up(run)
+
+    ended = lab.run(task, {"checkpoint": {"every": "10 steps", "keep_last": 100}})
+    assert (ended.code, ended.ending.step) == (75, 14)
+    assert re.fullmatch(ONCE, reason(ended))
+    assert kept(lab, ended.id) == [10, 11, 13, 14]
+    assert [it["action"] for it in events(ended, "notice")] == ["Redeploy", "Preempt"]
+    assert capsys.readouterr().err.count("training on, saving again") == 2
+
+
 def test_it_goes_on_from_the_last_turn(lab: Lab) -> None:
     def task(run: Run) -> list[float]:
         sums = run.state(places=[0.0])
@@ -339,13 +363,12 @@ def test_where_no_boundary_comes_the_watch_ends_it(
                 wait()
             if turn == 5:
                 measured(run)
-                server.give_notice("aws", seconds=90)
-                watch = Watch(run._stop, CLOUDS["aws"](), Client(server.url), print)
+                server.give_notice("azure", seconds=10_000)
+                watch = Watch(run._stop, CLOUDS["azure"](), Client(server.url), print)
                 watches.append(watch)
                 watch.thread.start()
                 while run._stop.notice is None:
                     time.sleep(0.01)
-                run._stop.until += 10_000
             if turn == 13 and where == "turn":
                 time_is_up(run)
                 while run._stop.code is None:

@@ -69,6 +69,49 @@ def test_peace_then_a_notice(server: MetadataServer, cloud: str, action: str, da
     assert (stop.code, stop.why) == (ExitCode.PREEMPTED, stop.notice.words)
 
 
+def test_a_nearer_notice_is_heard_while_the_run_trains_on_with_a_far_one(
+    server: MetadataServer,
+) -> None:
+    stop = StopRequest()
+    stop.in_loop, stop.reserve = True, lambda: 40.0
+    with watched(stop, Notices("azure", server.url)):
+        server.give_notice("azure", seconds=600, EventType="Redeploy")
+        wait_for(lambda: stop.notice is not None)
+        asked = server.asked.total()
+        wait_for(lambda: server.asked.total() > asked + 6)
+        assert stop.pending and 550 < stop.spare < 561
+        assert stop.notice is not None and stop.notice.action == "Redeploy"
+        server.give_notice("azure", seconds=30)
+        wait_for(lambda: stop.code is not None)
+        asked = server.asked.total()
+        time.sleep(0.1)
+        assert server.asked.total() <= asked + 1  # it is obeyed: nothing more is asked
+    assert stop.code == ExitCode.PREEMPTED and re.fullmatch(r"notice (29|30|31) s", stop.why)
+
+
+def test_a_silent_server_does_not_hold_up_the_last_moment(
+    server: MetadataServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata_server, "REQUEST_SECONDS", 30.0)
+    stop, said, reserve = StopRequest(), list[str](), [40.0]
+    stop.in_loop, stop.reserve = True, lambda: reserve[0]
+    server.give_notice("azure", seconds=600)
+    watch = Watch(stop, CLOUDS["azure"](), Client(server.url), said.append, silent_seconds=0.0)
+    watch.thread.start()
+    wait_for(lambda: stop.notice is not None)
+    server.trouble = "500"
+    asked = server.asked.total()
+    wait_for(lambda: server.asked.total() > asked + 3)
+    server.trouble = "hang"
+    wait_for(lambda: watch.server.connection is not None)
+    time.sleep(0.1)
+    reserve[0] = 1000.0
+    wait_for(lambda: stop.code is not None)
+    assert watch.thread.is_alive()  # it still waits for an answer
+    watch.close()
+    assert said == []  # nor would a word about its silence be true: there is a notice
+
+
 def test_an_expired_token_is_renewed(server: MetadataServer) -> None:
     stop = StopRequest()
     with watched(stop, Notices("aws", server.url)):
@@ -361,6 +404,31 @@ def test_who_waits_for_a_save_after_a_notice_is_told_of_the_second_ctrl_c_only()
     assert (request.times, request.at_once) == (0, False)
     request.handle(signal.SIGINT, None)
     assert (request.times, request.at_once) == (1, True)
+
+
+def test_of_several_notices_the_nearest_counts() -> None:
+    now = [1_000.0]
+    request = StopRequest(clock=lambda: now[0])
+    request.in_loop, request.reserve = True, lambda: 10.0
+
+    def told(action: str, left: float) -> tuple[str, float, float]:
+        request.warn(Notice("Azure", action, left))
+        assert request.notice is not None
+        return request.notice.words, request.heard, request.until
+
+    assert told("Redeploy", 600.0) == ("notice 600 s", 1_000.0, 1_600.0)
+    now[0] = 1_010.0
+    assert told("Redeploy", 591.0) == ("notice 600 s", 1_000.0, 1_600.0)
+    assert told("Redeploy", 589.0) == ("notice 600 s", 1_000.0, 1_599.0)  # the same, read again
+    assert told("Reboot", 900.0) == ("notice 600 s", 1_000.0, 1_599.0)
+    request.heeded_notice = request.notice
+    assert request.trains_on
+    now[0] = 1_100.0
+    assert told("Preempt", 40.0) == ("notice 40 s", 1_100.0, 1_140.0)
+    assert request.pending and not request.trains_on
+    now[0] = 1_131.0
+    request.obey_notice()
+    assert request.why == "notice 40 s"
 
 
 def test_what_was_asked_before_the_notice_stays() -> None:
