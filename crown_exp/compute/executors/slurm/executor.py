@@ -97,8 +97,15 @@ class SlurmExecutor:
         return None
 
     def server(self) -> Server | None:
-        """The cluster whose client this machine is, by its name. Raises ExecutorError."""
-        name = read_cluster()
+        """The cluster whose client this machine is, by its name; None where the site does not tell it.
+
+        Raises ExecutorError if Slurm does not answer.
+        """
+        try:
+            name = read_cluster()
+        except ExecutorError:
+            read_queue()  # what answers refuses its config alone
+            return None
         return Server(id=name, place=f"a machine of Slurm's cluster {name}") if name else None
 
     def submit(self, job: Job) -> str:
