@@ -33,7 +33,7 @@ def claimed(session: Session, orders: Iterable[Order]) -> Iterator[None]:
 
     Waits for those that do. Raises StoreError.
     """
-    keys = sorted(set(map(key_of, orders)))  # in one order: none waits for one that waits for it
+    keys = sorted(set(map(claim_key, orders)))  # in one order: none waits for one that waits for it
     if keys:
         session.prepare()
     with ExitStack() as claims:
@@ -42,7 +42,7 @@ def claimed(session: Session, orders: Iterable[Order]) -> Iterator[None]:
         yield
 
 
-def key_of(order: Order) -> str:
+def claim_key(order: Order) -> str:
     """What equal runs share, and few others: the task and the target."""
     config = order.composition.config
     parts = [order.checked.target.name, config["compute"]["name"]]

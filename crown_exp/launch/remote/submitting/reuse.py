@@ -110,7 +110,7 @@ def earlier_of(session: Session, orders: Sequence[Order]) -> list[Earlier | None
     A run that the store got a moment ago is found. Raises StoreError; ExecutorError if a job that may live
     cannot be asked for; AnotherServer.
     """
-    keys = [key_of(session, order) for order in orders]
+    keys = [equal_key(session, order) for order in orders]
     wanted = set(filter(None, keys))
     if not wanted:
         return [None] * len(orders)
@@ -125,7 +125,7 @@ def earlier_of(session: Session, orders: Sequence[Order]) -> list[Earlier | None
     ]
 
 
-def key_of(session: Session, order: Order) -> Key | None:
+def equal_key(session: Session, order: Order) -> Key | None:
     """What an equal run must have; None if none can be, or is wanted."""
     config = order.composition.config
     compute = config["compute"]

@@ -21,7 +21,7 @@ from crown_exp.launch.remote.cancelling import note_cancelled
 from crown_exp.launch.remote.servers import apart
 from crown_exp.launch.remote.submitting.claims import claimed
 from crown_exp.launch.remote.submitting.jobs import Prepared
-from crown_exp.launch.remote.submitting.reuse import earlier_of, key_of
+from crown_exp.launch.remote.submitting.reuse import earlier_of, equal_key
 from crown_exp.launch.remote.submitting.touching import touched
 from crown_exp.launch.session import Session
 from crown_exp.launch.signals import held_back
@@ -75,7 +75,7 @@ def recorded(
         if each.is_launched:
             prepared.bundle(each.target)  # a run that cannot travel is not recorded
     new = [number for number, it in enumerate(planned) if it.earlier is None]
-    keyed = [number for number in new if key_of(session, planned[number].order)]
+    keyed = [number for number in new if equal_key(session, planned[number].order)]
     with claimed(session, [planned[number].order for number in keyed]):
         known = {it.record.id for it in (each.earlier for each in planned) if it is not None}
         found = earlier_of(session, [planned[number].order for number in keyed])
@@ -218,7 +218,7 @@ class Submission:
             hours=planned.guess.hours if planned.guess else None, usd=planned.usd,
             controller=planned.controller.rate if planned.controller else None,
             server=self.session.executors.server(planned.target.executor),
-            sweep_since=planned.sweep_since,
+            sweep_since=planned.sweep_since, env=planned.env,
         )  # fmt: skip
 
     def after_another(self, planned: Planned, record: RunRecord, number: int) -> Begun:

@@ -16,7 +16,7 @@ import pytest
 from crown_exp.folder.paths import LAUNCHES, claim_path
 from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.submitting import claims, touching
-from crown_exp.launch.remote.submitting.claims import claimed, key_of, own_claim
+from crown_exp.launch.remote.submitting.claims import claim_key, claimed, own_claim
 from crown_exp.launch.remote.submitting.submission import submit_all
 from crown_exp.launch.session import Session
 from crown_exp.storage import BlobStore
@@ -44,7 +44,7 @@ def held(session: Session) -> list[str]:
 
 def put(session: Session, owner: bytes, number: int = 1) -> Path:
     """A claim that another made."""
-    path = claim_path(key_of(order()), number)
+    path = claim_path(claim_key(order()), number)
     session.portal.call(session.blobs.put, path, owner)
     found = session.blobs.local_path(path)
     assert found is not None
@@ -94,7 +94,7 @@ class Meanwhile:
 
 def test_one_is_given_up_and_another_made_while_we_look(session: Session) -> None:
     """We number ours after one that has gone by then, another numbers theirs anew: one of two stands."""
-    key = key_of(order())
+    key = claim_key(order())
     theirs = claim_path(key, 1)
     put(session, dead_claim())
 
@@ -149,19 +149,19 @@ def dead_claim() -> bytes:
 def test_that_of_a_process_here_that_has_died_is_nobodys(session: Session) -> None:
     put(session, dead_claim())
     with claimed(session, [order()]):
-        assert held(session) == [claim_path(key_of(order()), 2)]
+        assert held(session) == [claim_path(claim_key(order()), 2)]
 
 
 @pytest.mark.parametrize("owner", ["elsewhere", "damaged"])
 def test_that_of_another_machine_is_nobodys_when_it_is_old(session: Session, owner: str) -> None:
     told = json.dumps(json.loads(own_claim()) | {"boot_id": "elsewhere"}).encode()
     path = put(session, told if owner == "elsewhere" else b"?", 3)
-    blob = claim_path(key_of(order()), 3)
+    blob = claim_path(claim_key(order()), 3)
     assert session.portal.call(claims.stands, session.blobs, blob)
     then = path.stat().st_mtime - claims.STANDS_SECONDS - 1
     os.utime(path, (then, then))
     with claimed(session, [order()]):
-        assert held(session) == [claim_path(key_of(order()), 4)]
+        assert held(session) == [claim_path(claim_key(order()), 4)]
     assert held(session) == []
 
 

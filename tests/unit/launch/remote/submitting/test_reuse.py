@@ -25,7 +25,8 @@ from crown_exp.launch.remote import dispatch
 from crown_exp.launch.remote.base import Earlier, Fate, Plan
 from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.remote.submitting import reuse
-from crown_exp.launch.remote.submitting.reuse import earlier_of
+from crown_exp.launch.remote.submitting.claims import claim_key
+from crown_exp.launch.remote.submitting.reuse import earlier_of, equal_key
 from crown_exp.launch.session import Session
 from crown_exp.registry import ingest_run, open_registry
 from crown_exp.storage.machine import here
@@ -122,6 +123,16 @@ def test_what_is_not_equal_is_not_found(session: Session) -> None:
 def test_no_run_is_looked_for(session: Session, config: dict[str, Any]) -> None:
     session.make(order(**({} if "seed" not in config else config | {"seed": 3})))
     assert one(session, **config) is None
+
+
+def test_orders_of_a_task_and_a_target_share_a_claim_and_equal_ones_a_key(session: Session) -> None:
+    orders = [order(seed=1), order(seed=1, sweep=False), order(seed=2)]
+    one, same, other = (equal_key(session, it) for it in orders)
+    assert one is not None and one == same != other
+    assert len({claim_key(it) for it in orders}) == 1
+    there = order(seed=1, compute={**COMPUTE, "name": "h100"})
+    assert equal_key(session, there) not in (None, one)
+    assert claim_key(there) != claim_key(orders[0])
 
 
 def test_equal_orders_take_a_run_each_the_newest_first(session: Session) -> None:
