@@ -20,7 +20,7 @@ class ToldJob:
     usd: float | None = None
 
     def text(self, now: datetime) -> str:
-        """`12 on a100_spot (skypilot), submitted 3 min ago, $0.42 so far`."""
+        """`12 on a100_spot (skypilot), submitted 3 min ago, $0.42 so far, with OMP_NUM_THREADS=4`."""
         job = self.record
         where = f"{job.target} ({job.executor})" if job.target else job.executor
         name = job.told or "without a name"
@@ -30,6 +30,8 @@ class ToldJob:
             from crown_exp.compute.money import in_dollars
 
             parts.append(in_dollars(self.usd))
+        if job.env:
+            parts.append("with " + " ".join(f"{name}={value}" for name, value in job.env.items()))
         over = f"; over: {job.reason or 'cancelled'}" if job.cancelled else ""
         return ", ".join(parts) + over
 
@@ -39,5 +41,5 @@ class ToldJob:
         return {
             "number": job.number, "executor": job.executor, "target": job.target, "job": job.job,
             "handle": job.handle, "created": job.created, "over": job.cancelled, "reason": job.reason,
-            "usd": self.usd,
+            "usd": self.usd, "env": job.env,
         }  # fmt: skip

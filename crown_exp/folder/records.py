@@ -135,6 +135,7 @@ class JobRecord:
     nodes together. hours, usd: what was expected; None if it could not be. controller: the machine that its
     executor pays to watch over it; None if none. server: who was asked for it, and alone knows it; None: not
     known. sweep_since: the month (2026-11) before which nothing was paid of the run's sweep; None: not known.
+    env: variables that Hydra sets for it (`hydra.job.env_set`), no secrets among them; None: not known.
     """
 
     format: ClassVar[int] = 1
@@ -157,6 +158,7 @@ class JobRecord:
     controller: Rate | None = None
     server: Server | None = None
     sweep_since: str | None = None
+    env: dict[str, str] | None = None
 
     @property
     def told(self) -> str:

@@ -53,6 +53,13 @@ class Facts:
         newest = self.newest_attempt
         return dict((newest.changes if newest else None) or {})
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that Hydra sets for it: those of its newest job whose record tells them."""
+        known = [job for job in self.jobs if job.env is not None]
+        newest = max(known, key=lambda job: job.number, default=None)
+        return dict((newest.env if newest else None) or {})
+
 
 def state(facts: Facts, now: datetime) -> State:
     """What the run is doing at `now`, the time of the store's clock.

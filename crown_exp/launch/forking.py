@@ -49,7 +49,8 @@ def forked(session: Session, loader: ConfigLoaderImpl, origin: str, typed: Seque
         raise ConfigError(problems)
     before = [item for item in found.record.overrides if keys(item) not in set(map(keys, typed))]
     composition = replace(composition, overrides=(*before, *typed))
-    return Order(composition, checked, swept=typed, fork=Fork(found.record.id, number))
+    fork = Fork(found.record.id, number)
+    return Order(composition, checked, swept=typed, fork=fork, env=found.facts.env)
 
 
 def keys(override: str) -> str:

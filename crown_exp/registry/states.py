@@ -101,7 +101,11 @@ def facts_of(
     return Facts(
         run=run_of(row),
         jobs=[_job_of(item, row["id"]) for item in jobs],
-        attempts=[_record(AttemptRecord, item, run=row["id"]) for item in known if item["started"]],
+        attempts=[
+            _record(AttemptRecord, item, run=row["id"], took_over=False)  # kept in the store alone
+            for item in known
+            if item["started"]
+        ],
         ends=[
             _record(EndRecord, item, run=row["id"], code=None, again=bool(item["again"]))
             for item in known
@@ -113,9 +117,9 @@ def facts_of(
 
 
 def _job_of(row: Mapping[str, Any], run: str) -> JobRecord:
-    """A job's record. Who was asked for it is not kept here: who asks after jobs reads the store."""
+    """A job's record. What is not kept here is of use to none but who asks after jobs, and reads the store."""
     told = _told(row, reason="", target="", rates=[])
-    return _record(JobRecord, row, run=run, server=None, sweep_since=None, **told)
+    return _record(JobRecord, row, run=run, server=None, sweep_since=None, env=None, **told)
 
 
 def run_of(row: Mapping[str, Any]) -> RunRecord:

@@ -92,6 +92,44 @@ def test_variables_that_hydra_sets_are_set_there(project: Project) -> None:
     assert len(project.runs) == 2
 
 
+READS = """
+import os
+import time
+
+
+def train(run, pace: float = 0.5):
+    for _ in run.steps(40):
+        time.sleep(0 if run.resumed else pace)
+    return os.environ.get("MINE")
+"""
+
+
+@pytest.mark.parametrize("word", ["resume", "move"])
+def test_variables_that_hydra_sets_go_on_with_a_run_and_with_its_fork(
+    project: Project, word: str
+) -> None:
+    (project.root / "reads.py").write_text(READS)
+    task = ("+task._target_=reads.train", "checkpoint.every=5 steps", "--yes")
+    typed = (*task, "compute=there", "+hydra.job.env_set.MINE=4")
+    child = project.popen(*typed)
+    run = wait_for_attempt(project)
+    wait_for(lambda: list((run / "log").glob("*")))
+    end(child, signal.SIGINT)
+    if word == "resume":
+        assert project.crown("cancel", run.name, "--yes").returncode == 0
+    gone_on = project.crown(word, run.name, "compute=on_demand", "--yes")
+    assert gone_on.returncode == 0, gone_on.stdout
+    assert result(run) == "4"
+    jobs = sorted((run / "jobs").glob("????.json"))
+    assert [record(job)["env"] for job in jobs] == [{"MINE": "4"}] * 2
+    if word == "resume":
+        return
+    fork = project.crown("fork", run.name, "task.pace=0", "--yes")
+    assert fork.returncode == 0, fork.stdout
+    (other,) = [it for it in project.runs if it != run]
+    assert result(other) == "4"
+
+
 def test_a_mixed_sweep_brings_all_values_back(project: Project) -> None:
     done = project.crown("-m", "task=train", "compute=local,there", "task.lr=0.1,0.2", "--yes")
     assert done.returncode == 0, done.stdout

@@ -76,6 +76,11 @@ class Planned:
         return self.earlier.fate if self.earlier else Fate.NEW
 
     @property
+    def env(self) -> dict[str, str]:
+        """The variables that Hydra is to set for its job: those of its last one, and what the command says."""
+        return {**(self.earlier.facts.env if self.earlier else {}), **self.order.env}
+
+    @property
     def is_launched(self) -> bool:
         """Whether a job is to be submitted for it."""
         return not self.target.is_here and self.fate in (Fate.NEW, Fate.RESUMED)

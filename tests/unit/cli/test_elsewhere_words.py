@@ -187,6 +187,9 @@ def test_show_tells_the_job(both: Both) -> None:
     assert line_of(out.splitlines(), "job").endswith("; over:")  # and the reason below
     _, out, _ = both.here.type("show", run, "--json")
     assert f'"handle": "job/{run}/1"' in out and '"reason": "cancelled by the user"' in out
+    both.here.call(write_job, both.here.blobs, replace(both.far.job(run), env={"N": "4"}))
+    assert ", with N=4; over:" in " ".join(" ".join(both.here.out("show", run)).split())
+    assert both.here.json("show", run)["job"]["env"] == {"N": "4"}
 
 
 def test_a_run_that_was_never_elsewhere_has_no_job(both: Both) -> None:

@@ -1,5 +1,6 @@
 """Which records mean which state."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,14 @@ def found(
     now: float, beat: float | None = None, done: ResultRecord | None = None, **known
 ) -> State:
     return state(Facts(RUN, result=done, last_beat=at(beat) if beat else None, **known), at(now))
+
+
+def test_variables_are_those_of_the_newest_job_that_tells_them() -> None:
+    old, new = replace(job(1, 0), env={"A": "1"}), replace(job(2, 5), env={"A": "2"})
+    unknown = job(3, 9)  # of an older version
+    assert Facts(RUN, [unknown, new, old]).env == {"A": "2"}
+    assert Facts(RUN, [new, replace(unknown, env={})]).env == {}
+    assert Facts(RUN, [unknown]).env == Facts(RUN).env == {}
 
 
 def test_before_the_first_attempt() -> None:

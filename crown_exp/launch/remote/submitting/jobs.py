@@ -62,12 +62,12 @@ def job_for(
 
     It has the variables that Hydra is to set for it, whatever `compute.env` says. Raises as `travelling`.
     """
-    target, order = planned.target, planned.order
-    env = {**order.env, "CROWN_JOB": name}
+    target = planned.target
+    env = {**planned.env, "CROWN_JOB": name}
     if math.isfinite(target.start_deadline):
         env["CROWN_START_DEADLINE"] = f"{target.start_deadline:.0f}"
     words = ("run", f"{session.blobs.url}/{RunPaths(record.id).root}")
-    wandb = uses_wandb(order.composition.config)
+    wandb = uses_wandb(planned.order.composition.config)
     return travelling(session, target, name, bundle, words, env, wandb=wandb)
 
 

@@ -16,7 +16,8 @@ import pytest
 from crown_exp.compute.base import Target
 from crown_exp.config.project import find_project
 from crown_exp.errors import SettingsError
-from crown_exp.launch.remote.base import Planned
+from crown_exp.folder import Facts, JobRecord
+from crown_exp.launch.remote.base import Earlier, Fate, Planned
 from crown_exp.launch.remote.planning.environment import (
     AWS_KEYS,
     is_loopback,
@@ -220,11 +221,13 @@ def test_a_jobs_key_for_wandb_and_its_variables_are_those_of_its_own_config(
         plain = replace(planned(1, target), target=target)
         tracked = replace(plain, order=order(tracker={"_target_": "a.WandB"}))
         varied = replace(plain, order=replace(plain.order, env=env))
-        jobs = [job_for(opened, RUN, it, "r1", bundle) for it in (plain, tracked, varied)]
-    assert [it.secrets.get("WANDB_API_KEY") for it in jobs] == [None, "key-of-mine-123", None]
-    assert [it.variables["MINE"] for it in jobs] == ["of the target", "of the target", "x"]
-    found = jobs[2].variables
-    assert (found["WANDB_MODE"], found["ITS"], found["CROWN_JOB"]) == ("online", "own", "r1")
+        before = JobRecord("r1", 1, "skypilot", datetime.now(UTC), "r1", True, env=env)
+        again = replace(plain, earlier=Earlier(Facts(RUN, [before]), Fate.RESUMED))
+        jobs = [job_for(opened, RUN, it, "r1", bundle) for it in (plain, tracked, varied, again)]
+    assert [it.secrets.get("WANDB_API_KEY") for it in jobs] == [None, "key-of-mine-123", None, None]
+    assert [it.variables["MINE"] for it in jobs] == ["of the target", "of the target", "x", "x"]
+    for found in (job.variables for job in jobs[2:]):
+        assert (found["WANDB_MODE"], found["ITS"], found["CROWN_JOB"]) == ("online", "own", "r1")
 
 
 def lent(*runs: Planned) -> str:

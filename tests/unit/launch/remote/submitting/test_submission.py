@@ -87,6 +87,20 @@ def test_a_run_gets_a_job_with_all_that_is_known_of_it(session: Session, executo
     assert [job.name for job in executor.asked] == [done.record.id]
 
 
+@pytest.mark.parametrize("typed", [{}, {"B": "9", "C": "3"}])
+def test_a_run_that_goes_on_has_the_variables_that_hydra_set_for_it(
+    session: Session, typed: dict[str, str]
+) -> None:
+    set_once = {"A": "1", "B": "2"}
+    (first,) = launch(session, replace(order(), env=set_once))
+    (record,) = jobs(session, first.record.id)
+    assert record.env == set_once
+    facts = session.portal.call(read_facts, session.blobs, record.run)
+    run = planned(replace(order(), env=typed), Earlier(facts, Fate.RESUMED))
+    (gone_on,) = submit_all(session, [run], prepared=Sharing(session))
+    assert gone_on.job.env == run.env == set_once | typed
+
+
 def test_all_requests_are_made_before_an_answer_is_waited_for(
     session: Session, executor: Told
 ) -> None:
