@@ -14,7 +14,7 @@ from crown_exp.clock import Clock
 from crown_exp.compute.base import ExecutorError, NotSubmitted
 from crown_exp.folder import JobRecord
 from crown_exp.launch.remote.executors import Executors
-from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.servers import AnotherServer, unknown_here
 from crown_exp.storage import BlobStore, NotFound, Portal
 from crown_exp.storage.runs import cancel_job, job_age, read_job
 
@@ -62,7 +62,7 @@ def cancel_jobs(
     known: list[JobRecord] = []
     away: list[JobRecord] = []
     for job in jobs:
-        why = "" if job.executor in silent else apart(opened.executors, job)
+        why = "" if job.executor in silent else unknown_here(opened.executors, job)
         if why and not forget:
             raise AnotherServer(f"{job.run} was not cancelled: {why}")
         (away if why else known).append(job)

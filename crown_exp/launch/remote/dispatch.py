@@ -101,7 +101,7 @@ def going_on(session: Session, facts: Facts) -> Earlier:
     now = session.portal.call(session.blobs.now)
     one = judged(facts, state(facts, now))
     ask_for_jobs(session, [one])
-    one.refuse_if_apart()
+    one.refuse_if_unknown_here()
     return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
 
 

@@ -11,7 +11,7 @@ from crown_exp.compute.base import OVER, JobState
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.folder import AttemptRecord, Facts, JobRecord, state
 from crown_exp.launch.remote.cancelling import cancel_jobs, with_handles
-from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.servers import AnotherServer, unknown_here
 from crown_exp.launch.remote.watching.ending import says_over
 from crown_exp.launch.session import Session
 from crown_exp.outcome import FINAL, State
@@ -33,7 +33,7 @@ def stop(session: Session, facts: Facts) -> Facts:
     """
     found = refuse(session, facts)
     record, job, attempt = facts.run, going_job(facts, found), facts.newest_attempt
-    if job is not None and apart(session.executors, job):
+    if job is not None and unknown_here(session.executors, job):
         job = None  # over, by its run's own records
     if (
         job is not None and job.cancelled
@@ -66,7 +66,7 @@ def refuse(session: Session, facts: Facts) -> State:
         raise ConfigError.of(facts.run.id, f"{where}: stop it there, then resume it")
     job = going_job(facts, found)
     over = job is None or says_over(facts, job, now)
-    if job is not None and not over and (why := apart(session.executors, job)):
+    if job is not None and not over and (why := unknown_here(session.executors, job)):
         raise AnotherServer(f"{facts.run.id} is not moved: {why}")
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from crown_exp.compute.base import JobState, Listed
 from crown_exp.errors import ConfigError
 from crown_exp.folder import Facts, state
-from crown_exp.launch.remote.servers import apart
+from crown_exp.launch.remote.servers import unknown_here
 from crown_exp.launch.session import Session
 from crown_exp.outcome import FINAL, State
 from crown_exp.storage.runs import read_facts
@@ -26,18 +26,18 @@ IDLE = FINAL | {State.STOPPED}
 class Stray:
     """A job that nothing needs. foreign: its run is not in this store, so it may be another project's.
 
-    apart: the record of this name is of a job at another server, so that of this one nothing is known.
+    unknown_here: why its record, which is of a job at another server, is no word on it; "" if it is one.
     """
 
     executor: str
     job: Listed
     why: str
     foreign: bool = False
-    apart: bool = False
+    unknown_here: str = ""
 
     def may_end(self, *, foreign: bool) -> bool:
         """Whether it is ended where the user agrees. foreign: those too."""
-        return not self.apart and (foreign or not self.foreign)
+        return not self.unknown_here and (foreign or not self.foreign)
 
 
 def reachable(session: Session) -> list[str]:
@@ -71,8 +71,8 @@ def judged(session: Session, executor: str, job: Listed, run: str) -> Stray | No
     if all(record.job != job.name for record in facts.jobs):
         return Stray(executor, job, f"no record of {run} knows of it")
     record = next(record for record in facts.jobs if record.job == job.name)
-    if why := apart(session.executors, record):
-        return Stray(executor, job, f"not to be judged here: {why}", apart=True)
+    if why := unknown_here(session.executors, record):
+        return Stray(executor, job, f"not to be judged here: {why}", unknown_here=why)
     why = over(session, facts, job)
     return Stray(executor, job, why) if why else None
 

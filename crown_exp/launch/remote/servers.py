@@ -20,7 +20,7 @@ class AnotherServer(CrownError):
     exit_code = 2
 
 
-def apart(executors: Executors, job: JobRecord) -> str:
+def unknown_here(executors: Executors, job: JobRecord) -> str:
     """Why a job cannot be asked after from here, and what to type, in a line; "" if it can.
 
     Raises ExecutorError if its executor cannot tell who its server is.

@@ -43,18 +43,18 @@ def launch(
     batch = Batch(launcher, invocation, first)
     jobs = [batch.compose(item, first + number) for number, item in enumerate(job_overrides)]
     orders = batch.orders(jobs, job_overrides)
-    apart = any(order.sweep for order in orders)
+    is_sweep = any(order.sweep for order in orders)
     debug = any(order.composition.config["debug"] for order in orders)
-    if debug and apart:
+    if debug and is_sweep:
         raise ConfigError.of("debug=true", "is for one run; leave out -m")
     runs = [str(run) for order in orders if (run := order.composition.config["resume"])]
     if invocation.multirun and runs:
         raise ConfigError.of("resume", "goes on with one run; leave out -m")
     with (
         open_session(invocation.project, debug=debug, run="".join(runs[:1])) as session,
-        invocation.attending() if apart else nullcontext(),
+        invocation.attending() if is_sweep else nullcontext(),
     ):
-        if apart:
+        if is_sweep:
             approve_shared(session.blobs)
         try:
             session.approve(orders)
@@ -174,8 +174,8 @@ class Batch:
         with env_override(dict(order.env)):
             self.started(job)
             with awake():
-                apart = order.sweep is not None
-                ended = self.apart(session, order) if apart else self.here(session, order)
+                see_through = self.here if order.sweep is None else self.in_own_process
+                ended = see_through(session, order)
             return self.finished(job, ended)
 
     def started(self, job: DictConfig) -> None:
@@ -213,7 +213,7 @@ class Batch:
             announce(record, session, session.database)
         return Resumption(record, {})
 
-    def apart(self, session: Session, order: Order) -> Ended:
+    def in_own_process(self, session: Session, order: Order) -> Ended:
         """A run in a process of its own."""
         invocation, record = self.invocation, session.make(order)
         if invocation.asked:

@@ -16,7 +16,7 @@ from crown_exp.launch.equal import asked
 from crown_exp.launch.recorded import AT_ONCE, read_runs
 from crown_exp.launch.remote.base import Earlier, Fate
 from crown_exp.launch.remote.cancelling import is_pending
-from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.servers import AnotherServer, unknown_here
 from crown_exp.launch.remote.watching.ending import says_over
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order, signature_of
@@ -52,7 +52,7 @@ class Key(NamedTuple):
 class Equal:
     """A run that was made before. found: its state; job: its newest job, if that may live.
 
-    apart: why that cannot be asked after from here; "" if it can.
+    unknown_here: why that cannot be asked after from here; "" if it can.
     """
 
     facts: Facts
@@ -60,12 +60,12 @@ class Equal:
     job: JobRecord | None = None
     job_state: JobState | None = None
     taken: bool = False
-    apart: str = ""
+    unknown_here: str = ""
 
     @property
     def lives(self) -> bool:
         """Whether its job does. One that its executor does not know lives while its attempt beats."""
-        if self.job_state is JobState.GONE or self.apart:
+        if self.job_state is JobState.GONE or self.unknown_here:
             return self.found is State.RUNNING
         return self.job_state is not None and self.job_state not in OVER
 
@@ -74,12 +74,12 @@ class Equal:
         """Whether somebody sees it through by hand, here or elsewhere: a job would be refused."""
         return self.found is State.RUNNING and not is_of_a_job(self.facts)
 
-    def refuse_if_apart(self) -> None:
+    def refuse_if_unknown_here(self) -> None:
         """Raises AnotherServer if its job may live where it is not known here, and is not seen to."""
-        if self.apart and not self.lives:
+        if self.unknown_here and not self.lives:
             run = self.facts.run.id
             raise AnotherServer(
-                f"{run} may go on elsewhere, so no second job is made: {self.apart}"
+                f"{run} may go on elsewhere, so no second job is made: {self.unknown_here}"
             )
 
     @property
@@ -129,8 +129,8 @@ def equal_key(session: Session, order: Order) -> Key | None:
     """What an equal run must have; None if none can be, or is wanted."""
     config = order.composition.config
     compute = config["compute"]
-    apart = config["debug"] or config["resume"] or config["reuse"] == "never"
-    if compute["executor"] == "local" or apart:
+    wants_none = config["debug"] or config["resume"] or config["reuse"] == "never"
+    if compute["executor"] == "local" or wants_none:
         return None
     signature = signature_of(session.settled(order))
     return None if signature is None else Key(signature, compute["name"])
@@ -225,11 +225,11 @@ def ask_for_jobs(session: Session, equals: Iterable[Equal]) -> None:
     by_executor: dict[str, list[tuple[Equal, JobRecord]]] = {}
     for one in equals:
         if one.job is not None and one.job.executor in session.executors:
-            one.apart = apart(session.executors, one.job)
-            if not one.apart:
+            one.unknown_here = unknown_here(session.executors, one.job)
+            if not one.unknown_here:
                 by_executor.setdefault(one.job.executor, []).append((one, one.job))
             elif says_over(one.facts, one.job, session.portal.call(session.blobs.now)):
-                one.job, one.apart = None, ""
+                one.job, one.unknown_here = None, ""
     for name, many in by_executor.items():
         polled = {job.handle: one for one, job in many if job.handle is not None}
         if polled:
@@ -261,7 +261,7 @@ def taken(session: Session, order: Order, equals: Sequence[Equal]) -> Earlier | 
         elif one.found is State.FAILED:
             ended = True
         elif not (ended or one.taken or one.is_anothers):
-            one.refuse_if_apart()
+            one.refuse_if_unknown_here()
             if is_fit(session, order, one):
                 one.taken = True
                 return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)

@@ -18,7 +18,7 @@ from crown_exp.compute.base import Listed, NotSubmitted
 from crown_exp.folder import JobRecord, RunPaths, RunRecord, decode, encode
 from crown_exp.launch.remote.base import Fate, Planned, Submitted
 from crown_exp.launch.remote.cancelling import note_cancelled
-from crown_exp.launch.remote.servers import apart
+from crown_exp.launch.remote.servers import unknown_here
 from crown_exp.launch.remote.submitting.claims import claimed
 from crown_exp.launch.remote.submitting.jobs import Prepared
 from crown_exp.launch.remote.submitting.reuse import earlier_of, equal_key
@@ -122,7 +122,7 @@ def told_if_slow(jobs: int) -> Iterator[None]:
 class Begun:
     """A run with its job, as far as that has come. anew: whether it is this command that asked for it.
 
-    apart: whether another server was asked for it, which alone answers.
+    unknown_here: why it cannot be asked after from here; "" if it can.
     """
 
     planned: Planned
@@ -130,13 +130,13 @@ class Begun:
     job: JobRecord
     anew: bool
     refused: bool = False
-    apart: bool = False
+    unknown_here: str = ""
 
     @property
     def is_open(self) -> bool:
         """Whether an answer is still to come."""
         waits = self.job.handle is None and self.job.ticket is not None
-        return waits and not self.refused and not self.apart
+        return waits and not self.refused and not self.unknown_here
 
 
 class Submission:
@@ -152,8 +152,8 @@ class Submission:
         """The job that a run has already, else one that is asked for."""
         job = unsettled(planned)
         if job is not None and job.executor in self.session.executors:
-            if apart(self.session.executors, job):  # it is watched: its run's records tell of it
-                return Begun(planned, record, job, anew=False, apart=True)
+            if why := unknown_here(self.session.executors, job):  # its run's records tell of it
+                return Begun(planned, record, job, anew=False, unknown_here=why)
             found = self.found(job)
             if found is not None:
                 return Begun(planned, record, found, anew=False)
@@ -225,8 +225,8 @@ class Submission:
         """Another command meant to ask for the same job at the same time, and was quicker."""
         jobs = self.session.portal.call(read_jobs, self.session.blobs, record.id)
         other = next(job for job in jobs if job.number == number)
-        if not other.cancelled and apart(self.session.executors, other):
-            return Begun(planned, record, other, anew=False, apart=True)
+        if not other.cancelled and (why := unknown_here(self.session.executors, other)):
+            return Begun(planned, record, other, anew=False, unknown_here=why)
         found = None if other.cancelled else self.found(other)
         if found is not None:
             return Begun(planned, record, found, anew=False)

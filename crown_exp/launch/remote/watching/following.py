@@ -89,7 +89,7 @@ class Following:
 
     def told(self, it: Watched, job: JobRecord) -> list[str]:
         """A line about the job, if it says something else than the last."""
-        if it.apart and it.ended is None:
+        if it.unknown_here and it.ended is None:
             return []  # the watch has said why it is not known
         name = f"job {job.told} on {job.target or job.executor}"
         if it.ended is not None or job.cancelled:

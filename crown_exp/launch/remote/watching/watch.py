@@ -27,7 +27,7 @@ from crown_exp.launch.remote.cancelling import (
     handle_of,
     note_cancelled,
 )
-from crown_exp.launch.remote.servers import AnotherServer, apart
+from crown_exp.launch.remote.servers import AnotherServer, unknown_here
 from crown_exp.launch.remote.watching.ending import (
     after_job,
     as_recorded,
@@ -135,7 +135,7 @@ class Watch:
                 self.complain(f"{error}; {name} is asked again")
 
     def _poll(self, name: str, own: Sequence[Watched]) -> None:
-        own = self.at_hand(name, own, anew=any(it.apart for it in own))  # it may be back
+        own = self.at_hand(name, own, anew=any(it.unknown_here for it in own))  # it may be back
         for it in own:
             if it.run.job.handle is None:  # whoever submitted it was cut short
                 handle = handle_of(self.opened, it.run.job)
@@ -158,18 +158,18 @@ class Watch:
         if anew:
             self.opened.executors.server(name, anew=True)
         for it in own:
-            it.apart = apart(self.opened.executors, it.run.job)
-            if it.apart:
+            it.unknown_here = unknown_here(self.opened.executors, it.run.job)
+            if it.unknown_here:
                 it.status = it.gone = None
-        others = [it for it in own if it.apart]
+        others = [it for it in own if it.unknown_here]
         for server in dict.fromkeys(str(it.run.job.server) for it in others):
             there = [it for it in others if str(it.run.job.server) == server]
             if server not in self._complained:
                 self._complained.add(server)
                 more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-                what = f"{there[0].run.record.id}{more}: {there[0].apart}"
+                what = f"{there[0].run.record.id}{more}: {there[0].unknown_here}"
                 self.complain(f"{what}; shown is what the store says")
-        return [it for it in own if not it.apart]
+        return [it for it in own if not it.unknown_here]
 
     def look(self) -> datetime | None:
         """Read what is new of the runs that are due; the store's time, None if the store does not answer."""
@@ -186,7 +186,7 @@ class Watch:
         async def one(it: Watched) -> None:
             news = it.news
             try:
-                await it.progress.look(blobs, anew=is_over(it) or bool(it.apart))
+                await it.progress.look(blobs, anew=is_over(it) or bool(it.unknown_here))
                 it.trouble = ""
             except StoreError:
                 raise
@@ -254,7 +254,7 @@ class Watch:
         """How a run has ended, if it has. Ends the job of one that will never begin."""
         facts, status = it.facts, it.status
         assert facts is not None
-        if it.apart:
+        if it.unknown_here:
             if as_recorded(facts, it.run.job).cancelled:  # by who could
                 return after_job(it.run, facts, JobStatus(JobState.GONE), now, here())
             return by_itself(it.run, facts, now)
@@ -304,7 +304,7 @@ class Watch:
     def tail(self, it: Watched) -> str:
         """The end of what a job, or the setting up of its machine, has printed; "" if it cannot be had."""
         job = it.run.job
-        if job.handle is None or it.apart:
+        if job.handle is None or it.unknown_here:
             return ""
         try:
             with self._asking:
@@ -365,14 +365,14 @@ class Watch:
 
         AnotherServer too, when the others were ended, for what cannot be ended from here.
         """
-        left = [it for it in self.open if not it.apart]
+        left = [it for it in self.open if not it.unknown_here]
         with self._asking:
             cancel_jobs(self.opened, [it.run.job for it in left])
         for it in left:
             told = ended(it.run.record, ExitCode.INTERRUPTED, BY_USER)
             it.ended = replace(told, state=State.STOPPED)  # its process may save yet
         for it in self.open:
-            raise AnotherServer(f"{it.run.record.id} was not cancelled: {it.apart}")
+            raise AnotherServer(f"{it.run.record.id} was not cancelled: {it.unknown_here}")
 
 
 def spoken(seconds: float) -> str:

@@ -27,8 +27,8 @@ class Watched:
     trouble: why its folder could not be read at the last look. gone: since when its executor does not know its
     job, by the monotonic clock; None while it does. closed: whether it was recorded that its job is over.
     looked: when its folder was read last, by the monotonic clock; told: the news of its job then; seen: the
-    store's time then. usd: dollars as of the ledger; None: nothing is paid. apart: why its job cannot be asked
-    after from here, then only its records tell of it; "" if it can.
+    store's time then. usd: dollars as of the ledger; None: nothing is paid. unknown_here: why its job cannot be
+    asked after from here, then only its records tell of it; "" if it can.
     """
 
     run: Submitted
@@ -42,7 +42,7 @@ class Watched:
     told: News | None = None
     seen: datetime | None = None
     usd: float | None = None
-    apart: str = ""
+    unknown_here: str = ""
 
     @property
     def facts(self) -> Facts | None:
@@ -64,7 +64,7 @@ def row_of(it: Watched) -> Row:
     """A run as it is shown."""
     read, run = it.progress, it.run
     note = it.status.reason if it.status is not None and it.ended is None else ""
-    note = "its job is at another server" if it.apart and it.ended is None else note
+    note = "its job is at another server" if it.unknown_here and it.ended is None else note
     return Row(
         run=run.record.id, name=run.record.name, state=word_of(it, it.seen), step=read.step, total=read.total,
         metric=read.metric, usd=it.usd, seconds_left=read.seconds_left,
@@ -80,7 +80,7 @@ def word_of(it: Watched, seen: datetime | None) -> str:
     if it.ended is not None:
         found = state_of(it.ended)
         return str(State.STOPPED if it.closed and found is State.LOST else found)
-    if it.apart and it.facts is not None and seen is not None:
+    if it.unknown_here and it.facts is not None and seen is not None:
         return str(state(it.facts, seen))
     if it.facts is not None and seen is not None and is_begun(it.facts, it.run.job):
         found = state(it.facts, seen)

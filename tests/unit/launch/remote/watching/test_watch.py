@@ -277,7 +277,7 @@ def test_a_server_that_comes_back_is_asked_again(far: Elsewhere) -> None:
     watch, stream = watched(far, sent)
     for executor.at in (THEIRS, OURS, THEIRS, OURS):
         watch.turn()
-        assert bool(watch.runs[0].apart) == (executor.at == OURS)
+        assert bool(watch.runs[0].unknown_here) == (executor.at == OURS)
         assert (watch.runs[0].status is None) == (executor.at == OURS)
     go.touch()
     until(lambda: far.is_over(sent))
