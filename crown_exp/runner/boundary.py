@@ -51,6 +51,7 @@ class Boundary:
 
     def __post_init__(self) -> None:
         self.stop.now = lambda: self.whole
+        self.stop.reserve_after = self.reserve_after
 
     def items(self, items: Iterator[Any]) -> Iterator[Any]:
         """What the loop goes over, or what a visitor makes of it."""
@@ -120,13 +121,22 @@ class Boundary:
         self.save_for_good(self.place)
 
     def ended(self) -> None:
-        """Save the state in which a loop ends; a notice is obeyed then. Raises Diverged if it is not finite."""
+        """Save the state in which a loop ends. Raises Diverged if it is not finite.
+
+        With a notice that is waited for: what comes now may complete the run in time, and cannot be saved.
+        """
         self.watch.settle(self.state.step)
-        self.stop.obey_notice()
         if self.state.step > self.keeping.step:
             self.save()
+        self.held = self.owed = False
+        if self.stop.pending:
+            self.keeping.finish()
         if self.stop.code is not None:
             self.end_here()
+
+    def reserve_after(self) -> float:
+        """The seconds that a stop takes once a loop was left."""
+        return self.keeping.pace.reserve_after(self.keeping.checkpoints.busy + self.held)
 
     def end_here(self) -> None:
         """Save, then raise Stopped."""

@@ -59,3 +59,9 @@ class Pace:
         if self.save is None or (turn := self.turn) is None:
             return math.inf
         return 2 * (self.save + turn) + MARGIN_SECONDS
+
+    def reserve_after(self, saves: int) -> float:
+        """The same once a loop was left. saves: how many are in flight, or at hand; no other can be made."""
+        if not saves:
+            return MARGIN_SECONDS
+        return math.inf if self.save is None else saves * self.save + MARGIN_SECONDS

@@ -52,7 +52,7 @@ def turns(
         over = loop.done == loop.total
         items = seam.items(iter(()) if over else source.items(loop.done))
         seam.first()
-        stop.in_loop = True
+        stop.in_loop = stop.looped = True
         ours = source.ours
         seam.fetching(None)
         while loop.total is None or loop.done < loop.total:

@@ -51,7 +51,7 @@ def never() -> bool:
 
 
 def all_there_is() -> float:
-    """How long a stop takes is not known."""
+    """How long a stop takes is not known, or it had better come at once."""
     return math.inf
 
 
@@ -64,16 +64,17 @@ class StopRequest:
     after another stop, and are nobody's second signal. Nor is SIGTERM, once the cloud has given notice: it is
     what the cloud, and who watches it, sends before the end, and the state may still be on its way.
 
-    In a loop a cloud's notice becomes a stop only when no more time is left than that takes (`reserve`), at the
-    loop's end, or by a signal.
+    A cloud's notice becomes a stop at once before the first loop; in a loop, and after one, when no more time
+    is left than a stop takes (`reserve`, `reserve_after`), or by a signal.
 
     code, why: of the stop; None and "" if none was asked for. raised: whether the task was told. at_once:
     whether a second signal came, from who does not want to wait. times: how often Ctrl-C or SIGTERM came.
     now: called by the signal handler in a turn, so it must be quick and take no lock. delayed: likewise, when
     the stop waits for the end of the turn. notice: the cloud's that is nearest, if it gave one, at `heard`;
     until: when it takes the machine. since: when whoever does not wait for ever asked first. All three by
-    `clock`. reserve: the seconds that a stop takes, saving included; asked in any thread. in_loop: whether a
-    loop goes on. heeded_notice: the one with which a boundary was passed last.
+    `clock`. reserve: the seconds that a stop in a loop takes, saving included; asked in any thread.
+    reserve_after: likewise, of one after a loop, where nothing new can be saved. looped: whether a loop has
+    begun; in_loop: whether one goes on. heeded_notice: the one with which a boundary was passed last.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -86,7 +87,8 @@ class StopRequest:
         self.notice: Notice | None = None
         self.heard = self.until = 0.0
         self.reserve: Callable[[], float] = all_there_is
-        self.in_loop = False
+        self.reserve_after: Callable[[], float] = all_there_is
+        self.looped = self.in_loop = False
         self.heeded_notice: Notice | None = None
         self.since: float | None = None
         self.untold = self.listening = False
@@ -120,8 +122,9 @@ class StopRequest:
 
     @property
     def spare(self) -> float:
-        """For how many seconds a run that has a notice may still train; negative if it had better ended."""
-        return self.until - self.clock() - (self.reserve() if self.in_loop else math.inf)
+        """For how many seconds a run that has a notice may still go on; negative if it had better ended."""
+        after = self.reserve_after if self.looped else all_there_is
+        return self.until - self.clock() - (self.reserve if self.in_loop else after)()
 
     @property
     def trains_on(self) -> bool:

@@ -82,6 +82,7 @@ def test_the_last_save_is_in_time_whenever_it_is_told_and_whatever_is_in_flight(
 def test_what_is_not_known_is_all_there_is() -> None:
     pace = Pace()
     assert pace.reserve() == math.inf
+    assert (pace.reserve_after(0), pace.reserve_after(1)) == (MARGIN_SECONDS, math.inf)
     pace.saved(1.0)
     assert pace.reserve() == math.inf
     pace.turn_ended(0.0)  # the first turn of a loop is not measured
@@ -91,3 +92,15 @@ def test_what_is_not_known_is_all_there_is() -> None:
     assert pace.turn is None
     pace.turn_ended(902.0)
     assert pace.reserve() == 2 * (1.0 + 2.0) + MARGIN_SECONDS
+    assert [pace.reserve_after(saves) - MARGIN_SECONDS for saves in range(3)] == [0.0, 1.0, 2.0]
+
+
+def test_before_a_loop_there_is_no_time_and_after_one_there_is_what_no_save_needs() -> None:
+    stop = StopRequest(clock=lambda: 0.0)
+    stop.reserve, stop.reserve_after = (lambda: 50.0), (lambda: 5.0)
+    stop.until = 100.0
+    assert stop.spare == -math.inf
+    stop.in_loop = stop.looped = True
+    assert stop.spare == 50.0
+    stop.in_loop = False
+    assert stop.spare == 95.0

@@ -16,6 +16,7 @@ import pytest
 
 from crown_exp import Run
 from crown_exp.checkpoints.base import Unsaved
+from crown_exp.checkpoints.cadence import Cadence
 from crown_exp.checkpoints.listing import steps_of
 from crown_exp.folder import RunPaths
 from crown_exp.outcome import ExitCode
@@ -209,47 +210,104 @@ def test_ctrl_c_and_a_limit_end_it_for_their_own_reason(lab: Lab) -> None:
     assert (ended.code, ended.ending.step, kept(lab, ended.id)[-1]) == (77, 9, 9)
 
 
-def test_the_end_of_the_loop_ends_it(lab: Lab) -> None:
-    after: list[int] = []
-
-    def task(run: Run) -> None:
-        for turn in run.steps(10):
-            if turn == 5:
-                measured(run)
-                run._stop.warn(LONG)
-        after.append(1)
-
-    ended = lab.run(task, SOMETIMES)
-    assert (after, ended.code, ended.ending.step) == ([], 75, 10)
-    assert re.fullmatch(ONCE, reason(ended))
-
-
-def test_a_loop_that_is_left_is_outside_of_a_loop(lab: Lab) -> None:
+@pytest.mark.parametrize("left", ["end", "break"])
+def test_after_a_loop_the_run_may_complete(lab: Lab, left: str) -> None:
     def task(run: Run) -> int:
         for turn in run.steps(10):
             if turn == 5:
                 measured(run)
                 run._stop.warn(LONG)
-            if turn == 7:
+            if turn == 6:
+                measured(run)
+            if turn == 8 and left == "break":
                 break
-        assert run._stop.spare < 0
+        assert kept(lab, run.id)[-1] == {"end": 10, "break": 6}[left]  # all is durable that can be
+        assert run._stop.pending and run._stop.spare > 9_000
+        return 3
+
+    ended = lab.run(task, {"checkpoint": {"every": "5 steps", "keep_last": 100}})
+    assert (ended.code, ended.state, ended.ending.result) == (0, "completed", 3)
+
+
+def test_after_a_loop_a_notice_that_comes_then_leaves_its_time_too(lab: Lab) -> None:
+    def task(run: Run) -> int:
+        for _ in run.steps(10):
+            pass
+        run._stop.warn(LONG)
+        measured(run)
+        run._stop.warn(Notice("AWS", "terminate", 9_000.0))
         return 3
 
     ended = lab.run(task, SOMETIMES)
-    assert (ended.code, ended.ending.result) == (0, 3)  # it was over before it could be stopped
+    assert (ended.code, ended.ending.result) == (0, 3)
 
 
-def test_between_two_loops_it_is_obeyed_at_once(lab: Lab) -> None:
+def test_after_a_loop_what_is_in_flight_is_reckoned_with(lab: Lab) -> None:
+    def task(run: Run) -> None:
+        for _ in run.steps(10):
+            if run.step == 5:
+                measured(run)
+        measured(run)
+        run._keeping.pace.save = 100.0
+        run._stop.warn(LONG)
+        quiet = run._stop.spare
+        run._boundary.held = True
+        assert 90 < quiet - run._stop.spare < 101
+        run._boundary.held = False
+
+    assert lab.run(task, SOMETIMES).code == 0
+
+
+@pytest.mark.parametrize("left", ["end", "break"])
+def test_a_loop_that_follows_has_boundaries_again(lab: Lab, left: str) -> None:
+    turns: list[int] = []
+
+    def task(run: Run) -> None:
+        for turn in run.steps(10, name="first"):
+            if turn == 5:
+                measured(run)
+                run._stop.warn(LONG)
+            if turn == 7 and left == "break":
+                break
+        for turn in run.steps(10, name="second"):
+            turns.append(turn)
+            if turn == 4 and run.attempt == 1:
+                time_is_up(run)
+
+    run = lab.make(task, SOMETIMES)
+    ended = lab.attempt(run)
+    done = {"end": 10, "break": 8}[left] + 5  # a turn that was left counts
+    assert (turns, ended.code, ended.ending.step) == ([0, 1, 2, 3, 4], 75, done)
+    assert re.fullmatch(ONCE, reason(ended))
+    assert kept(lab, run)[-1] == done
+    assert lab.attempt(run).code == 0 and turns == list(range(10))
+
+
+def test_a_save_that_fails_at_the_end_of_a_loop_is_tried_once_more(lab: Lab) -> None:
     after: list[int] = []
 
     def task(run: Run) -> None:
-        for _ in run.steps(10):
-            measured(run) if run.step > 8 else None
-        run._stop.warn(LONG)
+        keeping = run._keeping
+        commit = keeping.commit
+
+        def fails() -> None:
+            keeping.commit = commit  # type: ignore[method-assign]
+            keeping.checkpoints._ended.append(Unsaved(10, "the disk is full"))
+            keeping.step = 10
+
+        for turn in run.steps(10):
+            if turn == 5:
+                measured(run)
+                run._stop.warn(LONG)
+            if turn == 9:
+                measured(run)
+                keeping.cadence = Cadence("1 hour")
+                keeping.commit = fails  # type: ignore[method-assign]
         after.append(1)
 
     ended = lab.run(task, SOMETIMES)
-    assert (after, ended.code) == ([], 75)
+    assert (after, ended.code, kept(lab, ended.id)[-1]) == ([], 75, 10)
+    assert re.fullmatch(ONCE, reason(ended))
 
 
 def test_a_save_that_fails_ends_it_after_one_more_try(
@@ -328,7 +386,9 @@ def server() -> Iterator[MetadataServer]:
         yield found
 
 
-@pytest.mark.parametrize("where", ["evaluation", "turn", "data"])
+@pytest.mark.parametrize(
+    "where", ["evaluation", "turn", "data", "end", "break", "break in evaluation"]
+)
 def test_where_no_boundary_comes_the_watch_ends_it(
     lab: Lab, server: MetadataServer, where: str
 ) -> None:
@@ -361,6 +421,11 @@ def test_where_no_boundary_comes_the_watch_ends_it(
             if run.every("4 steps") and turn == 12 and where == "evaluation":
                 time_is_up(run)
                 wait()
+            if turn == (12 if where == "break in evaluation" else 14) and "break" in where:
+                break
+            if turn == 10 and "break" in where:
+                measured(run)
+                run._keeping.cadence = Cadence("1 hour")
             if turn == 5:
                 measured(run)
                 server.give_notice("azure", seconds=10_000)
@@ -373,12 +438,17 @@ def test_where_no_boundary_comes_the_watch_ends_it(
                 time_is_up(run)
                 while run._stop.code is None:
                     time.sleep(0.01)
+        assert run._stop.pending and run._stop.spare > 9_000
+        run._stop.reserve_after = lambda: math.inf
+        wait()
 
     ended = lab.run(task, SOMETIMES)
     for watch in watches:
         watch.close()
     assert (after, ended.code) == ([], 75)
-    assert ended.ending.step == (14 if where == "turn" else 12)
-    assert re.search(r"trained on for \d+ s, saved in .* steps lost 0", reason(ended))
-    assert kept(lab, ended.id)[-1] == ended.ending.step
+    assert ended.ending.step == {"turn": 14, "end": 100, "break": 14}.get(where, 12)
+    lost = 5 if where == "break" else 0
+    became = "not saved" if lost else r"saved in \d+\.\d s"
+    assert re.search(rf"trained on for \d+ s, {became}, steps lost {lost}$", reason(ended))
+    assert kept(lab, ended.id)[-1] == ended.ending.step - lost
     assert not any(it.name == "crown-notices" for it in threading.enumerate())
