@@ -39,10 +39,10 @@ class Indexing:
 
     def work(self) -> None:
         """The thread: open the registry, follow the run to its end."""
-        from crown_exp.registry import ingest_run, open_registry
-
-        over = self.ended.wait(FIRST_SECONDS)
         try:
+            from crown_exp.registry import ingest_run, open_registry
+
+            over = self.ended.wait(FIRST_SECONDS)
             with self.portal.enter(open_registry(self.url)) as registry:
                 while True:
                     told = self.portal.call(ingest_run, registry, self.blobs, self.run_id)

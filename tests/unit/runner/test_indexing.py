@@ -1,6 +1,7 @@
 """A run finds its way into the registry, and no registry gets in its way."""
 
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -111,6 +112,15 @@ def test_a_url_of_another_kind_costs_a_line_without_its_password(
     said = capsys.readouterr().err
     assert "CROWN_DATABASE__URL" in said
     assert "hunter22" not in said
+
+
+def test_code_that_is_taken_away_under_a_run_costs_a_line(
+    lab: Lab, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "crown_exp.registry", None)
+    assert lab.run(task, database=url).code == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "index" in line]
+    assert "is not in the index: ModuleNotFoundError" in line
 
 
 def test_a_registry_that_another_holds_delays_the_end_no_longer_than_the_limit(
