@@ -113,7 +113,7 @@ class TestRefused:
             assert refused("plan", *THERE)[-1] == none
             enabled.write_text("aws")
             assert refused(*THERE, "compute.infra=[gcp]") == [
-                "compute.infra: gcp not enabled for SkyPilot here (enabled: aws); type: sky check gcp"
+                "compute.infra: gcp is not enabled for SkyPilot here (enabled: aws); type: sky check gcp"
             ]
         finally:
             enabled.unlink()

@@ -332,5 +332,6 @@ def _not_enabled(target: Target, enabled: Collection[str]) -> Sequence[Problem]:
     named = dict.fromkeys(resources.cloud_of(infra) for infra in target.infra)
     if not named or any(cloud in enabled for cloud in named):
         return []
-    what = f"{', '.join(named)} not enabled for SkyPilot here (enabled: {', '.join(enabled)})"
+    are = f"{', '.join(named)} {'is' if len(named) == 1 else 'are'}"
+    what = f"{are} not enabled for SkyPilot here (enabled: {', '.join(enabled)})"
     return [Problem("compute.infra", f"{what}; type: sky check {' '.join(named)}")]

@@ -87,6 +87,10 @@ def test_problems_name_the_way_out(
 def test_no_cloud_and_no_skypilot_are_problems(open_executor: Opened) -> None:
     (problem,) = open_executor(**{**CATALOGUE, "enabled": []}).problems(Target())
     assert problem.what.endswith("type: sky check")
+    (problem,) = open_executor(**CATALOGUE).problems(Target(infra=("slurm/a",)))
+    assert problem.what.startswith("slurm is not enabled for SkyPilot here (enabled: aws, gcp)")
+    (problem,) = open_executor(**CATALOGUE).problems(Target(infra=("slurm/a", "azure")))
+    assert problem.what.startswith("slurm, azure are not enabled")
     (problem,) = open_executor({"enabled": error("missing")}).problems(Target())
     assert "pip install 'crown-exp[sky]'" in problem.what
 
