@@ -113,7 +113,7 @@ def cap_line(run: Planned, name: str) -> str | None:
     if cap is None:
         return None
     if spent >= cap:
-        more = f"type budget.{name}={2 * max(cap, spent):.4g} to go on"
+        more = f"type budget.{name}={in_cents(2 * max(cap, spent))} to go on"
         return f"budget.{name}={cap:g} is reached: {in_dollars(spent)} were spent; {more}"
     price = min(run.prices)
     if cap >= price or is_short(run, cap):
@@ -123,6 +123,11 @@ def cap_line(run: Planned, name: str) -> str | None:
         f"budget.{name}={cap:g} is below the price of one hour: the cheapest machine of "
         f"compute={run.target.name} is {in_dollars(price)}/h; {more}"
     )
+
+
+def in_cents(usd: float) -> str:
+    """Dollars to be typed, no less than these: what is beyond a cent is rounded up."""
+    return f"{math.ceil(round(100 * usd, 6)) / 100:.15g}"
 
 
 def is_short(run: Planned, cap: float) -> bool:

@@ -132,6 +132,16 @@ def test_what_costs_more_is_asked_for(wanted: Plan, said: str) -> None:
             "nothing was launched",
         ),
         (
+            plan(planned(), spent={"run_usd": 3.002}, run_usd=3.0),
+            "budget.run_usd=3 is reached: $3.00 were spent; type budget.run_usd=6.01 to go on; "
+            "nothing was launched",
+        ),
+        (
+            plan(planned(), spent={"month_usd": 81234.11}, month_usd=1.0),
+            "budget.month_usd=1 is reached: $81,234.11 were spent; type budget.month_usd=162468.22 to go on; "
+            "nothing was launched",
+        ),
+        (
             plan(planned(hours=0.1), spent={"run_usd": 5.0}, run_usd=5.0),
             "budget.run_usd=5 is reached: $5.00 were spent; type budget.run_usd=10 to go on; "
             "nothing was launched",
