@@ -123,6 +123,15 @@ def test_where_no_machine_is_known_nothing_is_said_to_be_free() -> None:
     )
 
 
+def test_a_cluster_that_is_not_enabled_is_not_said_to_be_free() -> None:
+    off = candidate("crown", 0.0, "", cloud="slurm", enabled=False)
+    told = page(planned(hours=1.0, candidates=(off,)), refused=("slurm is not enabled",))
+    assert told.splitlines()[1].split()[-3:] == ["-", "1.00", "?"]
+    assert "cost        unknown: no machine that is enabled is known for 1 run\n" in told
+    assert "-  not enabled: sky check slurm" in told
+    assert "0.00 " not in told and "nothing:" not in told
+
+
 def test_nobody_is_told_how_to_come_back_to_what_is_refused() -> None:
     told = page(planned(), planned(2, HERE), refused=("the store: nobody sees it",))
     assert told.splitlines()[-1] == "refused     nothing of it would be launched; why is told below"
