@@ -176,7 +176,12 @@ def refused(
     why = f"a resumed run keeps what decides its result; this differs: {told}"
     step = newest_step(session, found.record.id)
     if step is None:
-        how = "nothing of it is saved to fork from: leave resume out to make a new run"
+        how = "nothing of it is saved to fork from: "
+        how += (
+            "leave resume out to make a new run"
+            if typed is None
+            else f"crown-exp resume {found.short} goes on with it as it is; with another value, make a new run"
+        )
         return ConfigError.of(found.record.id, f"{why}; {how}")
     words = [*typed] if typed is not None else list(as_typed(config, differing))
     command = f"crown-exp fork {found.short}@{step} {shlex.join(words)}"

@@ -239,6 +239,10 @@ def test_without_a_checkpoint_a_new_run_is_offered(place: Place) -> None:
     shutil.rmtree(place.folder(tail) / "checkpoints")
     shutil.rmtree(place.folder(tail) / "packs", ignore_errors=True)
     line = place.refused(2, "resume", tail, "task.lr=0.2")
+    nothing, _, how = line.partition("; nothing of it is saved to fork from: ")
+    assert nothing and how.startswith(f"crown-exp resume {tail} goes on with it as it is; ")
+    assert how.endswith("with another value, make a new run")
+    line = place.refused(2, RUN, "task.lr=0.2", "resume=latest")
     assert line.endswith("nothing of it is saved to fork from: leave resume out to make a new run")
 
 
