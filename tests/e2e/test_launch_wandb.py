@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,21 @@ def test_preempted_once_it_is_one_curve(project: Project, server: Server) -> Non
     assert server.runs[run.name].exit_code == 0
     for path in (project.root / ".crown").rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_without_a_key_the_plan_says_that_none_travels(project: Project) -> None:
+    del project.environment["WANDB_API_KEY"]
+
+    def told(*typed: str) -> str:
+        return project.crown("plan", "task=train", "compute=there", *typed).stdout
+
+    (warning,) = warnings_in(told("tracker=wandb", "--json"))
+    assert warning.startswith("no W&B key is here to travel")
+    assert warnings_in(told("--json")) == []
+    assert "\nwarning     no W&B key is here to" in told("tracker=wandb")
+
+
+def warnings_in(said: str) -> list[str]:
+    """Those of the plan among what was printed on both streams."""
+    plan = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    return list(plan["warnings"])

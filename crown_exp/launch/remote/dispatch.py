@@ -18,7 +18,7 @@ from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.moving import refuse, stop
 from crown_exp.launch.remote.planning.approval import allow
-from crown_exp.launch.remote.planning.environment import lent_keys
+from crown_exp.launch.remote.planning.environment import keyless_wandb, lent_keys
 from crown_exp.launch.remote.planning.hiding import without_secrets
 from crown_exp.launch.remote.planning.plan import make_plan
 from crown_exp.launch.remote.planning.plan_json import plan_json
@@ -111,8 +111,8 @@ def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
     Where only the plan was asked for, what would be refused for money or size is told, and raised. Raises
     ExecutorError if one that is to carry out a part of it does not answer: nothing is recorded yet.
     """
-    warning = lent_keys(session, plan.launched)
-    plan = replace(plan, warnings=(warning,) if warning else ())
+    found = (lent_keys(session, plan.launched), keyless_wandb(session, plan.launched))
+    plan = replace(plan, warnings=tuple(filter(None, found)))
     if invocation.planning:
         wrong = hindrance(session, plan)
         lines = str(wrong).splitlines() if wrong else ()
@@ -127,8 +127,9 @@ def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
         return plan
     if plan.is_billed:
         show(without_secrets(plan, session.secrets), sys.stderr)
-    elif warning:
-        to_stderr(f"warning: {warning}")
+    else:
+        for warning in plan.warnings:
+            to_stderr(f"warning: {warning}")
     allow(plan, yes=invocation.yes, ask=asker(sys.stderr))
     for name in dict.fromkeys(run.target.executor for run in plan.launched):
         session.executors[name].jobs()

@@ -13,7 +13,7 @@ from crown_exp.compute.money import HOUR
 from crown_exp.config.settings import variables
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.storage.aws import NoCredentials, way_to_s3
-from crown_exp.tracking.wandb_mode import key_of
+from crown_exp.tracking.wandb_mode import MODES, key_of
 
 if TYPE_CHECKING:
     from crown_exp.compute.base import Target
@@ -56,6 +56,30 @@ def travelling_env(session: Session, target: Target) -> dict[str, str]:
 def uses_wandb(config: Mapping[str, Any]) -> bool:
     """Whether a config's tracker speaks to W&B: ours, or one of the user's whose class or module says so."""
     return "wandb" in str(config["tracker"].get("_target_") or "").lower()
+
+
+def keyless_wandb(session: Session, runs: Iterable[Planned]) -> str:
+    """A warning that jobs of these runs are to send to W&B and will have no key for it, or "".
+
+    Not where it was said that they send nothing: tracker.mode, or WANDB_MODE, is offline or disabled.
+    """
+    known = variables(session.project)
+    if not any(_is_keyless(run, known) for run in runs):
+        return ""
+    return (
+        "no W&B key is here to travel, so the job writes for W&B offline, if at all: set WANDB_API_KEY, or "
+        "type wandb login; crown-exp push --wandb sends it later; tracker.mode=offline says that it is meant"
+    )
+
+
+def _is_keyless(run: Planned, known: Mapping[str, str]) -> bool:
+    config, env = run.order.composition.config, {**run.target.env, **run.env}
+    if not uses_wandb(config) or env.get(WANDB_KEY, key_of(known)):
+        return False
+    mode = str(config["tracker"].get("mode", "auto"))
+    if mode == "auto":
+        mode = env.get("WANDB_MODE") or known.get("WANDB_MODE") or mode
+    return MODES.get(mode, "online") == "online"
 
 
 def travelling_secrets(session: Session, target: Target, *, wandb: bool) -> dict[str, str]:

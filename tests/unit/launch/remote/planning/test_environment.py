@@ -21,6 +21,7 @@ from crown_exp.launch.remote.base import Earlier, Fate, Planned
 from crown_exp.launch.remote.planning.environment import (
     AWS_KEYS,
     is_loopback,
+    keyless_wandb,
     lent_keys,
     missing_secrets,
     travelling_env,
@@ -228,6 +229,31 @@ def test_a_jobs_key_for_wandb_and_its_variables_are_those_of_its_own_config(
     assert [it.variables["MINE"] for it in jobs] == ["of the target", "of the target", "x", "x"]
     for found in (job.variables for job in jobs[2:]):
         assert (found["WANDB_MODE"], found["ITS"], found["CROWN_JOB"]) == ("online", "own", "r1")
+
+
+def test_who_is_to_send_to_wandb_without_a_key_is_told(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(target: Target = SPOT, **tracker: str) -> str:
+        its = order(tracker={"_target_": "crown_exp.tracking.wandb.WandB"} | tracker)
+        with session(str(tmp_path / "store")) as opened:
+            run = planned(target=target)
+            return keyless_wandb(opened, [run, replace(run, order=its)] if tracker else [run])
+
+    def env(**values: str) -> Target:
+        return replace(SPOT, env=values)
+
+    assert told() == ""  # another tracker
+    assert told(mode="auto").startswith("no W&B key is here to travel, so the job writes for W&B")
+    assert told(mode="online") and told(CLUSTER, mode="auto")
+    assert told(env(WANDB_API_KEY=""), mode="auto") and told(env(WANDB_MODE="run"), mode="auto")
+    assert told(mode="offline") == told(mode="disabled") == ""
+    assert told(env(WANDB_MODE="offline"), mode="auto") == ""
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    assert told(mode="auto") == "" and told(mode="online")
+    monkeypatch.delenv("WANDB_MODE")
+    (bare / ".netrc").write_text("machine api.wandb.ai login user password of-wandb-login\n")
+    assert told(mode="auto") == "" and told(env(WANDB_API_KEY=""), mode="auto")
 
 
 def lent(*runs: Planned) -> str:
