@@ -81,7 +81,7 @@ def guarded(arguments: "Sequence[str]") -> int:
     """The exit code of a command; what a user can mend is said in one line, without a traceback."""
     import errno
 
-    from crown_exp.config.settings import wants_tracebacks
+    from crown_exp.config.settings import known_secrets, wants_tracebacks
     from crown_exp.errors import CrownError, Stopped
     from crown_exp.outcome import ExitCode
 
@@ -94,7 +94,9 @@ def guarded(arguments: "Sequence[str]") -> int:
 
             traceback.print_exc()
         else:
-            say(str(error))
+            from crown_exp.config.secrets import redact
+
+            say(redact(str(error), known_secrets()))
         return error.exit_code
     except Stopped as stopped:
         say(str(stopped))

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from crown_exp.config.secrets import redact
+
 Number = int | float
 
 
@@ -116,10 +118,10 @@ NONE = Kind("none")
 
 
 def shown(value: object) -> str:
-    """A value as yaml writes it, cut off at forty characters."""
+    """A value as yaml writes it, without what looks like a secret, cut off at forty characters."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    text = repr(value)
+    text = redact(repr(value), {})
     return text if len(text) <= 40 else text[:39] + "…"
 
 

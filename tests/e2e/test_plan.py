@@ -155,6 +155,23 @@ def test_no_command_tells_a_secret_that_was_typed(crown: Any, flags: list[str]) 
     assert crown.runs() == []
 
 
+@pytest.mark.parametrize("key", ["task", "task.gain", "checkpoint.init_from"])
+def test_a_secret_where_it_makes_no_sense_is_not_told_either(crown: Any, key: str) -> None:
+    said = crown(QUICK, f"{key}={GITHUB}")
+    assert said.code == 2
+    assert said.err.startswith(key)
+    assert "***" in said.err and GITHUB[:8] not in said.out + said.err
+
+
+def test_a_secret_of_the_environment_is_told_by_no_error(
+    crown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "my-own-value-123")
+    said = crown("task=my-own-value-123")
+    assert said.code == 2
+    assert "task=***: " in said.err and "my-own" not in said.err
+
+
 def test_json_is_for_plans(crown: Any) -> None:
     said = crown(QUICK, "--json")
     assert said.code == 2
