@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -47,12 +47,14 @@ def command(runs: tuple[str, ...], yes: bool, forget: bool) -> int:
         going = [one for run in ids if (one := looked_at(session, run)).goes_on]
         if going and not yes:
             confirm([one.told for one in going], list(ids))
-        coming: list[str] = []
-        lost = [one.run for one in going if not end(session, one, coming, forget=forget)]
+        told = Ends()
+        for one in going:
+            if not end(session, one, told, forget=forget):
+                told.lost.append(one.run)
         for run in ids:
-            click.echo(afterwards(session, run, lost, coming))
+            click.echo(afterwards(session, run, told))
     click.echo(f"next: crown-exp show {next(iter(ids))}")
-    return 1 if lost else 0
+    return 1 if told.lost else 0
 
 
 def one_store(runs: Sequence[str]) -> str:
@@ -91,6 +93,19 @@ class Going:
         if self.process is not None:
             where.append(f"pid {self.process.pid} on {self.process.host}")
         return f"{self.run} ({self.state}; {', '.join(where)})"
+
+
+@dataclass
+class Ends:
+    """Runs of whose end there is more to tell than how they stand now.
+
+    lost: could not be ended from here. coming: a job of it may come yet, which will end by itself. given_up:
+    a job of it was, and its machine was not asked to end.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    coming: list[str] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
 
 
 def looked_at(session: Session, run: str) -> Going:
@@ -152,21 +167,27 @@ def confirm(told: Sequence[str], runs: Sequence[str]) -> None:
         raise click.exceptions.Exit(1)
 
 
-def end(session: Session, going: Going, coming: list[str], *, forget: bool = False) -> bool:
+def end(session: Session, going: Going, told: Ends, *, forget: bool = False) -> bool:
     """End what goes on of a run; False, and a line, if it cannot be ended from here.
 
-    coming: gets the run if a job of it may come yet, which will end by itself. forget: as in `cancel_jobs`.
+    told: gets the run if a job of it may come yet, or was given up. forget: as in `cancel_jobs`.
     """
     from crown_exp.launch.remote.cancelling import cancel_jobs
-    from crown_exp.launch.remote.servers import AnotherServer
+    from crown_exp.launch.remote.servers import AnotherServer, StillRuns
     from crown_exp.storage.machine import alive
 
     try:
-        if going.jobs and cancel_jobs(session, going.jobs, forget=forget):
-            coming.append(going.run)
+        done = cancel_jobs(session, going.jobs, forget=forget)
     except AnotherServer as error:
         complain(f"{error}; if that server is no more, add --forget")
         return False
+    except StillRuns as error:
+        complain(str(error))
+        return False
+    if done.coming:
+        told.coming.append(going.run)
+    if done.given_up:
+        told.given_up.append(going.run)
     process = going.process
     if process is None:
         return True
@@ -185,10 +206,12 @@ def end(session: Session, going: Going, coming: list[str], *, forget: bool = Fal
     return True
 
 
-def afterwards(session: Session, run: str, lost: Sequence[str], coming: Sequence[str]) -> str:
+def afterwards(session: Session, run: str, told: Ends) -> str:
     """How a run stands now."""
     going = looked_at(session, run)
-    if going.state == "running" and run not in lost:
+    if run in told.given_up:
+        return f"{run} is {going.state}, given up: its machine was not asked to end"
+    if going.state == "running" and run not in told.lost:
         return f"{run} was told to end; it is saved first"
-    yet = f"\n  its job was not found; should it come yet, it {ENDS}" if run in coming else ""
+    yet = f"\n  its job was not found; should it come yet, it {ENDS}" if run in told.coming else ""
     return f"{run} is {going.state}{yet}"

@@ -79,6 +79,7 @@ def test_a_run_is_left_as_it_is(project: Project, run: Path, other: dict[str, st
         assert (job.name, job.status.state in OVER) == (run.name, False)
     forgotten = project.crown("cancel", "--yes", "--forget", run.name, env=other)
     assert forgotten.returncode == 0, forgotten.stdout
+    assert f"{run.name} is stopped, given up: its machine was not asked to end" in forgotten.stdout
     assert b"given up by the user" in (run / "jobs/0001.cancelled").read_bytes()
     assert "resume" in project.crown("plan", "-m", *TYPED[:2], env=other).stdout
 
@@ -113,3 +114,21 @@ def test_where_nobody_answers_it_can_be_given_up(
     assert b"given up by the user" in (run / "jobs/0001.cancelled").read_bytes()
     gone_on = project.crown("resume", run.name, "compute=local", env=other)
     assert gone_on.returncode == 0, gone_on.stdout
+
+
+def test_what_beats_elsewhere_is_not_given_up(project: Project, other: dict[str, str]) -> None:
+    """Nobody told it to end, and its machine is paid; once it is dead, that it was not is said."""
+    child = project.popen(*TYPED, "task.pace=0.2", "task.steps=100000")
+    wait_for(lambda: [it for run in project.runs for it in run.glob("attempts/??????.json")])
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    (run,) = project.runs
+    refused = project.crown("cancel", run.name, "--forget", "--yes", env=other)
+    assert refused.returncode == 1
+    (told,) = [line for line in refused.stdout.splitlines() if "was not given up" in line]
+    assert (
+        "last heard of" in told
+        and f"at {record(run / 'jobs/0001.json')['server']['place']}" in told
+    )
+    assert "told to end" not in refused.stdout
+    assert not (run / "jobs/0001.cancelled").exists()

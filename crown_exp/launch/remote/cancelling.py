@@ -7,16 +7,23 @@ record when it begins, and ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from crown_exp.clock import Clock
 from crown_exp.compute.base import ExecutorError, NotSubmitted
 from crown_exp.folder import JobRecord
 from crown_exp.launch.remote.executors import Executors
-from crown_exp.launch.remote.servers import AnotherServer, unknown_here
+from crown_exp.launch.remote.servers import (
+    AnotherServer,
+    StillRuns,
+    holding,
+    still_runs,
+    unknown_here,
+)
 from crown_exp.storage import BlobStore, NotFound, Portal
-from crown_exp.storage.runs import cancel_job, job_age, read_job
+from crown_exp.storage.machine import here
+from crown_exp.storage.runs import cancel_job, job_age, read_facts, read_job
 
 BY_USER = "cancelled by the user"
 GIVEN_UP = "given up by the user: the server that was asked for it is no more"
@@ -45,18 +52,29 @@ class Opened(Protocol):
         """By which deadlines are kept."""
 
 
+@dataclass
+class Cancelled:
+    """What there is to tell of jobs that were cancelled.
+
+    coming: those that are not there and may still come; such a job ends by itself when it begins. given_up:
+    those whose machines were not asked to end.
+    """
+
+    coming: list[JobRecord] = field(default_factory=list)
+    given_up: list[JobRecord] = field(default_factory=list)
+
+
 def cancel_jobs(
     opened: Opened, jobs: Sequence[JobRecord], reason: str = BY_USER, *, forget: bool = False
-) -> list[JobRecord]:
+) -> Cancelled:
     """End jobs and record it: one request for all of an executor. Again is no error.
 
-    What has no handle is recorded first, then looked for once: no request is waited for. Those that are not
-    there and may still come are given back: such a job ends by itself when it begins. Raises AnotherServer if
-    one of them cannot be ended from here, before anything is done; ExecutorError, then of that executor nothing
-    is recorded of what has a handle; StoreError.
+    What has no handle is recorded first, then looked for once: no request is waited for. Raises AnotherServer
+    if one of them cannot be ended from here, before anything is done; ExecutorError, then of that executor
+    nothing is recorded of what has a handle; StoreError.
 
     forget: what cannot be ended from here, or of an executor that does not answer, is recorded as given up; it
-    ends by itself should it begin.
+    ends by itself should it begin. Raises StillRuns instead if its attempt beats: nothing is recorded of it.
     """
     silent = silent_servers(opened.executors, jobs)
     known: list[JobRecord] = []
@@ -66,23 +84,36 @@ def cancel_jobs(
         if why and not forget:
             raise AnotherServer(f"{job.run} was not cancelled: {why}")
         (away if why else known).append(job)
+    if forget:
+        refuse_running(opened, [*away, *(job for job in known if job.executor in silent)])
     for job in away:
         noted(opened, job, GIVEN_UP)
+    found = Cancelled(given_up=away)
     known = [job if job.handle else noted(opened, job, reason) for job in known]
-    coming: list[JobRecord] = []
     for name in dict.fromkeys(job.executor for job in known):
         own, said = [job for job in known if job.executor == name], reason
         try:
             if name in silent:
                 raise silent[name]
-            coming += end_jobs(opened, name, own)
+            found.coming += end_jobs(opened, name, own)
         except ExecutorError:
             if not forget:
                 raise
+            refuse_running(opened, own)
+            found.given_up += own
             said = GIVEN_UP
         for job in own:
             noted(opened, job, said)
-    return coming
+    return found
+
+
+def refuse_running(opened: Opened, jobs: Sequence[JobRecord]) -> None:
+    """Raises StillRuns if an attempt of one of these jobs beats: its machine would run on, and be paid."""
+    for job in jobs:
+        facts = opened.portal.call(read_facts, opened.blobs, job.run)
+        held = holding(facts, job, opened.portal.call(opened.blobs.now), here())
+        if held is not None:
+            raise StillRuns(still_runs(job, held))
 
 
 def silent_servers(executors: Executors, jobs: Sequence[JobRecord]) -> dict[str, ExecutorError]:

@@ -6,10 +6,13 @@ it for over then, and no other is asked for in its place, unless its run's own r
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from crown_exp.errors import CrownError
-from crown_exp.folder import JobRecord
+from crown_exp.folder import Facts, Held, Here, JobRecord, judge, state
 from crown_exp.folder.records import Server
 from crown_exp.launch.remote.executors import Executors
+from crown_exp.outcome import State
 
 ENDPOINT = "SKYPILOT_API_SERVER_ENDPOINT"
 
@@ -18,6 +21,10 @@ class AnotherServer(CrownError):
     """A job is at another server than the one that is asked here: nothing was done about it."""
 
     exit_code = 2
+
+
+class StillRuns(CrownError):
+    """A job was to be given up whose attempt beats, so that its machine lives: nothing was done about it."""
 
 
 def unknown_here(executors: Executors, job: JobRecord) -> str:
@@ -45,3 +52,20 @@ def between(theirs: Server, ours: Server) -> str:
         f"set {ENDPOINT}={there}" if there.startswith(("http://", "https://")) else "type it there"
     )
     return f"{what}: whether it lives is not known here; {way}"
+
+
+def holding(facts: Facts, job: JobRecord, now: datetime, here: Here) -> Held | None:
+    """The attempt of a job that holds its run: it beats, by the store's clock `now`; None if none does."""
+    newest = facts.newest_attempt
+    if newest is None or newest.job != job.job or state(facts, now) is not State.RUNNING:
+        return None
+    found = judge(newest, None, facts.last_beat, now, here)
+    return found if isinstance(found, Held) else None
+
+
+def still_runs(job: JobRecord, held: Held) -> str:
+    """Why a job is not given up, and what to do."""
+    place = job.server["place"] if job.server is not None else f"the server of {job.executor}"
+    what = f"it runs on {held.by.host}, last heard of {max(held.beat_age_s, 0):.0f} s ago"
+    end = f"job {job.told} was asked for at {place}: end it there, or end its machine by hand first"
+    return f"{job.run} was not given up: {what}; {end}"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from crown_exp.compute.base import ExecutorError, Listed
-from crown_exp.folder import JobRecord
+from crown_exp.folder import AttemptRecord, EndRecord, JobRecord, RunPaths, encode
 from crown_exp.folder.records import Server
 from crown_exp.launch.remote.cancelling import GIVEN_UP, cancel_jobs
-from crown_exp.launch.remote.servers import AnotherServer
+from crown_exp.launch.remote.servers import AnotherServer, StillRuns
 from crown_exp.launch.session import Session
-from crown_exp.storage.runs import read_job, write_job
+from crown_exp.storage.runs import read_job, write_end, write_job
 from tests.launches import Told, order, project, session_with
 
 THEIRS = Server(id="17", place="https://sky.lab")
@@ -116,7 +118,8 @@ def test_a_job_is_given_up_although_nobody_answers(
     session: Session, handle: str | None, server: Server | None
 ) -> None:
     job = sent(session, handle, server)
-    assert cancel_jobs(session, [job], forget=True) == []
+    done = cancel_jobs(session, [job], forget=True)
+    assert (done.coming, [it.run for it in done.given_up]) == ([], [job.run])
     found = now(session, job)
     assert found.cancelled
     assert handle is None or found.reason == GIVEN_UP
@@ -127,6 +130,51 @@ def test_what_can_be_ended_is_ended_before_it_is_given_up(
 ) -> None:
     executor.silent = False
     job = sent(session, executor.add("job"), THEIRS)
-    cancel_jobs(session, [job], forget=True)
+    assert cancel_jobs(session, [job], forget=True).given_up == []
     assert "cancel" in executor.called
     assert now(session, job).reason == "cancelled by the user"
+
+
+def begun(session: Session, job: JobRecord, ago: float = 3.0, of: str | None = None) -> None:
+    """An attempt of a job, or of that of this name, far away, last heard of so many seconds ago."""
+    made = AttemptRecord(
+        run=job.run, attempt=1, started=datetime.now(UTC) - timedelta(seconds=ago), host="far away",
+        pid=1, process_started=None, boot_id=None, job=of or job.job, numerics={}, versions={},
+    )  # fmt: skip
+    path = RunPaths(job.run).attempt(1)
+    session.portal.call(session.blobs.put, path, encode(made), create=True)
+    then = time.time() - ago
+    os.utime(Path(session.blobs.url.removeprefix("file://")) / path, (then, then))
+
+
+@pytest.mark.parametrize(("silent", "server"), [(True, None), (True, THEIRS), (False, THEIRS)])
+def test_what_beats_is_not_given_up(
+    session: Session, executor: Silent, silent: bool, server: Server | None
+) -> None:
+    """Its machine lives, and is paid."""
+    executor.silent, executor.at = silent, Server(id="18", place="ws2")
+    job = sent(session, "9", server)
+    begun(session, job)
+    with pytest.raises(StillRuns) as caught:
+        cancel_jobs(session, [job], forget=True)
+    assert caught.value.exit_code == 1
+    said = str(caught.value)
+    assert said.startswith(f"{job.run} was not given up: it runs on far away, last heard of ")
+    assert f"asked for at {THEIRS['place'] if server else 'the server of skypilot'}: end" in said
+    assert "\n" not in said
+    assert not now(session, job).cancelled
+
+
+def test_what_beats_no_more_or_is_not_that_jobs_is_given_up(session: Session) -> None:
+    lost, ended, other = (sent(session, "1", THEIRS) for _ in range(3))
+    begun(session, lost, ago=70.0)
+    begun(session, ended)
+    begun(session, other, of="another")
+    end = EndRecord(
+        run=ended.run, attempt=1, ended=datetime.now(UTC), exit_code=75, step=3, reason="x", error=None,
+        code={"hash": "v1:0", "files": ["tasks.py"]},
+    )  # fmt: skip
+    session.portal.call(write_end, session.blobs, end)
+    done = cancel_jobs(session, [lost, ended, other], forget=True)
+    assert len(done.given_up) == 3
+    assert all(now(session, it).reason == GIVEN_UP for it in (lost, ended, other))
