@@ -5,6 +5,8 @@
 #        skypilot.sh env            print the exports that crown_exp needs:  eval "$(dev/skypilot.sh env)"
 #        skypilot.sh status         one line a part; exit 3 if one is down
 #        skypilot.sh preempt NAME   take the machine of the job of that name, as a reclaim of spot does
+#        skypilot.sh crowd          take all machines for as long as nobody says `room`, as other people's jobs do
+#        skypilot.sh room           give them back
 #        skypilot.sh restart        SkyPilot's API server once more: what it forgets, and who goes on without it
 #        skypilot.sh plan DIR       make a home in DIR where prices of aws and gcp are known (fixtures, no quotes);
 #                                   prints the exports, needs nothing of the above but SkyPilot
@@ -247,6 +249,13 @@ preempt() {
   scancel $ids
 }
 
+# In the partition whose jobs come before those of spot, which lose their machines to it.
+crowd() {
+  sbatch -Q -p cpu -N "$(sinfo -h -p cpu -o %D)" --exclusive -J crown-crowd -o /dev/null --wrap 'exec sleep infinity'
+  wait_for 60 "the crowd" crowded
+}
+crowded() { [ -n "$(squeue -h -t R -n crown-crowd)" ]; }
+
 status() {
   local rc=0 name
   say() { if "${@:2}" >/dev/null 2>&1; then echo "$1 up"; else echo "$1 down"; rc=3; fi; }
@@ -263,8 +272,10 @@ status) status ;;
 start) start ;;                               # used by `up` itself
 restart) restart ;;
 preempt) preempt "${2:?NAME}" ;;
+crowd) crowd ;;
+room) scancel -n crown-crowd ;;
 plan) find_python; HOME=${2:?DIR} "$PYTHON" "$HERE/skypilot_catalogue.py" "$2" aws gcp >&2
   echo "export CROWN_SKY__PYTHON=$PYTHON"; echo "export CROWN_SKY__HOME=$(cd "$2" && pwd)" ;;
 down) down ;;
-*) echo "usage: $0 up|env|status|preempt NAME|restart|plan DIR|down" >&2; exit 2 ;;
+*) echo "usage: $0 up|env|status|preempt NAME|crowd|room|restart|plan DIR|down" >&2; exit 2 ;;
 esac

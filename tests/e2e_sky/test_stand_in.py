@@ -1,12 +1,17 @@
-"""The stand-in for SkyPilot does what the real one does, in one life of a job and in what it refuses."""
+"""The stand-in for SkyPilot does what the real one does, in lives of a job and in what it refuses."""
+
+from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from crown_exp.compute.base import OVER, Executor, Job, JobState, NotSubmitted
 from crown_exp.compute.executors.skypilot.child import Child
@@ -39,57 +44,135 @@ while True:
 """The first attempt lives on after it was told to end, the next exit with 75 and with 80, the last with 1."""
 
 
+NAMES = f"life-{os.getpid()}-"
+UNLIKE = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|life-[0-9-]+|\b[0-9]+$|(?<=Job )[0-9]+|(?<=user )\w+",
+    re.MULTILINE,
+)
+"""In what is told: a request's id, a job's name and number, who asks."""
+
+
+@dataclass
+class Side:
+    """One of the two. folder: of its jobs. every: seconds between two looks at a job.
+
+    take: the machine of a job of that name; crowd: others have all machines from now on, or no longer.
+    """
+
+    executor: Executor
+    folder: Path
+    every: float
+    take: Callable[[str], object]
+    crowd: Callable[[bool], object]
+
+    @property
+    def notes(self) -> Path:
+        """What the attempts of its job write."""
+        return self.folder / "notes"
+
+    def job(self, setup: tuple[str, ...] = ()) -> Job:
+        self.folder.mkdir()
+        argv = (sys.executable, "-c", ATTEMPTS, str(self.notes))
+        name = f"{NAMES}{time.time():.0f}"  # SkyPilot cuts off what is beyond 25 letters
+        return Job(name, argv, TARGET, directory=self.folder, setup=setup)
+
+    def submit(self, job: Job) -> str:
+        return self.executor.handle(self.executor.submit(job))
+
+    def live(self, handle: str, *steps: tuple[JobState, Callable[[], object]]) -> Life:
+        """Look at a job until it is over. steps: what is done, one after the other, in which state of it."""
+        seen: list[tuple[JobState, int]] = []
+        reasons: dict[JobState, str] = {}
+        until = time.monotonic() + 1500
+        left = list(steps)
+        while not seen or seen[-1][0] not in OVER:
+            assert time.monotonic() < until, seen
+            status = self.executor.poll([handle])[handle]
+            if not seen or seen[-1] != (status.state, status.recoveries):
+                seen.append((status.state, status.recoveries))
+            if status.reason and (status.state is not JobState.WAITING or len(seen) > 1):
+                reasons.setdefault(status.state, UNLIKE.sub("…", status.reason))
+            if left and status.state is left[0][0]:
+                left.pop(0)[1]()
+            time.sleep(self.every)
+        assert not left, seen
+        notes = read(self.notes)
+        return Life(seen, reasons, notes, UNLIKE.sub("…", self.executor.log(handle)))
+
+    def wait_for_note(self, what: str) -> None:
+        until = time.monotonic() + 900
+        while what not in read(self.notes):
+            assert time.monotonic() < until
+            time.sleep(self.every)
+
+
 @dataclass
 class Life:
-    """What was seen of a job. seen: its states with the recoveries counted by then; events: of its process."""
+    """What was seen of a job. seen: its states with the recoveries counted by then.
+
+    reasons: the first that was told in each state, but for the first wait, which may be missed.
+    """
 
     seen: list[tuple[JobState, int]]
-    events: list[str]
-    lived_on: bool
     reasons: dict[JobState, str]
-    printed: list[str]
+    notes: str
+    printed: str
 
+    @property
+    def states(self) -> list[tuple[JobState, int]]:
+        """Without those so short that one who looks may miss them: the first wait, CANCELLING."""
+        begun = self.seen[self.seen[0][0] is JobState.WAITING :]
+        return [one for one in begun if one[0] is not JobState.CANCELLING]
 
-def lived(
-    executor: Executor, take: Callable[[str], object], job: Job, notes: Path, every: float
-) -> Life:
-    """A job whose machine is taken once it runs, until it is over."""
-    handle = executor.handle(executor.submit(job))
-    seen: list[tuple[JobState, int]] = []
-    reasons: dict[JobState, str] = {}
-    taken = False
-    until = time.monotonic() + 1500
-    while not seen or seen[-1][0] not in OVER:
-        assert time.monotonic() < until, seen
-        status = executor.poll([handle])[handle]
-        if not seen or seen[-1] != (status.state, status.recoveries):
-            seen.append((status.state, status.recoveries))
-        if not taken and status.state is JobState.RUNNING and "lives" in read(notes):
-            take(job.name)
-            taken = True
-        if status.reason:
-            reasons.setdefault(status.state, status.reason)
-        time.sleep(every)
-    lines = read(notes).splitlines()
-    told = lines.index("0 told")
-    events = [line for line in dict.fromkeys(lines) if not line.endswith("lives")]
-    return Life(
-        # the first may be over before it is looked at
-        [one for one in seen if one[0] is not JobState.WAITING],
-        events,
-        "0 lives" in lines[told:],
-        reasons,
-        executor.log(handle).splitlines(),
-    )
+    @property
+    def events(self) -> list[str]:
+        """Of its processes, each once."""
+        lines = dict.fromkeys(self.notes.splitlines())
+        return [line for line in lines if not line.endswith("lives")]
+
+    @property
+    def lived_on(self) -> bool:
+        """Whether the first process was there for a while when it had been told to end."""
+        return "0 lives" in self.notes.partition("0 told")[2]
 
 
 def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def job(name: str, notes: Path) -> Job:
-    notes.parent.mkdir(exist_ok=True)
-    return Job(name, (sys.executable, "-c", ATTEMPTS, str(notes)), TARGET, directory=notes.parent)
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Side]:
+    """The stand-in, 20 times as fast."""
+    folder = tmp_path / "stand-in"
+    folder.mkdir()
+    monkeypatch.setenv("SKY_STAND_IN", str(folder))  # `preempt` is called in this process
+    variables = {"PYTHONPATH": str(Path(edge.__file__).parents[1]), "SKY_STAND_IN_SCALE": "0.05"}
+    executor = SkyPilotExecutor(Child(sys.executable, env={**os.environ, **variables}))
+
+    def crowd(full: bool) -> None:
+        edge.crowd(folder, full)
+
+    yield Side(executor, tmp_path / "a", 0.02, preempt, crowd)
+    executor.close()
+    edge.stop(folder)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Side]:
+    """The real one."""
+    with bed() as variables:
+        executor = open_executor(variables)
+
+        def crowd(full: bool) -> None:
+            script("crowd" if full else "room")
+
+        try:
+            yield Side(executor, tmp_path / "b", 1.0, lambda name: script("preempt", name), crowd)
+        finally:
+            crowd(False)
+            ours = [it.handle for it in executor.jobs() if it.name.startswith(NAMES)]
+            executor.cancel(ours)
+            executor.close()
 
 
 def refusals(executor: Executor, taken: Job) -> list[str]:
@@ -109,40 +192,107 @@ def refusals(executor: Executor, taken: Job) -> list[str]:
     return found
 
 
-def test_the_stand_in_lives_as_the_real_one_does(tmp_path: Path) -> None:
-    name = f"life-{os.getpid()}-{int(time.time())}"
-    folder = tmp_path / "stand-in"
-    variables = {"SKY_STAND_IN": str(folder), "PYTHONPATH": str(Path(edge.__file__).parents[1])}
-    stand_in = SkyPilotExecutor(Child(sys.executable, env={**os.environ, **variables}))
-    os.environ["SKY_STAND_IN"] = str(folder)  # `preempt` is called in this process
-    try:
-        one = job(name, tmp_path / "a" / "notes")
-        here = lived(stand_in, preempt, one, tmp_path / "a" / "notes", 0.01)
-        here_refused = refusals(stand_in, one)
-    finally:
-        stand_in.close()
-        edge.stop(folder)
-        del os.environ["SKY_STAND_IN"]
-    with bed() as found:
-        real = open_executor(found)
-        two = job(name, tmp_path / "b" / "notes")
-        there = lived(
-            real, lambda name: script("preempt", name), two, tmp_path / "b" / "notes", 1.0
+def alike(lives: Sequence[Life], *reasons: JobState) -> None:
+    """That two lives are the same; their reasons in those states, where they were seen."""
+    one, two = lives
+    assert one.states == two.states
+    assert one.events == two.events
+    assert one.lived_on == two.lived_on
+    for state in reasons:
+        assert one.reasons.get(state) == two.reasons.get(state), state
+
+
+def test_a_machine_is_taken_then_it_ends_by_itself(here: Side, there: Side) -> None:
+    """Recovered thrice: from a preemption, from 75 and 80; not from 1."""
+
+    def life(side: Side) -> tuple[Life, list[str]]:
+        job = side.job()
+
+        def take() -> None:
+            side.wait_for_note("lives")
+            side.take(job.name)
+
+        found = side.live(side.submit(job), (JobState.RUNNING, take))
+        return found, refusals(side.executor, job)
+
+    (one, refused), (two, refused_there) = life(here), life(there)
+    alike([one, two], JobState.RECOVERING, JobState.FAILED)
+    assert one.lived_on
+    assert one.states[-1] == (JobState.FAILED, 3)
+    assert one.printed.splitlines()[-1:] == two.printed.splitlines()[-1:]
+    assert refused == refused_there
+
+
+def test_cancelled_while_it_runs(here: Side, there: Side) -> None:
+    """Its process is told, and is there for a while if it does not heed."""
+
+    def life(side: Side) -> Life:
+        handle = side.submit(side.job())
+
+        def cancel() -> None:
+            side.wait_for_note("lives")
+            side.executor.cancel([handle])
+
+        return side.live(handle, (JobState.RUNNING, cancel))
+
+    lives = [life(here), life(there)]
+    alike(lives, JobState.CANCELLED)
+    assert lives[0].states[-1] == (JobState.CANCELLED, 0)
+    assert lives[0].lived_on
+
+
+def test_cancelled_while_it_waits_for_a_machine(here: Side, there: Side) -> None:
+    def life(side: Side) -> Life:
+        side.crowd(True)
+        handle = side.submit(side.job())
+        found = side.live(
+            handle,
+            (JobState.STARTING, lambda: None),
+            (JobState.WAITING, lambda: side.executor.cancel([handle])),
         )
-        there_refused = refusals(real, two)
-        real.close()
-    assert here.seen == there.seen
-    assert here.events == there.events
-    assert here.lived_on
-    assert there.lived_on
-    assert here.reasons[JobState.RECOVERING] == there.reasons[JobState.RECOVERING]
-    number = there.reasons[JobState.FAILED].rpartition(" ")[2]
-    assert (
-        here.reasons[JobState.FAILED].rpartition(" ")[0]
-        == there.reasons[JobState.FAILED][: -len(number) - 1]
-    )
-    assert here.printed[-1:] == there.printed[-1:]
-    assert here_refused == there_refused
+        side.crowd(False)
+        return found
+
+    lives = [life(here), life(there)]
+    alike(lives, JobState.CANCELLED)
+    assert not lives[0].notes
+    assert lives[0].printed == lives[1].printed
+
+
+def test_a_machine_that_others_have(here: Side, there: Side) -> None:
+    """Waited for, given up and tried again, at first and after a preemption; then it is had."""
+
+    def life(side: Side) -> Life:
+        job = side.job()
+
+        def preempted() -> None:
+            side.wait_for_note("lives")
+            side.take(job.name)
+            side.crowd(True)
+
+        side.crowd(True)
+        return side.live(
+            side.submit(job),
+            (JobState.STARTING, lambda: None),
+            (JobState.WAITING, lambda: side.crowd(False)),
+            (JobState.RUNNING, preempted),
+            (JobState.WAITING, lambda: side.crowd(False)),
+        )
+
+    lives = [life(here), life(there)]
+    alike(lives, JobState.WAITING, JobState.RECOVERING)
+
+
+def test_a_machine_that_cannot_be_prepared(here: Side, there: Side) -> None:
+    code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit('no such package')"
+
+    def life(side: Side) -> Life:
+        return side.live(side.submit(side.job((sys.executable, "-c", code))))
+
+    lives = [life(here), life(there)]
+    alike(lives, JobState.FAILED)
+    assert not lives[0].notes
+    assert lives[0].printed == lives[1].printed == "one\ntwo\nno such package"
 
 
 def test_a_server_that_was_started_again_forgets_requests_and_no_jobs(tmp_path: Path) -> None:
@@ -150,7 +300,8 @@ def test_a_server_that_was_started_again_forgets_requests_and_no_jobs(tmp_path: 
     notes = tmp_path / "notes"
     with bed() as found:
         executor = open_executor(found)
-        one = job(f"again-{os.getpid()}-{int(time.time())}", notes)
+        argv = (sys.executable, "-c", ATTEMPTS, str(notes))
+        one = Job(f"again-{os.getpid()}-{int(time.time())}", argv, TARGET, directory=tmp_path)
         ticket = executor.submit(one)
         handle = executor.handle(ticket)
         try:

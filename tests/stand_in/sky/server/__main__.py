@@ -39,8 +39,8 @@ QUEUED = "Job submitted to queue"
 CANCELLING = "Cancellation requested by user root (request ID: {})"
 RECOVERING = "Recovering: Cluster preempted or failed, recovering"
 RESTARTING = (
-    "Recovering: Job exited with exit code {}. Restarting the job (exit code(s) matched). "
-    "To see the job error output, run: sky jobs logs --controller {}"
+    "Recovering: Job exited with exit code {0}. Restarting the job (exit code(s) [{0}] matched "
+    "recover_on_exit_codes {1}). To see the job error output, run: sky jobs logs --controller {2}"
 )
 FAILED = "{} (user program failure). To see the details, run: sky jobs logs --controller {}"
 EXITED = "Job exited with exit code {}"
@@ -254,6 +254,7 @@ class Server:
     on_recovers = on_begins
 
     def on_given_up(self, job: dict[str, Any]) -> None:
+        job["details"] = "Job is in backoff"
         self.then(job, "again", "PENDING")
 
     def on_again(self, job: dict[str, Any]) -> None:
@@ -274,8 +275,10 @@ class Server:
         code, taken = machine.code(), machine.is_told()
         recovery = next(iter(job["asked"]["resources"] or [{}])).get("job_recovery") or {}
         codes = recovery.get("recover_on_exit_codes") if isinstance(recovery, dict) else None
-        if taken or code in (codes if isinstance(codes, list) else [codes]):
-            job["details"] = RECOVERING if taken else RESTARTING.format(code, job["job_id"])
+        codes = codes if isinstance(codes, list) else [codes]
+        if taken or code in codes:
+            restarting = RESTARTING.format(code, codes, job["job_id"])
+            job["details"] = RECOVERING if taken else restarting
             self.then(job, "recovers", "RECOVERING")
         elif machine.setup_failed():
             self.end(job, "FAILED_SETUP", FAILED.format(SETUP_FAILED, job["job_id"]))
