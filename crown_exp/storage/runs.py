@@ -264,7 +264,8 @@ async def claim_attempt(
         newest = max(known, await _newest(blobs, paths))
         verdict = await _judge(blobs, paths, newest, here, job=job, take_over=take_over)
         if isinstance(verdict, Held):
-            raise Superseded(_held(verdict))
+            way = "nothing was changed: wait for it to end, or add --take-over"
+            raise Superseded(f"{held_by(verdict)}; {way}")
         record = replace(build(verdict.next_attempt), took_over=verdict.took_over)
         try:
             await blobs.put(paths.attempt(record.attempt), encode(record), create=True)
@@ -293,12 +294,12 @@ async def _judge(
     return judge(newest, end, beat, await blobs.now(), here, job=job, take_over=take_over)
 
 
-def _held(held: Held) -> str:
+def held_by(held: Held) -> str:
+    """Who holds a run, and since when."""
     by = held.by
     return (
         f"run {by.run} is held by attempt {by.attempt} on {by.host} (pid {by.pid}) since "
-        f"{isoformat(by.started)}, last heard of {max(held.beat_age_s, 0):.0f} s ago; nothing was "
-        "changed: wait for it to end, or add --take-over"
+        f"{isoformat(by.started)}, last heard of {max(held.beat_age_s, 0):.0f} s ago"
     )
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from crown_exp.compute.base import OVER, Job, Target
+from crown_exp.launch.remote.cancelling import GIVEN_UP
 from tests.remote_runs import TASKS, record, wait_for
 from tests.running import Project
 from tests.sky_project import executor_of, sky_project, state_of
 from tests.stand_in.sky import edge
 
 TYPED = ("task=train", "compute=there", "--yes")
+ENDLESS = (*TYPED, "task.pace=0.2", "task.steps=100000")
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_where_nobody_answers_it_can_be_given_up(
 
 def test_what_beats_elsewhere_is_not_given_up(project: Project, other: dict[str, str]) -> None:
     """Nobody told it to end, and its machine is paid; once it is dead, that it was not is said."""
-    child = project.popen(*TYPED, "task.pace=0.2", "task.steps=100000")
+    child = project.popen(*ENDLESS)
     wait_for(lambda: [it for run in project.runs for it in run.glob("attempts/??????.json")])
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=60)
@@ -132,3 +134,11 @@ def test_what_beats_elsewhere_is_not_given_up(project: Project, other: dict[str,
     )
     assert "told to end" not in refused.stdout
     assert not (run / "jobs/0001.cancelled").exists()
+    (run / "jobs/0001.cancelled").write_text(f"{GIVEN_UP}\n")  # while it was not heard of
+    held = f"run {run.name} is held by attempt 1 on "
+    for words in (("resume", run.name, "--yes"), ENDLESS):
+        done = project.crown(*words, env=other)
+        assert done.returncode == 76, done.stdout
+        assert held in done.stdout and f"is cancelled ({GIVEN_UP})" in done.stdout
+        assert "not submitted" not in done.stdout
+    assert [it.name for it in (run / "jobs").glob("*.json")] == ["0001.json"]

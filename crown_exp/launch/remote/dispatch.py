@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 from crown_exp.compute.base import ExecutorError
 from crown_exp.config.settings import wants_colour
-from crown_exp.errors import ConfigError, CrownError
-from crown_exp.folder import Facts, RunPaths, state
+from crown_exp.errors import ConfigError, CrownError, Superseded
+from crown_exp.folder import Facts, JobRecord, RunPaths, state
 from crown_exp.launch.invocation import Ended, Invocation
 from crown_exp.launch.remote.base import Earlier, Fate, Plan, Planned, Submitted
 from crown_exp.launch.remote.moving import refuse, stop
@@ -23,6 +23,7 @@ from crown_exp.launch.remote.planning.hiding import without_secrets
 from crown_exp.launch.remote.planning.plan import make_plan
 from crown_exp.launch.remote.planning.plan_json import plan_json
 from crown_exp.launch.remote.planning.table import plan_lines
+from crown_exp.launch.remote.servers import holding
 from crown_exp.launch.remote.submitting.accepting import accepted
 from crown_exp.launch.remote.submitting.jobs import Prepared
 from crown_exp.launch.remote.submitting.reuse import ask_for_jobs, earlier_of, judged
@@ -35,7 +36,8 @@ from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.launch.summary import results, state_of
 from crown_exp.outcome import ExitCode, State
-from crown_exp.storage.runs import read_facts
+from crown_exp.storage.machine import here
+from crown_exp.storage.runs import held_by, read_facts
 from crown_exp.tracking.run_log import to_stderr
 
 WAITING = (State.QUEUED, State.PREEMPTED, State.LOST)
@@ -97,12 +99,28 @@ def refuse_two_places(session: Session, found: Resumption) -> None:
 
 
 def going_on(session: Session, facts: Facts) -> Earlier:
-    """A run to go on with: watched if its job is under way. Raises ExecutorError, AnotherServer."""
+    """A run to go on with: watched if its job is under way.
+
+    Raises ExecutorError, AnotherServer; Superseded if its job was cancelled and still carries it out.
+    """
     now = session.portal.call(session.blobs.now)
     one = judged(facts, state(facts, now))
     ask_for_jobs(session, [one])
     one.refuse_if_unknown_here()
+    if one.lives and one.job is not None and (why := held_still(session, facts, one.job)):
+        raise Superseded(why)
     return Earlier(one.facts, Fate.RUNNING if one.lives else Fate.RESUMED)
+
+
+def held_still(session: Session, facts: Facts, job: JobRecord) -> str:
+    """Who holds a run although its job was cancelled, as while it is saved, or given up; "" if nobody does."""
+    held = holding(facts, job, session.portal.call(session.blobs.now), here())
+    if held is None or not job.cancelled:
+        return ""
+    why = (
+        f"its job {job.told} on {job.target or job.executor} is cancelled ({job.reason}), and beats"
+    )
+    return f"{held_by(held)}; {why}: nothing was changed, type the same again when it has ended"
 
 
 def seen(session: Session, invocation: Invocation, plan: Plan) -> Plan:
@@ -183,7 +201,7 @@ class Away:
         going = []
         for (run, _), job in zip(asked, submitted, strict=True):
             if job.job.cancelled:
-                self.ends[run.number] = refused(job)
+                self.ends[run.number] = refused(session, run, job)
             else:
                 self.watched.append(run.number)
                 going.append(job)
@@ -212,8 +230,11 @@ def reused(run: Planned) -> Ended:
     return ended(run.earlier.record, ExitCode.OK, result=result)
 
 
-def refused(job: Submitted) -> Ended:
-    """A run whose job was not taken."""
+def refused(session: Session, run: Planned, job: Submitted) -> Ended:
+    """A run whose job was not taken, or was cancelled before and still carries it out."""
+    earlier = run.earlier
+    if earlier is not None and (why := held_still(session, earlier.facts, job.job)):
+        return ended(job.record, ExitCode.SUPERSEDED, why)
     found = ended(job.record, ExitCode.RAISED, f"not submitted: {job.job.reason}")
     return replace(found, state=State.STOPPED)
 
