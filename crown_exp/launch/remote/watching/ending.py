@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from crown_exp.compute.base import JobState, JobStatus, Target
@@ -20,6 +21,7 @@ from crown_exp.folder import (
 )
 from crown_exp.launch.invocation import Ended
 from crown_exp.launch.remote.base import Submitted
+from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.outcome import ExitCode, State
 
 LINES = 10
@@ -55,6 +57,20 @@ def by_itself(run: Submitted, facts: Facts, now: datetime) -> Ended | None:
     return ended(run.record, end.exit_code, end.reason)
 
 
+def without_beats(run: Submitted, facts: Facts, now: datetime, unknown_here: str) -> Ended | None:
+    """The end of the watch of a run that is seen by its beats alone: when there are none, as if asked for now.
+
+    unknown_here: why its job cannot be asked after.
+    """
+    if found := by_itself(run, facts, now):
+        return found
+    if state(facts, now) is not State.LOST:
+        return None
+    what = f"{run.record.id} is lost, and may go on elsewhere, so no second job is made"
+    told = ended(run.record, AnotherServer.exit_code, f"{what}: {unknown_here}")
+    return replace(told, state=State.LOST)
+
+
 def says_over(facts: Facts, job: JobRecord, now: datetime) -> bool:
     """Whether a run's own records say that a job of it is over, whoever may know of the job."""
     return by_itself(Submitted(facts.run, job, Target()), facts, now) is not None
@@ -83,7 +99,16 @@ def after_job(
     if newest is not None and newest.job == job.job and end is not None and not end.again:
         return ended(run.record, end.exit_code, end.reason)
     reason = why(run, status, begun=is_begun(facts, job))
-    return ended(run.record, ExitCode.INFRASTRUCTURE, with_tail(reason, tail, run.record.id))
+    text = with_tail(reason, tail, run.record.id, hint=setup_hint(run, status))
+    return ended(run.record, ExitCode.INFRASTRUCTURE, text)
+
+
+def setup_hint(run: Submitted, status: JobStatus) -> str:
+    """What to type where the user's own setup of a machine failed, as it would fail again; else ""."""
+    if not status.setup_failed or not run.target.setup:
+        return ""
+    other = f"crown-exp resume {run.record.id} 'compute.setup=[...]'"
+    return f"another setup: {other}; more time for it: compute.start_deadline=..."
 
 
 def why(run: Submitted, status: JobStatus, *, begun: bool) -> str:
@@ -105,10 +130,11 @@ def why(run: Submitted, status: JobStatus, *, begun: bool) -> str:
     )
 
 
-def with_tail(reason: str, tail: str, run: str, lines: int = LINES) -> str:
-    """A reason, below it the last lines of what was printed, and where there is more."""
+def with_tail(reason: str, tail: str, run: str, lines: int = LINES, hint: str = "") -> str:
+    """A reason, below it the last lines of what was printed, where there is more, and what may help."""
     last = [plain(line).rstrip() for line in tail.splitlines() if line.strip()][-lines:]
-    return "\n".join([reason, *(f"  | {line}" for line in last), f"  log: crown-exp logs {run}"])
+    below = [*(f"| {line}" for line in last), f"log: crown-exp logs {run}", *filter(None, [hint])]
+    return "\n".join([reason, *(f"  {line}" for line in below)])
 
 
 def ended(run: RunRecord, code: int, error: str = "", result: object = None) -> Ended:

@@ -35,6 +35,7 @@ from crown_exp.launch.remote.watching.ending import (
     ended,
     is_begun,
     with_tail,
+    without_beats,
 )
 from crown_exp.launch.remote.watching.progress import Progress
 from crown_exp.launch.remote.watching.table import Mode, Shown
@@ -137,6 +138,7 @@ class Watch:
     def _poll(self, name: str, own: Sequence[Watched]) -> None:
         own = self.at_hand(name, own, anew=any(it.unknown_here for it in own))  # it may be back
         for it in own:
+            it.known = True
             if it.run.job.handle is None:  # whoever submitted it was cut short
                 handle = handle_of(self.opened, it.run.job)
                 it.run = replace(it.run, job=replace(it.run.job, handle=handle))
@@ -257,7 +259,9 @@ class Watch:
         if it.unknown_here:
             if as_recorded(facts, it.run.job).cancelled:  # by who could
                 return after_job(it.run, facts, JobStatus(JobState.GONE), now, here())
-            return by_itself(it.run, facts, now)
+            if it.known:  # its server may be back
+                return by_itself(it.run, facts, now)
+            return without_beats(it.run, facts, now, it.unknown_here)
         if status is None or status.state not in OVER:
             return by_itself(it.run, facts, now) or self.given_up(it, facts, status)
         if it.gone is not None and self.time.monotonic() - it.gone < GONE_SECONDS:
@@ -284,7 +288,9 @@ class Watch:
         with self._asking:
             cancel_jobs(self.opened, [job], f"{reason}{told}")
         it.closed = True
-        text = with_tail(f"{reason}{told}; it was cancelled", tail, it.run.record.id)
+        more = f"crown-exp resume {it.run.record.id} compute.start_deadline=..."
+        hint = f"more time: {more}" if "start_deadline" in reason else ""
+        text = with_tail(f"{reason}{told}; it was cancelled", tail, it.run.record.id, hint=hint)
         return ended(it.run.record, ExitCode.INFRASTRUCTURE, text)
 
     def too_late(self, it: Watched, status: JobStatus | None) -> str:

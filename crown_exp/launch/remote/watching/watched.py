@@ -28,7 +28,7 @@ class Watched:
     job, by the monotonic clock; None while it does. closed: whether it was recorded that its job is over.
     looked: when its folder was read last, by the monotonic clock; told: the news of its job then; seen: the
     store's time then. usd: dollars as of the ledger; None: nothing is paid. unknown_here: why its job cannot be
-    asked after from here, then only its records tell of it; "" if it can.
+    asked after from here, then only its records tell of it; "" if it can. known: whether it could be, ever.
     """
 
     run: Submitted
@@ -43,6 +43,7 @@ class Watched:
     seen: datetime | None = None
     usd: float | None = None
     unknown_here: str = ""
+    known: bool = False
 
     @property
     def facts(self) -> Facts | None:

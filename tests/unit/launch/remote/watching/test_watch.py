@@ -291,6 +291,41 @@ def test_a_server_that_comes_back_is_asked_again(far: Elsewhere) -> None:
     assert stream.getvalue().count("a new state since") == 1
 
 
+def test_what_beats_elsewhere_is_watched_until_it_is_lost(
+    far: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who watched only its beats is told what `resume` says then; one that was known here may come back."""
+    now, ahead = far.blobs.now, 0.0
+
+    async def later() -> datetime:
+        return await now() + timedelta(seconds=ahead)
+
+    monkeypatch.setattr(far.blobs, "now", later)
+    sent = at_server(far, far.send("lasts"), THEIRS)
+    far.wait_for_log(sent.record.id)
+    executor = BackAndForth(far.executor)
+    through(far, executor)
+    here_before, _ = watched(far, sent)
+    executor.at = THEIRS
+    here_before.turn()
+    executor.at = OURS
+    beats_alone, stream = watched(far, sent)
+    for watch in (here_before, beats_alone):
+        watch.turn()
+        assert not watch.over
+    ahead = 70.0
+    for watch in (here_before, beats_alone):
+        watch.turn()
+    assert not here_before.over
+    (ended,) = beats_alone.ended()
+    assert (ended.exit_code, ended.state) == (AnotherServer.exit_code, "lost") == (2, "lost")
+    assert ended.error.startswith(
+        f"{sent.record.id} is lost, and may go on elsewhere, so no second"
+    )
+    assert "was asked for at" in ended.error and f"{sent.record.id}  lost" in stream.getvalue()
+    assert not far.job(sent.record.id).cancelled
+
+
 def test_what_was_cancelled_where_it_could_be_is_over_here(far: Elsewhere) -> None:
     sent = at_server(far, far.send("train", setup=("false",)), THEIRS)
     through(far, AtServer(far.executor))
@@ -347,6 +382,8 @@ def test_a_job_that_does_not_begin_in_time_is_cancelled(far: Elsewhere) -> None:
     assert ended.exit_code == 80
     assert "did not begin within 30 minutes (compute.start_deadline)" in ended.error
     assert "| waiting for a node" in ended.error
+    more = f"  more time: crown-exp resume {ended.run} compute.start_deadline=..."
+    assert ended.error.splitlines()[-1] == more
     assert far.job(ended.run).cancelled
     assert state_of(far, ended.run) == "stopped"
     until(lambda: far.is_over(sent))
@@ -372,6 +409,7 @@ def test_no_endless_recovery_of_what_never_begins(far: Elsewhere) -> None:
         assert watch.over is over
     (ended,) = watch.ended()
     assert "started 4 times and the run never began: image cannot be pulled" in ended.error
+    assert "more time" not in ended.error
     until(lambda: far.is_over(sent))
 
 
