@@ -114,7 +114,8 @@ class JobStatus:
 
     reason: one line, "" if there is nothing to say. exit_code: of its last process, if the executor knows it.
     began_nothing: it is over and its command was never started (setup failed, no machine was to be had).
-    recoveries: how often it was started again.
+    recoveries: how often it was started again. setup_failed: it is over because the setting up of a machine
+    failed, or took too long.
     """
 
     state: JobState
@@ -122,6 +123,7 @@ class JobStatus:
     exit_code: int | None = None
     began_nothing: bool = False
     recoveries: int = 0
+    setup_failed: bool = False
 
 
 @dataclass(frozen=True)

@@ -370,6 +370,9 @@ class TestSent:
         (told,) = [n for n, line in enumerate(lines) if "could not be set up" in line]
         assert "Job failed (FAILED_SETUP) (user program failure)" in lines[told]
         assert lines[told + 1 : told + 3] == ["  | installing", "  | no such package"]
+        assert lines[told + 4].startswith(
+            f"  another setup: crown-exp resume {run} 'compute.setup="
+        )
         assert "Traceback" not in done.stdout
         assert state(project, run) == "stopped"
 

@@ -53,6 +53,7 @@ def status(record: Mapping[str, Any]) -> JobStatus:
         reason=_reason(word, record),
         began_nothing=_began_nothing(word, recoveries, record.get("start_at")),
         recoveries=recoveries,
+        setup_failed=word == "FAILED_SETUP",
     )
 
 

@@ -39,12 +39,12 @@ def test_known_words(word: str, state: JobState) -> None:
 
 def test_a_failed_setup_began_nothing_unless_the_job_ran_before() -> None:
     first = {"status": "FAILED_SETUP", "recovery_count": 0, "failure_reason": "pip\n  failed"}
-    assert status(first).began_nothing
+    assert status(first).began_nothing and status(first).setup_failed
     assert status(first).reason == "the machine could not be set up: pip failed"
     assert not status({**first, "recovery_count": 2}).began_nothing
     assert status({**first, "start_at": 17.5}).began_nothing  # it is RUNNING while it is set up
     sold_out = {"status": "FAILED_NO_RESOURCE", "recovery_count": 0}
-    assert status(sold_out).began_nothing
+    assert status(sold_out).began_nothing and not status(sold_out).setup_failed
     assert not status({**sold_out, "start_at": 17.5}).began_nothing  # not yet running again
     assert not status({"status": "FAILED", "failure_reason": "exit code 1"}).began_nothing
 

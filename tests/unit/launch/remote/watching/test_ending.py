@@ -110,6 +110,19 @@ def test_a_run_whose_job_is_over(
         assert ("| the last line" in found.error) == (code == 80 and "code 80" not in found.error)
 
 
+@pytest.mark.parametrize(("setup", "hinted"), [(("pip install x",), True), ((), False)])
+def test_a_setup_of_ones_own_that_failed_is_not_to_be_run_again(
+    setup: tuple[str, ...], hinted: bool
+) -> None:
+    sent = replace(SENT, target=replace(SENT.target, setup=setup))
+    failed = replace(FAILED, setup_failed=True)
+    found = after_job(sent, facts(), failed, NOW, HERE, "no x")
+    assert found is not None
+    assert (f"crown-exp resume {RUN.id} 'compute.setup=[...]'" in found.error) is hinted
+    other = after_job(sent, facts(), FAILED, NOW, HERE, "no x")
+    assert other is not None and "compute.setup" not in other.error
+
+
 def test_a_tail_is_short_and_harmless() -> None:
     text = "\n".join([*map(str, range(50)), "", "\x1b[31mred\x07  "])
     reason, *lines, last = with_tail("why", text, "r1", 3).splitlines()
