@@ -64,7 +64,7 @@ class Budget:
         None, "the most one run may cost", unit="US dollars"
     )
     sweep_usd: Annotated[float, Gt(0)] | None = option(
-        None, "the most one sweep may cost", unit="US dollars"
+        None, "the most one sweep, or a run without one, may cost", unit="US dollars"
     )
     month_usd: Annotated[float, Gt(0)] | None = option(
         None, "the most all runs of a calendar month may cost", unit="US dollars"

@@ -66,7 +66,7 @@ class Spending:
         self.place = attempt.place
         self.caps: dict[str, float | None] = {
             "run_usd": budget.get("run_usd"),
-            "sweep_usd": budget.get("sweep_usd") if run.sweep else None,
+            "sweep_usd": budget.get("sweep_usd"),
             "month_usd": budget.get("month_usd"),
         }
         self.before = total(it for it in earlier if it.attempt != attempt.attempt)
@@ -99,7 +99,12 @@ class Spending:
     @property
     def needs_ledger(self) -> bool:
         """Whether what other runs cost matters."""
-        return self.caps["sweep_usd"] is not None or self.caps["month_usd"] is not None
+        return self.needs_sweep or self.caps["month_usd"] is not None
+
+    @property
+    def needs_sweep(self) -> bool:
+        """Whether what the others of its sweep cost does."""
+        return self.run.sweep is not None and self.caps["sweep_usd"] is not None
 
     def is_time(self) -> bool:
         """Whether the last poll is long enough ago."""
@@ -107,8 +112,8 @@ class Spending:
 
     def poll(self) -> None:
         """Look at the ledger: this month's, at first also those before, in which the sweep may have begun."""
-        earlier = self.caps["sweep_usd"] is not None
-        self.tell(self.portal.call(self.ledger.look, self.blobs, self.clock.now(), earlier=earlier))
+        now, earlier = self.clock.now(), self.needs_sweep
+        self.tell(self.portal.call(self.ledger.look, self.blobs, now, earlier=earlier))
         self.polled = self.clock.monotonic()
 
     def tell(self, damaged: Iterable[str]) -> None:
@@ -143,7 +148,8 @@ class Spending:
         here = [it for it in self.records() if month_of(it.since) == month]
         return {
             "run_usd": self.before + own,
-            "sweep_usd": total(it for it in others if it.sweep == sweep) + own,
+            "sweep_usd": own
+            + (total(it for it in others if it.sweep == sweep) if sweep else self.before),
             "month_usd": total([*(it for it in others if month_of(it.since) == month), *here]),
         }
 
@@ -152,7 +158,9 @@ class Spending:
         limit, spent = self.caps[cap] or 0.0, self.spent()[cap]
         whose = {
             "run_usd": "this run has cost",
-            "sweep_usd": f"its sweep {self.run.sweep['id'] if self.run.sweep else ''} has cost",
+            "sweep_usd": f"its sweep {self.run.sweep['id']} has cost"
+            if self.run.sweep
+            else "this run has cost",
             "month_usd": f"all runs of {month_of(self.clock.now())} have cost",
         }[cap]
         more = f"crown-exp resume {self.run.id} budget.{cap}={2 * max(limit, spent):.4g}"

@@ -133,13 +133,9 @@ class Planned:
 
     @property
     def caps(self) -> dict[str, float]:
-        """Its own caps in dollars, as it will see them: without a sweep there is none of one."""
+        """Its own caps in dollars, as it will see them: that of a sweep holds for a run without one, too."""
         budget = self.order.composition.config["budget"]
-        return {
-            name: float(budget[name])
-            for name in CAPS
-            if budget[name] is not None and (name != "sweep_usd" or self.sweep is not None)
-        }
+        return {name: float(budget[name]) for name in CAPS if budget[name] is not None}
 
     def left(self, name: str) -> float:
         """Dollars that one of its caps leaves; inf without that cap."""

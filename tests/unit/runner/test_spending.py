@@ -154,11 +154,15 @@ def test_a_sweep_over_a_month_s_end_is_whole_and_what_was_before_it_is_not_read(
     assert (spending.due() or (0,))[0] == 77
 
 
-def test_a_run_of_no_sweep_has_no_sweep_s_cap(paid: Paid) -> None:
+def test_a_run_of_no_sweep_is_held_to_a_sweep_s_cap_alone(paid: Paid) -> None:
     paid.other(100.0, sweep=None)
     spending = paid.of({"sweep_usd": 4.0}, sweep=None)
     spending.beat()
     assert spending.due() is None
+    paid.clock.hours = 4.1
+    code, why = spending.due() or (0, "")
+    assert code == 77
+    assert why.startswith("budget.sweep_usd=4 reached: this run has cost $")
 
 
 def test_others_are_seen_after_one_poll(paid: Paid) -> None:

@@ -46,7 +46,7 @@ def make_plan(
     for line in ledger.damaged:
         warn(f"{line}; it is left out of what was spent")
     runs = spent_by(plan.runs, ledger, session.clock)
-    if "sweep_usd" in caps:
+    if any(run.sweep for run in plan.launched) and "sweep_usd" in caps:
         runs = with_first_month(runs, ledger, session.clock)
     return Plan(runs, caps, most_spent(runs))
 
@@ -127,9 +127,10 @@ async def _ledger(
 
     A sweep's id tells no day: typed again next year, it is the same.
     """
-    if "sweep_usd" in caps:
+    if "sweep_usd" in caps and any(run.sweep for run in runs):
         return await read_ledger(blobs)
-    resumed = {run.earlier.record.id for run in runs if run.earlier and "run_usd" in caps}
+    own = {"run_usd", "sweep_usd"} & set(caps)
+    resumed = {run.earlier.record.id for run in runs if run.earlier and own}
     month = month_of(clock.now()) if "month_usd" in caps else ""
     return await read_ledger(blobs, resumed, month)
 
@@ -141,7 +142,7 @@ def spent_by(runs: Iterable[Planned], ledger: Ledger, clock: Clock) -> tuple[Pla
 
     def spent(run: Planned) -> dict[str, float]:
         own = by_run.get(run.earlier.record.id, 0.0) if run.earlier else 0.0
-        sweep = by_sweep.get(run.sweep, 0.0) if run.sweep is not None else 0.0
+        sweep = by_sweep.get(run.sweep, 0.0) if run.sweep is not None else own
         return {"run_usd": own, "sweep_usd": sweep, "month_usd": this_month}
 
     return tuple(replace(run, spent=spent(run)) if run.is_launched else run for run in runs)

@@ -222,14 +222,17 @@ def test_the_smallest_cap_of_all_counts(session: Session) -> None:
     plan = make_plan(session, orders, [None, None, None])
     assert plan.caps == {"run_usd": 8.0, "sweep_usd": 90.0, "month_usd": 500.0}
     alone = make_plan(session, [ordered(sweep_usd=90.0)], [None])
-    assert alone.caps == {}  # as the run will see it
+    assert alone.caps == {"sweep_usd": 90.0}  # a run without a sweep is held to it, too
 
 
 def test_each_run_is_held_to_its_own_caps(session: Session) -> None:
     spend(session, 6.0, run=RUN.id)
     orders = [ordered(run_usd=50.0, sweep_usd=9.0), ordered(run_usd=5.0), ordered()]
     plan = make_plan(session, orders, [earlier(Fate.RESUMED), None, None])
-    assert [run.caps for run in plan.runs] == [{"run_usd": 50.0}, {"run_usd": 5.0}, {}]
+    assert [run.caps for run in plan.runs] == [
+        {"run_usd": 50.0, "sweep_usd": 9.0}, {"run_usd": 5.0}, {},
+    ]  # fmt: skip
+    assert plan.runs[0].left("sweep_usd") == 3.0  # by what it has cost itself
     assert [run.left("run_usd") for run in plan.runs] == [44.0, 5.0, math.inf]
 
 
