@@ -46,7 +46,8 @@ def command(runs: tuple[str, ...], yes: bool, forget: bool) -> int:
         ids = dict.fromkeys(found(session, run) for run in runs)
         going = [one for run in ids if (one := looked_at(session, run)).goes_on]
         if going and not yes:
-            confirm([one.told for one in going], list(ids))
+            words = ["--yes", *(["--forget"] if forget else []), *ids]
+            confirm([one.told for one in going], words)
         told = Ends()
         for one in going:
             if not end(session, one, told, forget=forget):
@@ -153,9 +154,12 @@ def waiting(facts: Facts, found: State) -> tuple[JobRecord, ...]:
     return tuple(filter(may, sorted(facts.jobs, key=lambda it: it.number)))
 
 
-def confirm(told: Sequence[str], runs: Sequence[str]) -> None:
-    """Ask. Raises ConfigError if nobody can be asked, Abort (as Ctrl-C does) for a no."""
-    again = f"crown-exp cancel --yes {' '.join(runs)}"
+def confirm(told: Sequence[str], words: Sequence[str]) -> None:
+    """Ask. Raises ConfigError if nobody can be asked, Abort (as Ctrl-C does) for a no.
+
+    words: what to type after `cancel` to not be asked.
+    """
+    again = f"crown-exp cancel {' '.join(words)}"
     if not sys.stdin.isatty():
         what = "asks before it ends runs, and nobody is there to answer; nothing was ended"
         raise ConfigError.of("cancel", f"{what}. Type: {again}")
@@ -178,10 +182,7 @@ def end(session: Session, going: Going, told: Ends, *, forget: bool = False) -> 
 
     try:
         done = cancel_jobs(session, going.jobs, forget=forget)
-    except AnotherServer as error:
-        complain(f"{error}; if that server is no more, add --forget")
-        return False
-    except StillRuns as error:
+    except (AnotherServer, StillRuns) as error:
         complain(str(error))
         return False
     if done.coming:

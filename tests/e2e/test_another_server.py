@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def other(tmp_path: Path) -> Iterator[dict[str, str]]:
     """What leads commands to another server: as a HOME that was reset, or another machine's, does."""
     folder = tmp_path / "another-stand-in"
-    yield {"SKY_STAND_IN": str(folder), "COLUMNS": "400"}
+    yield {"SKY_STAND_IN": str(folder), "COLUMNS": "800"}
     edge.stop(folder)
 
 
@@ -70,6 +70,9 @@ def test_a_run_is_left_as_it_is(project: Project, run: Path, other: dict[str, st
         assert done.returncode == code, done.stdout
         (told,) = [line for line in done.stdout.splitlines() if "was asked for at" in line]
         assert run.name in told and "whether it lives is not known here" in told
+        assert told.count("--forget") == 1
+        assert told.endswith(f"type: crown-exp cancel --forget {run.name}")
+        assert "its database was made 20" in told  # both are at one place: nothing else differs
     assert (kept(run), project.runs) == (before, [run])
     logged = project.crown("logs", run.name, env=other)
     assert logged.returncode == 0

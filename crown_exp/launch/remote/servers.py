@@ -6,7 +6,7 @@ it for over then, and no other is asked for in its place, unless its run's own r
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from crown_exp.errors import CrownError
 from crown_exp.folder import Facts, Held, Here, JobRecord, judge, state
@@ -37,21 +37,30 @@ def unknown_here(executors: Executors, job: JobRecord) -> str:
     ours = executors.server(job.executor)
     if ours is None or ours["id"] == job.server["id"]:
         return ""
-    return f"job {job.told} on {job.target or job.executor} {between(job.server, ours)}"
+    return f"job {job.told} on {job.target or job.executor} {between(job.server, ours, job.run)}"
 
 
-def between(theirs: Server, ours: Server) -> str:
-    """What keeps a job at their server from being asked after at ours, and the way out."""
-    if theirs["place"] == ours["place"]:
-        what = f"was asked for at {theirs['place']}, which has another server or a new state since"
-        lost = "bring the old one back, or, if it is lost, end the job's machine by hand and type"
-        return f"{what}: whether it lives is not known here; {lost}: crown-exp cancel --forget RUN"
-    what = f"was asked for at {theirs['place']}, and this is {ours['place']}"
+def between(theirs: Server, ours: Server, run: str) -> str:
+    """What keeps a job of a run at their server from being asked after at ours, and the way out."""
     there = theirs["place"]
-    way = (
-        f"set {ENDPOINT}={there}" if there.startswith(("http://", "https://")) else "type it there"
-    )
-    return f"{what}: whether it lives is not known here; {way}"
+    if there == ours["place"]:
+        ages = f"its database was made {made(theirs)}, the one here {made(ours)}"
+        what = f"was asked for at {there}, which has another server or a new state since ({ages})"
+        way = "bring the old one back"
+    else:
+        what = f"was asked for at {there}, and this is {ours['place']}"
+        is_url = there.startswith(("http://", "https://"))
+        way = f"set {ENDPOINT}={there}" if is_url else "type it there"
+    lost = "or, if that server is lost, end the job's machine by hand and type"
+    return f"{what}: whether it lives is not known here; {way}, {lost}: crown-exp cancel --forget {run}"
+
+
+def made(server: Server) -> str:
+    """What tells a server from another at the same place: when its database was made, as SkyPilot's id says."""
+    try:
+        return f"{datetime.fromtimestamp(float(server['id']), UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"as {server['id']}"
 
 
 def holding(facts: Facts, job: JobRecord, now: datetime, here: Here) -> Held | None:

@@ -150,6 +150,8 @@ def test_nobody_is_there_to_be_asked(both: Both) -> None:
     assert (
         f"nobody is there to answer; nothing was ended. Type: crown-exp cancel --yes {run}" in line
     )
+    line = both.here.refused("cancel", run, "--forget")
+    assert line.endswith(f"Type: crown-exp cancel --yes --forget {run}\n")
     assert not both.far.job(run).cancelled
 
 

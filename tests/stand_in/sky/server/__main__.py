@@ -319,7 +319,7 @@ def main() -> None:
             path.unlink()
     # of a database; seconds would be the same for two of a test
     if not (where / "begun.json").exists():
-        write(where / "begun.json", time.time_ns() // 1000)
+        write(where / "begun.json", time.time())  # whole seconds there; no two here may be equal
     if os.fork():
         os._exit(0)
     os.setsid()

@@ -15,7 +15,7 @@ from crown_exp.compute.base import ExecutorError, Listed
 from crown_exp.folder import AttemptRecord, EndRecord, JobRecord, RunPaths, encode
 from crown_exp.folder.records import Server
 from crown_exp.launch.remote.cancelling import GIVEN_UP, cancel_jobs
-from crown_exp.launch.remote.servers import AnotherServer, StillRuns
+from crown_exp.launch.remote.servers import AnotherServer, StillRuns, between
 from crown_exp.launch.session import Session
 from crown_exp.storage.runs import read_job, write_end, write_job
 from tests.launches import Told, order, project, session_with
@@ -178,3 +178,17 @@ def test_what_beats_no_more_or_is_not_that_jobs_is_given_up(session: Session) ->
     done = cancel_jobs(session, [lost, ended, other], forget=True)
     assert len(done.given_up) == 3
     assert all(now(session, it).reason == GIVEN_UP for it in (lost, ended, other))
+
+
+def test_servers_at_one_place_are_told_apart_by_when_they_began() -> None:
+    """The id of SkyPilot's is that; of others it is shown as it is."""
+    old, new = Server(id="1796038147", place="ws1"), Server(id="1796038160", place="ws1")
+    said = between(old, new, "r261130-k7f")
+    assert "database was made 2026-11-30 11:29:07 UTC, the one here 2026-11-30 11:29:20 UTC" in said
+    assert said.endswith(
+        "bring the old one back, or, if that server is lost, end the job's machine by "
+        "hand and type: crown-exp cancel --forget r261130-k7f"
+    )
+    assert "made as a1, the one here as b2" in between(
+        Server(id="a1", place="ws1"), Server(id="b2", place="ws1"), "r261130-k7f"
+    )
