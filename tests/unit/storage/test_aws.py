@@ -252,7 +252,7 @@ def test_a_profile_that_fails_is_one_line_at_the_start_and_later(
 ) -> None:
     (home / ".aws" / "credentials").unlink()
     (home / ".aws" / "config").write_text(f"[default]\nregion = us-east-1\n{profile}\n")
-    access = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "DEADLINE": "5"}
+    access = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "DEADLINE": "60"}
     for act, error in (
         (kind("s3://b/p", access).prepare(), SettingsError),
         (kind("s3://b/p", access).put("x", b"1"), StoreError),
