@@ -94,7 +94,8 @@ class Following:
         name = f"job {job.told} on {job.target or job.executor}"
         if it.ended is not None or job.cancelled:
             why = it.ended.error.partition("\n")[0] if it.ended is not None else job.reason
-            line = f"{name} is over: {why}"
+            own = next((it for it in (f"its {name} ", "its job ") if why.startswith(it)), "")
+            line = f"{name} {why.removeprefix(own)}" if own else f"{name} is over: {why}"
         else:
             reason = " ".join(it.status.reason.split()) if it.status else ""
             line = f"{name} is {word_of(it, None)}" + (f": {reason}" if reason else "")
