@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,15 @@ times.write_text("x" * number)
 time.sleep(4)
 print("machine", number, "is made", flush=True)
 time.sleep(2)
+"""
+QUICK = """
+import pathlib, sys, time
+times = pathlib.Path(sys.argv[1])
+number = len(times.read_text()) + 1 if times.exists() else 1
+times.write_text("x" * number)
+print("machine", number, "installs", flush=True)
+time.sleep(float(sys.argv[2]))
+print("machine", number, "is ready", flush=True)
 """
 RATE = Rate(cloud="gcp", region="x", accelerators="A100:1", spot=True, usd_per_hour=1.0)
 
@@ -108,6 +118,52 @@ def test_what_is_set_up_after_a_preemption_is_told_too(both: Both) -> None:
     assert first < again and lines.count("| machine 1 is made") == 1
     assert lines[-1] == f"{run} completed; next: crown-exp show {run}"
     assert err.count("job 1 on a100_spot is ") >= 2
+
+
+@pytest.mark.parametrize("seconds", [5.0, 0.2])
+def test_each_line_of_the_next_machine_is_told_however_soon_it_comes(
+    both: Both, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(following, "LOOK_SECONDS", 3.0)
+    ends = both.far.root / "ends"
+    setup = (sys.executable, "-c", QUICK, str(both.far.root / "times"), str(seconds))
+    run = both.far.send("lasts", {"task": {"ends": str(ends)}}, setup=setup).record.id
+    looks = both.far.root / "looks"
+
+    def meanwhile() -> None:
+        both.far.wait_for_log(run)
+        until(looks.exists)
+        preempt = [sys.executable, "-m", "sky.preempt", run]
+        subprocess.run(preempt, check=True, capture_output=True)
+        until(lambda: len(both.far.facts(run).attempts) == 2)
+        looks.unlink()
+        until(looks.exists)
+        ends.write_text("")
+
+    lived, new, lives = [False], following.Following.new, following.Following.lives
+
+    def noted(self: following.Following, *args: Any) -> bool:
+        lived.append(lives(self, *args))
+        return lived[-1]
+
+    def looked(self: following.Following, **options: Any) -> Any:
+        found = new(self, **options)
+        if lived.pop():
+            looks.touch()
+        lived[:] = [False]
+        return found
+
+    monkeypatch.setattr(following.Following, "lives", noted)
+    monkeypatch.setattr(following.Following, "new", looked)
+    other = threading.Thread(target=meanwhile)
+    other.start()
+    code, out, _ = both.here.type("logs", "-f", run)
+    other.join()
+    assert code == 0
+    told = [line.strip() for line in out.splitlines() if "| machine" in line]
+    assert told[-2:] == ["| machine 2 installs", "| machine 2 is ready"]
+    assert len(told) == len(set(told))
+    assert f"|   {run}" not in out and f"| test  {run}" not in out
 
 
 def test_the_job_of_a_run_that_goes_on_is_told_below_its_log(both: Both) -> None:

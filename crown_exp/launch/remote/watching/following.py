@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crown_exp.clock import Clock, SystemClock
-from crown_exp.compute.base import Target
+from crown_exp.compute.base import JobState, Target
 from crown_exp.compute.target import target_of
 from crown_exp.config.changes import changed, filled
 from crown_exp.config.letters import plain
@@ -27,6 +27,8 @@ from crown_exp.storage.machine import here
 from crown_exp.storage.runs import read_facts
 
 LOOK_SECONDS = 5.0
+REMEMBER_SECONDS = 30.0
+"""While an attempt lives, from one look at what its job has printed to the next: another machine adds to it."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,22 @@ class Place:
 class Following:
     """Looks after the newest job of a run, every few seconds, while none of its attempts lives.
 
-    A job that is over without its run, or does not begin in time, is noted as a watch would note it. passed:
-    whether what its attempts have told themselves of what it printed is left behind.
+    A job that is over without its run, or does not begin in time, is noted as a watch would note it.
+
+    printed: the end of what the job has printed and is told, here or by its attempts themselves; None if nobody
+    knows how much of it that is. attempt: the newest that was seen to live; machine: how often the job had been
+    started again on its machine, None while that is not known; again: when its job is to be looked at again.
     """
 
     place: Place
     run: str
     said: str = ""
-    printed: list[str] = field(default_factory=list)
-    passed: bool = False
+    printed: list[str] | None = None
+    attempt: int | None = None
+    machine: int | None = None
     watch: Watch | None = None
     due: float = 0.0
+    again: float = 0.0
 
     def new(self, *, decide: bool = True) -> tuple[list[str], list[str]]:
         """What is new: lines about the job, and lines that it, or the setting up of its machine, has printed.
@@ -69,16 +76,22 @@ class Following:
         if job is None or job.executor not in self.place.executors:
             return [], []
         if self.lives(facts):
-            self.passed, self.said = False, ""
-            return [], []
+            self.said = ""
+            return [], self.remembered(facts, job, now) if decide else []
+        watch = self.watching(facts, job)
+        if not job.cancelled:
+            watch.turn() if decide else watch.poll()
+        (it,) = watch.runs
+        return self.told(it, job), self.fresh(it, begun=is_begun(facts, job))
+
+    def watching(self, facts: Facts, job: JobRecord) -> Watch:
+        """The watch of the newest job; one that has not begun has told nothing yet."""
         if self.watch is None or self.watch.runs[0].run.job.number != job.number:
             run = self.place.portal.call(submitted_of, self.place.blobs, facts, job)
             self.watch = Watch(self.place, [run], sys.stderr, mode="said")
-            self.printed = []
-        if not job.cancelled:
-            self.watch.turn() if decide else self.watch.poll()
-        (it,) = self.watch.runs
-        return self.told(it, job), self.fresh(it, begun=is_begun(facts, job))
+            self.printed = None if is_begun(facts, job) and self.attempt is None else []
+            self.attempt = self.machine = None
+        return self.watch
 
     def lives(self, facts: Facts) -> bool:
         """Whether an attempt is at work, which says what there is to say itself."""
@@ -109,11 +122,50 @@ class Following:
         assert self.watch is not None
         if begun and it.ended is not None:
             return []
-        before, self.printed = self.printed, self.watch.tail(it).splitlines()
-        if begun and not self.passed:
-            self.passed = True
+        tail = self.watch.tail(it).splitlines()
+        if begun and (self.printed is None or self.is_same_machine(it)):
+            self.printed = tail
             return []
-        return added(before, self.printed)
+        return self.taken(it, tail)
+
+    def remembered(self, facts: Facts, job: JobRecord, now: float) -> list[str]:
+        """The last lines before an attempt of the job began; what it has printed itself is remembered as told.
+
+        Asked for when it is seen first, then now and then.
+        """
+        newest = facts.newest_attempt
+        if newest is None or newest.job != job.job:
+            return []
+        if newest.attempt == self.attempt and now < self.again:
+            return []
+        self.again = now + REMEMBER_SECONDS
+        watch = self.watching(facts, job)
+        watch.poll()
+        (it,) = watch.runs
+        tail, same = watch.tail(it).splitlines(), self.is_same_machine(it)
+        lines: list[str] = []
+        if newest.attempt != self.attempt:
+            lines = [] if self.printed is None or same else self.taken(it, tail)
+            self.attempt, self.machine, self.printed = newest.attempt, None, tail
+        elif self.machine is None or same:
+            self.printed = tail
+        if self.machine is None and it.status and it.status.state is JobState.RUNNING:
+            self.machine = it.status.recoveries
+        return lines
+
+    def is_same_machine(self, it: Watched) -> bool:
+        """Whether the job is still on the machine of the attempt that was seen last, as its executor says."""
+        now = it.status
+        return now is not None and (now.state, now.recoveries) == (JobState.RUNNING, self.machine)
+
+    def taken(self, it: Watched, tail: Sequence[str]) -> list[str]:
+        """What is new in the tail, and told from now on; where an attempt begins, it tells the rest itself."""
+        record, new = it.run.record, added(self.printed or [], tail)
+        head = f"{record.name}  {record.id}"
+        begins = [number for number, line in enumerate(new) if line.startswith(head)]
+        rest = len(new) - begins[-1] if begins else 0
+        self.printed = list(tail[: len(tail) - rest])
+        return new[: len(new) - rest]
 
 
 def added(before: Sequence[str], after: Sequence[str]) -> list[str]:
