@@ -111,6 +111,11 @@ def in_dollars(usd: float) -> str:
     return "<$0.01" if 0 < usd < 0.005 else f"${usd:,.2f}"
 
 
+def in_cents(usd: float) -> str:
+    """Dollars to be typed, no less than these: what is beyond a cent is rounded up."""
+    return f"{math.ceil(round(100 * usd, 6)) / 100:.15g}"
+
+
 def expected(hours: float | None, rate: Rate) -> float | None:
     """What so many hours will cost; None if it is not known how many."""
     return None if hours is None else cost(hours * HOUR, rate["usd_per_hour"])

@@ -13,6 +13,7 @@ from crown_exp.compute.money import (
     allowed,
     as_of,
     cost,
+    in_cents,
     in_dollars,
     month_of,
     paid_since,
@@ -163,7 +164,7 @@ class Spending:
             else "this run has cost",
             "month_usd": f"all runs of {month_of(self.clock.now())} have cost",
         }[cap]
-        more = f"crown-exp resume {self.run.id} budget.{cap}={2 * max(limit, spent):.4g}"
+        more = f"crown-exp resume {self.run.id} budget.{cap}={in_cents(2 * max(limit, spent))}"
         return f"budget.{cap}={limit:g} reached: {whose} {in_dollars(spent)}; to go on: {more}"
 
 

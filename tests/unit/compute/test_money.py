@@ -21,6 +21,7 @@ from crown_exp.compute.money import (
     compared,
     controller_spending,
     expected,
+    in_cents,
     in_dollars,
     key_of,
     month_of,
@@ -238,3 +239,9 @@ def test_nothing_shows_dollars_in_a_way_of_its_own() -> None:
     sources = Path(crown_exp.__file__).parent.rglob("*.py")
     odd = [path.name for path in sources if SHOWN.search(path.read_text(encoding="utf-8"))]
     assert odd == ["money.py"]
+
+
+def test_dollars_to_be_typed_are_rounded_up_to_cents() -> None:
+    assert [in_cents(usd) for usd in (0.0001, 0.29, 6.0, 6.004, 12345.678)] == [
+        "0.01", "0.29", "6", "6.01", "12345.68",
+    ]  # fmt: skip

@@ -120,6 +120,14 @@ def test_a_run_s_cap_counts_earlier_attempts_and_holds_between_beats(paid: Paid)
     )
 
 
+def test_the_cap_that_is_to_be_typed_has_cents(paid: Paid) -> None:
+    spending = paid.of({"run_usd": 3.0}, (paid.other(1.0, "r1"),))
+    spending.beat()
+    paid.clock.hours = 1.001
+    _, why = spending.due() or (None, "")
+    assert why.endswith("crown-exp resume r1 budget.run_usd=6.01")
+
+
 def test_a_sweep_s_cap_counts_its_other_runs_of_all_months(paid: Paid) -> None:
     paid.other(1.0, since=T0 - timedelta(days=40))
     paid.other(2.0, "r3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from crown_exp.compute.money import CAPS, in_dollars
+from crown_exp.compute.money import CAPS, in_cents, in_dollars
 from crown_exp.errors import ConfigError, CrownError
 from crown_exp.launch.remote.base import Plan, Planned
 from crown_exp.outcome import ExitCode
@@ -123,11 +123,6 @@ def cap_line(run: Planned, name: str) -> str | None:
         f"budget.{name}={cap:g} is below the price of one hour: the cheapest machine of "
         f"compute={run.target.name} is {in_dollars(price)}/h; {more}"
     )
-
-
-def in_cents(usd: float) -> str:
-    """Dollars to be typed, no less than these: what is beyond a cent is rounded up."""
-    return f"{math.ceil(round(100 * usd, 6)) / 100:.15g}"
 
 
 def is_short(run: Planned, cap: float) -> bool:
