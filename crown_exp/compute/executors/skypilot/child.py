@@ -145,6 +145,8 @@ class Child:
             raise self._died(process)
         try:
             told = json.loads(line)
+            if told["id"] < number:  # to a question whose asker was interrupted, as by Ctrl-C
+                return self._answer(process, number, seconds)
             if told["id"] != number:
                 raise ValueError
         except (ValueError, KeyError, TypeError):

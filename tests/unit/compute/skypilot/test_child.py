@@ -1,8 +1,11 @@
 """The process with SkyPilot in it, spoken to through doors of our own."""
 
+import os
 import pickle
+import signal
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +28,9 @@ DOOR = """
             sys.exit(3)
         if asked["do"] == "sleep":
             time.sleep(60)
+        if asked["do"] == "slow":
+            time.sleep(1)
+            say({"id": asked["id"], "answer": "late"})
         if asked["do"] == "odd":
             print("Hello from a library", flush=True)
         if asked["do"] == "fail":
@@ -75,6 +81,16 @@ def test_a_call_has_a_deadline(make: Made) -> None:
     with pytest.raises(ExecutorError, match="did not answer within"):
         child.ask("sleep", 0.1)
     assert child.ask("echo")[1] != first
+
+
+def test_the_answer_to_a_question_that_was_interrupted_is_nobody_elses(make: Made) -> None:
+    """Ctrl-C in the middle of one, then another: as of who is cancelled."""
+    child = make(DOOR)
+    first = child.ask("echo")[1]
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        child.ask("slow")
+    assert child.ask("echo", text="x")[:2] == [{"text": "x"}, first]
 
 
 def test_closing_does_not_wait_for_an_answer(make: Made) -> None:
