@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from crown_exp.config.check import Checked
     from crown_exp.config.compose import Composition
+
+T = TypeVar("T")
 
 LATEST = "latest"
 
@@ -165,11 +167,19 @@ async def read_runs(blobs: BlobStore, ids: Sequence[str]) -> list[RunRecord]:
     records: list[RunRecord] = []
 
     async def read(run_id: str) -> None:
-        try:
-            records.append(await read_run(blobs, run_id))
-        except CrownError as error:
-            if isinstance(error, StoreError):
-                raise
+        record = await if_readable(read_run(blobs, run_id))
+        if record is not None:
+            records.append(record)
 
     await each(read, ids, at_once=AT_ONCE)
     return records
+
+
+async def if_readable(reading: Awaitable[T]) -> T | None:
+    """What is read of a run; None if it was deleted meanwhile, or cannot be understood. Raises StoreError."""
+    try:
+        return await reading
+    except CrownError as error:
+        if isinstance(error, StoreError):
+            raise
+        return None

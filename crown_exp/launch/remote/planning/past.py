@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder import RUNS, AttemptRecord, Facts, RunRecord
 from crown_exp.folder.paths import is_id
 from crown_exp.launch.equal import asked
-from crown_exp.launch.recorded import read_runs
+from crown_exp.launch.recorded import if_readable, read_runs
 from crown_exp.storage import BlobStore
 from crown_exp.storage.parallel import each
 from crown_exp.storage.runs import last_beat, read_facts
@@ -185,13 +184,10 @@ async def _completed(blobs: BlobStore, records: list[RunRecord]) -> dict[str, li
     found: dict[str, list[Lived]] = {}
 
     async def read(record: RunRecord) -> None:
-        try:
-            facts = await read_facts(blobs, record.id)
-        except CrownError as error:
-            if isinstance(error, StoreError):
-                raise
-            return  # deleted meanwhile, or damaged
-        if facts.attempts and facts.result is not None and not facts.result.pruned:
+        facts = await if_readable(read_facts(blobs, record.id))
+        if facts is None or facts.result is None or facts.result.pruned:
+            return
+        if facts.attempts:
             found[record.id] = await lived(blobs, facts)
 
     await each(read, records, at_once=AT_ONCE)

@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from crown_exp.compute.base import OVER, JobState, Listed
-from crown_exp.errors import CrownError, StoreError
 from crown_exp.folder import RUNS, Facts, Here, JobRecord, RunRecord, died_here, state
 from crown_exp.folder.paths import is_id
 from crown_exp.launch.codechange import code_change
 from crown_exp.launch.equal import asked
-from crown_exp.launch.recorded import AT_ONCE, read_runs
+from crown_exp.launch.recorded import AT_ONCE, if_readable, read_runs
 from crown_exp.launch.remote.base import Earlier, Fate
 from crown_exp.launch.remote.cancelling import is_pending
 from crown_exp.launch.remote.servers import AnotherServer, unknown_here
@@ -174,13 +173,9 @@ async def with_facts(
     now, machine = await blobs.now(), here()
 
     async def read(record: RunRecord) -> None:
-        try:
-            facts = await read_facts(blobs, record.id)
-        except CrownError as error:
-            if isinstance(error, StoreError):
-                raise
-            return
-        found[record.id] = judged(facts, seen_state(facts, now, machine))
+        facts = await if_readable(read_facts(blobs, record.id))
+        if facts is not None:
+            found[record.id] = judged(facts, seen_state(facts, now, machine))
 
     await each(read, [one for many in records.values() for one in many], at_once=AT_ONCE)
     return {
