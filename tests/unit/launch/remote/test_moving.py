@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.resuming import Resumption
 from crown_exp.launch.session import Session
 from crown_exp.storage.runs import read_facts, read_jobs, write_end, write_job
-from tests.launches import Told, order, project, session_with
+from tests.launches import Told, order
 
 
 class Ending(Told):
@@ -44,14 +43,10 @@ def executor() -> Ending:
     return Ending()
 
 
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Ending) -> Iterator[Session]:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "STOP_SECONDS", 0.2)
     monkeypatch.setattr(moving, "LOOK_SECONDS", 0.02)
-    project(tmp_path)
-    with session_with({"skypilot": executor}) as opened:
-        yield opened
 
 
 def facts(session: Session, run: str) -> Facts:

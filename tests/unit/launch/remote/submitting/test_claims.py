@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,12 @@ from crown_exp.launch.remote.submitting.claims import claim_key, claimed, own_cl
 from crown_exp.launch.remote.submitting.submission import submit_all
 from crown_exp.launch.session import Session
 from crown_exp.storage import BlobStore
-from tests.launches import COMPUTE, Sharing, Told, order, planned, project, session_with
+from tests.launches import COMPUTE, Sharing, Told, order, planned
 
 
-@pytest.fixture
-def executor() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Told) -> Iterator[Session]:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "LOOK_SECONDS", 0.02)
-    project(tmp_path)
-    with session_with({"skypilot": executor}) as opened:
-        yield opened
 
 
 def held(session: Session) -> list[str]:

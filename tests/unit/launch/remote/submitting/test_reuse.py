@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,20 +30,7 @@ from crown_exp.launch.session import Session
 from crown_exp.registry import ingest_run, open_registry
 from crown_exp.storage.machine import here
 from crown_exp.storage.runs import write_end, write_job, write_result
-from tests.launches import COMPUTE, Sharing, Told, order, planned, project, session_with
-
-
-@pytest.fixture
-def executor() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Told) -> Iterator[Session]:
-    monkeypatch.chdir(tmp_path)
-    project(tmp_path)
-    with session_with({"skypilot": executor}) as opened:
-        yield opened
+from tests.launches import COMPUTE, Sharing, Told, order, planned
 
 
 def job(session: Session, record: RunRecord, number: int = 1, **fields: Any) -> JobRecord:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,22 +24,13 @@ from crown_exp.launch.remote.submitting.submission import submit_all
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.storage.runs import read_facts, read_jobs, write_job
-from tests.launches import Sharing, Told, order, planned, project, session_with
+from tests.launches import Sharing, Told, order, planned
 
 
-@pytest.fixture
-def executor() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Told) -> Iterator[Session]:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submission, "APPEARS_SECONDS", 0.2)
     monkeypatch.setattr(submission, "LOOK_SECONDS", 0.02)
-    project(tmp_path)
-    with session_with({"skypilot": executor}) as opened:
-        yield opened
 
 
 def plan(session: Session, *orders: Order, **fields: Any) -> list[Planned]:
