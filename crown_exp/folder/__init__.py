@@ -1,6 +1,6 @@
 """Pure codecs of everything in a run's folder, its paths, and what follows from its records."""
 
-from crown_exp.folder.fence import Free, Held, Here, died_here, judge
+from crown_exp.folder.fence import Free, Held, Here, died_here, holder, judge
 from crown_exp.folder.paths import RUNS, RunPaths
 from crown_exp.folder.records import (
     AttemptRecord,
@@ -35,6 +35,7 @@ __all__ = [
     "decode_segment",
     "died_here",
     "encode",
+    "holder",
     "judge",
     "state",
 ]

@@ -72,6 +72,14 @@ def judge(
     return replace(free, took_over=True) if take_over else Held(newest, age.total_seconds())
 
 
+def holder(facts: Facts, now: datetime, here: Here) -> Held | None:
+    """The attempt that holds a run: it has not ended, and lives by the clock `now` of the store, or None."""
+    newest = facts.newest_attempt
+    end = next((it for it in facts.ends if newest and it.attempt == newest.attempt), None)
+    found = judge(newest, end, facts.last_beat, now, here)
+    return found if isinstance(found, Held) else None
+
+
 def is_dead(holder: AttemptRecord, here: Here) -> bool:
     """Whether it is certain that a holder is gone: it lived in our own table of processes."""
     ours = holder.host == here.host and holder.boot_id == here.boot_id is not None

@@ -19,12 +19,11 @@ from crown_exp.folder import (
     AttemptRecord,
     EndRecord,
     Facts,
-    Held,
     RunPaths,
     SegmentHeader,
     decode,
     decode_segment,
-    judge,
+    holder,
     state,
 )
 from crown_exp.folder.segment import FRAME_HEAD, encode_header, frames
@@ -103,8 +102,7 @@ class LogReader:
         newest = facts.newest_attempt
         if newest is None or found is State.QUEUED:
             return found if found is State.STOPPED else None
-        end = next((end for end in facts.ends if end.attempt == newest.attempt), None)
-        if isinstance(judge(newest, end, facts.last_beat, now, here()), Held):
+        if holder(facts, now, here()) is not None:
             return None
         if found is State.RUNNING:  # heard of a moment ago, and dead since
             found = State.LOST

@@ -174,6 +174,11 @@ class Plan:
         """Whether anything that is to be submitted may cost money."""
         return any(run.is_billed for run in self.launched)
 
+    def rate(self, name: str) -> float:
+        """Dollars an hour at which one of its caps is spent: a run's at the dearest run's, others at all's."""
+        rates = [run.paid_per_hour for run in self.launched]
+        return max(rates, default=0.0) if name == "run_usd" else math.fsum(rates)
+
     @property
     def usd(self) -> float | None:
         """What is expected of all together, without the controller; None if that of any run is not known."""

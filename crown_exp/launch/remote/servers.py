@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from crown_exp.errors import CrownError
-from crown_exp.folder import Facts, Held, Here, JobRecord, judge, state
+from crown_exp.folder import Facts, Held, Here, JobRecord, holder, state
 from crown_exp.folder.records import Server
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.outcome import State
@@ -68,8 +68,7 @@ def holding(facts: Facts, job: JobRecord, now: datetime, here: Here) -> Held | N
     newest = facts.newest_attempt
     if newest is None or newest.job != job.job or state(facts, now) is not State.RUNNING:
         return None
-    found = judge(newest, None, facts.last_beat, now, here)
-    return found if isinstance(found, Held) else None
+    return holder(facts, now, here)
 
 
 def still_runs(job: JobRecord, held: Held) -> str:

@@ -59,9 +59,7 @@ def cap_json(plan: Plan, name: str) -> dict[str, float | None] | None:
     if cap is None:
         return None
     spent = plan.spent.get(name, 0.0)
-    rates = [run.paid_per_hour for run in plan.launched]
-    rate = max(rates, default=0.0) if name == "run_usd" else math.fsum(rates)
-    hours = allowed({name: cap}, plan.spent, rate).hours
+    hours = allowed({name: cap}, plan.spent, plan.rate(name)).hours
     return {
         "usd": cap,
         "spent": spent,

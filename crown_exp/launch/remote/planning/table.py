@@ -276,9 +276,7 @@ def cap_lines(plan: Plan, width: int) -> Iterator[str]:
 
 def cap_words(plan: Plan, name: str, cap: float) -> str:
     """What a cap allows: a run's cap at that run's rate, others at that of all together."""
-    rates = [run.paid_per_hour for run in plan.launched]
-    rate = max(rates) if name == "run_usd" else math.fsum(rates)
-    spent = plan.spent.get(name, 0.0)
+    rate, spent = plan.rate(name), plan.spent.get(name, 0.0)
     left = allowed({name: cap}, plan.spent, rate)
     used = f" ({in_dollars(spent)} of it spent)" if spent else ""
     if left.hours == 0:

@@ -12,11 +12,10 @@ from crown_exp.folder import (
     AttemptRecord,
     EndRecord,
     Facts,
-    Held,
     Here,
     JobRecord,
     RunRecord,
-    judge,
+    holder,
     state,
 )
 from crown_exp.launch.invocation import Ended
@@ -86,7 +85,7 @@ def after_job(
     if found := by_itself(run, facts, now):
         return found
     newest, end = _newest(facts)
-    if newest is not None and isinstance(judge(newest, end, facts.last_beat, now, here), Held):
+    if newest is not None and holder(facts, now, here) is not None:
         if newest.job == run.job.job:
             return None
         what = f"it goes on elsewhere: attempt {newest.attempt} on {newest.host}"

@@ -16,7 +16,7 @@ from crown_exp.config.changes import changed, filled
 from crown_exp.config.letters import plain
 from crown_exp.config.schema import defaults
 from crown_exp.errors import CrownError, StoreError
-from crown_exp.folder import Facts, Held, JobRecord, RunPaths, judge
+from crown_exp.folder import Facts, JobRecord, RunPaths, holder
 from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.watching.ending import is_begun
@@ -95,10 +95,8 @@ class Following:
 
     def lives(self, facts: Facts) -> bool:
         """Whether an attempt is at work, which says what there is to say itself."""
-        newest = facts.newest_attempt
-        end = next((it for it in facts.ends if newest and it.attempt == newest.attempt), None)
         now = self.place.portal.call(self.place.blobs.now)
-        return isinstance(judge(newest, end, facts.last_beat, now, here()), Held)
+        return holder(facts, now, here()) is not None
 
     def told(self, it: Watched, job: JobRecord) -> list[str]:
         """A line about the job, if it says something else than the last."""
