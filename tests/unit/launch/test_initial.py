@@ -16,6 +16,7 @@ from crown_exp.config.compose import Composition
 from crown_exp.config.project import find_project
 from crown_exp.config.targets import Target
 from crown_exp.errors import ConfigError
+from crown_exp.launch.forking import NEAR
 from crown_exp.launch.session import Session, open_session
 from crown_exp.launch.submit import Order
 from tests.exactness.zygote import Zygote
@@ -162,7 +163,10 @@ def test_what_cannot_be_is_refused_before_a_run_is_recorded(
 ) -> None:
     text = text.replace("ID", source(project)).replace("ROOT", str(project.root))
     said = refused(session, text)
-    assert line.replace("STEPS", ", ".join(map(str, steps(project)))) in said
+    nearest = sorted(steps(project))[
+        -NEAR:
+    ]  # how many there are depends on how fast they are saved
+    assert line.replace("STEPS", ", ".join(map(str, nearest))) in said
     assert said.startswith("checkpoint.init_from")
 
 
