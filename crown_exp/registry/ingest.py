@@ -24,14 +24,20 @@ from crown_exp.registry.rows import Findings
 from crown_exp.registry.segments import read_segment, take_in, torn_line
 from crown_exp.storage import BlobStore, NotFound
 from crown_exp.storage.base import Entry
+from crown_exp.storage.database import sqlite
+from crown_exp.storage.database.base import Replaced
 from crown_exp.storage.database.columns import tagged
 from crown_exp.storage.runs import read_facts
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the index has of a run: the mark of its folder, and how far its segments were read."""
+    """What the index has of a run: the mark of its folder, and how far its segments were read.
 
+    content: of the database that has it; if that is replaced, the next one has something else.
+    """
+
+    content: int
     store: str | None
     mark: str | None
     cursors: Mapping[tuple[int, int], Cursor]
@@ -44,21 +50,30 @@ async def ingest_run(registry: Registry, blobs: BlobStore, run_id: str) -> Inges
     is a record of its life. A run that is no longer in the store is forgotten.
     Raises StoreError if the store cannot be read, DatabaseError if the index cannot be written.
     """
+    while True:
+        try:
+            return await _ingest(registry, blobs, run_id)
+        except Replaced:  # a part of it went into the old index: into the new one goes all
+            continue
+
+
+async def _ingest(registry: Registry, blobs: BlobStore, run_id: str) -> Ingested:
     paths, database = RunPaths(run_id), registry.database
     listed = await blobs.list(f"{paths.root}/")
     known = await _known(registry, run_id)
     if known.store not in (None, blobs.url):  # of another folder, perhaps of another run
         await database.write(forget, run_id)
-        known = Known(None, None, {})
+        known = Known(known.content, None, None, {})
     if not any(entry.path == paths.record for entry in listed):
         await database.write(forget, run_id)
         return Ingested(run_id, gone=True)
     mark, problems = mark_of(listed), list[str]()
     if known.mark == mark:
         return Ingested(run_id)
-    records = await _ingest_log(registry, blobs, paths, listed, known.cursors, problems)
+    records = await _ingest_log(registry, blobs, paths, listed, known, problems)
     try:
-        await database.write(write_findings, await _find(blobs, paths, listed, mark, problems))
+        found = await _find(blobs, paths, listed, mark, problems)
+        await database.write_in(known.content, write_findings, found)
     except (NotFound, ConfigError):  # deleted while we looked
         await database.write(forget, run_id)
         return Ingested(run_id, gone=True)
@@ -76,6 +91,7 @@ async def ingest_run(registry: Registry, blobs: BlobStore, run_id: str) -> Inges
 async def _known(registry: Registry, run_id: str) -> Known:
     c, s = runs.c, segments.c
     async with registry.database.read() as connection:
+        content = await connection.run_sync(sqlite.content)
         row = (
             await connection.execute(select(c.store, c.mark).where(c.id == run_id))
         ).one_or_none()
@@ -83,7 +99,8 @@ async def _known(registry: Registry, run_id: str) -> Known:
             select(s.attempt, s.segment, s.good_bytes, s.records).where(s.run_id == run_id)
         )
         found = {(attempt, number): Cursor(*cursor) for attempt, number, *cursor in cursors}
-    return Known(None, None, found) if row is None else Known(row.store, row.mark, found)
+    store, mark = (None, None) if row is None else row
+    return Known(content, store, mark, found)
 
 
 async def _ingest_log(
@@ -91,7 +108,7 @@ async def _ingest_log(
     blobs: BlobStore,
     paths: RunPaths,
     listed: Sequence[Entry],
-    cursors: Mapping[tuple[int, int], Cursor],
+    known: Known,
     problems: list[str],
 ) -> int:
     """Read what is new in every segment, in order; returns how many records."""
@@ -99,7 +116,7 @@ async def _ingest_log(
     records = 0
     for entry in listed:
         part = paths.segment_number(entry.path)
-        if part is None or entry.size <= (cursor := cursors.get(part, Cursor())).good_bytes:
+        if part is None or entry.size <= (cursor := known.cursors.get(part, Cursor())).good_bytes:
             continue
         place = Place(paths.run_id, *part)
         try:
@@ -113,7 +130,7 @@ async def _ingest_log(
             continue
         if found.torn and place.attempt in over:  # else a frame that is being written
             problems.append(torn_line(entry.path, found))
-        taken, refused = await take_in(registry, place, cursor, found)
+        taken, refused = await take_in(registry, known.content, place, cursor, found)
         records += taken
         if refused:
             what = f"{refused:,} records are no points or events"

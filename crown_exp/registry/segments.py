@@ -20,18 +20,19 @@ TOGETHER = 20_000
 
 
 async def take_in(
-    registry: Registry, place: Place, cursor: Cursor, found: Segment
+    registry: Registry, content: int, place: Place, cursor: Cursor, found: Segment
 ) -> tuple[int, int]:
     """Write the records that were found after the cursor; returns how many, and how many were refused.
 
-    Piece by piece, in a transaction each; the cursor moves with the last.
+    Piece by piece, in a transaction each; the cursor moves with the last. content: what the cursor was read
+    from. Raises Replaced if the index has another one by now.
     """
     records = [record for batch in found.batches for record in batch]
     at, refused = cursor.records, 0
     for piece in in_pieces(records, TOGETHER) if records else iter([list[Record]()]):
         last = at + len(piece) == cursor.records + len(records)
         span = Span(at, cursor.good_bytes, found.good_bytes if last else None)
-        refused += await registry.database.write(absorb, place, span, piece)
+        refused += await registry.database.write_in(content, absorb, place, span, piece)
         at += len(piece)
     return len(records), refused
 

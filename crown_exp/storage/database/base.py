@@ -20,6 +20,10 @@ class Damaged(DatabaseError):
     """What is there is no database, or a damaged one."""
 
 
+class Replaced(DatabaseError):
+    """Another content has taken the place of the one that was read."""
+
+
 def database_url(path: Path) -> str:
     """The URL of a database in a file."""
     return f"sqlite+aiosqlite:///{quote(str(path))}"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from crown_exp.storage.database import sqlite
-from crown_exp.storage.database.base import path_of
+from crown_exp.storage.database.base import Replaced, path_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +60,22 @@ class Database:
 
         async with self.turn:
             return await to_thread.run_sync(transaction)
+
+    async def write_in(
+        self,
+        content: int,
+        work: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `write`, into the content that was read (`sqlite.content`). Raises Replaced for another one."""
+
+        def checked(connection: Connection) -> T:
+            if sqlite.content(connection) != content:
+                raise Replaced(f"{self.path} has been made anew")
+            return work(connection, *args, **kwargs)
+
+        return await self.write(checked)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from anyio import to_thread
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -135,8 +136,15 @@ def replace(path: Path, new: Path) -> Path | None:
     return moved
 
 
+def content(connection: Connection) -> int:
+    """Which content the file has: a number that only one has. What `replace` puts there has another."""
+    found: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    return found
+
+
 def _copy(new: Path, path: Path) -> None:
     with closing(sqlite3.connect(new)) as source:
+        source.execute(f"PRAGMA user_version={secrets.randbelow(2**31)}")
         source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as target:
             target.execute(f"PRAGMA journal_mode={_journal(path)}")

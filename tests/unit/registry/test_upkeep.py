@@ -5,12 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
 from crown_exp.errors import StoreError
 from crown_exp.folder.segment import event, point
-from crown_exp.registry import Change, Registry, change_run, open_registry, refresh, reindex
+from crown_exp.registry import (
+    Change,
+    Registry,
+    change_run,
+    default_url,
+    ingest_run,
+    open_registry,
+    refresh,
+    reindex,
+    segments,
+)
 from crown_exp.registry.base import Refreshed, Reindexed
 from crown_exp.storage import BlobStore, open_blobs
+from crown_exp.storage.database import sqlite
 from crown_exp.storage.database.base import path_of
 from tests.unit.registry.folders import complete_run, dump, make_run
 
@@ -74,6 +86,38 @@ async def test_whoever_has_it_open_goes_on_with_the_new_one(
     assert (await registry.page()).total == 4
     async with open_registry(url) as other:
         assert await dump(other) == await dump(registry)
+
+
+@pytest.mark.parametrize("written", range(5))
+async def test_one_that_takes_its_place_while_a_run_is_read_gets_all_of_it(
+    registry: Registry, url: str, store: BlobStore, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """It knows the run as of before: nothing that went into the old one may count as read in it."""
+    monkeypatch.setattr(segments, "TOGETHER", 2)
+    points = [point(step, 1.0, {"loss": float(step)}) for step in range(1, 8)]
+    made = await make_run(store, A)
+    await made.attempt()
+    await made.log([points[:1]])
+    await ingest_run(registry, store, A)
+    other = default_url(path_of(url).parent / "other")
+    await reindex(other, store)
+    await made.log([points[:1], points[1:]])
+    write, left = registry.database.write, written
+
+    async def seam(*arguments: Any) -> Any:
+        nonlocal left
+        if left == 0:
+            await to_thread.run_sync(sqlite.replace, path_of(url), path_of(other))
+        left -= 1
+        return await write(*arguments)
+
+    monkeypatch.setattr(registry.database, "write", seam)
+    await ingest_run(registry, store, A)
+    assert left < 0 or written == 4
+    await refresh(registry, store)
+    found = await dump(registry)
+    await reindex(url, store)
+    assert found == await dump(registry)
 
 
 async def test_nothing_is_left_beside_it(url: str, store: BlobStore) -> None:
