@@ -15,14 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crown_exp.launch.remote.submitting.submission import APPEARS_SECONDS
 from tests.launches import project
-from tests.running import ends
+from tests.running import Project, ends
 from tests.sky_project import sky_project, state_of
 from tests.slurm import cluster, missing
 from tests.stand_in.sky import edge
@@ -205,6 +207,17 @@ def has_come_to(run: Path, step: str) -> bool:
     return any(json.loads(path.read_text())[step] for path in run.glob("jobs/0001.json"))
 
 
+@contextmanager
+def typing(project: Project, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that is typed, and killed with SIGKILL if it is not over by then."""
+    with project.popen(*arguments) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("step", ["recorded", "ticket", "handle"])
 def test_the_whole_command_killed_when_it_is_seen_to_have_come_to(
     tmp_path: Path, step: str
@@ -212,20 +225,19 @@ def test_the_whole_command_killed_when_it_is_seen_to_have_come_to(
     typed = ("-m", "task=train", "seed=1,2", "compute=there", "--yes")
     tasks = TASKS.replace("../", f"{tmp_path}/")  # it runs where its code was unpacked
     with sky_project(tmp_path / "project", tasks) as project:
-        child = project.popen(*typed)
-        until = time.monotonic() + 120
-        while not any(has_come_to(run, step) for run in project.runs):
-            assert child.poll() is None and time.monotonic() < until
-            time.sleep(0.002)
-        child.kill()
-        child.communicate()
-        again = project.popen(*typed)
-        place = Place(project.root, state_of(project))
-        while len(place.notes) < 2:
-            assert again.poll() is None and time.monotonic() < until
-            time.sleep(0.05)
-        (tmp_path / "go").touch()
-        said, _ = again.communicate(timeout=120)
+        with typing(project, *typed) as child:
+            until = time.monotonic() + 120
+            while not any(has_come_to(run, step) for run in project.runs):
+                assert child.poll() is None and time.monotonic() < until
+                time.sleep(0.002)
+        with typing(project, *typed) as again:
+            place = Place(project.root, state_of(project))
+            until = time.monotonic() + APPEARS_SECONDS + 120  # the kill may have come as it asked
+            while len(place.notes) < 2:
+                assert again.poll() is None and time.monotonic() < until
+                time.sleep(0.05)
+            (tmp_path / "go").touch()
+            said, _ = again.communicate(timeout=120)
         assert again.returncode == 0, said
         place.check_finished()
 
