@@ -152,6 +152,11 @@ class Candidate:
     enabled: bool | None = None
 
     @property
+    def is_off(self) -> bool:
+        """Whether it would cost nothing, but will not be given: its cluster is not enabled here."""
+        return self.enabled is False and not self.usd_per_hour
+
+    @property
     def rate(self) -> Rate:
         """As it is recorded. A machine without a price costs nothing."""
         return Rate(

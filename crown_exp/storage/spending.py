@@ -65,11 +65,6 @@ def first_month(runs: Collection[str]) -> str:
     return min(("" if day is None else f"{day - SLACK:%Y-%m}" for day in days), default="")
 
 
-async def read_month(blobs: BlobStore, month: str) -> Ledger:
-    """All spending of a month."""
-    return await read_ledger(blobs, (), month)
-
-
 async def read_ledger(
     blobs: BlobStore, runs: Collection[str] | None = None, whole: str = ""
 ) -> Ledger:

@@ -110,9 +110,14 @@ class Planned:
         return self.usd_per_hour or min(self.prices, default=0.0)
 
     @property
+    def is_priced(self) -> bool:
+        """Whether the price of the expected machine tells something; that of a cluster that is off does not."""
+        return bool(self.candidates) and not self.candidates[0].is_off
+
+    @property
     def usd(self) -> float | None:
         """What it is expected to cost; None if it is paid and nobody knows how long it takes, or on what."""
-        return self._cost(self.usd_per_hour)
+        return self._cost(self.usd_per_hour) if self.is_priced or not self.is_launched else None
 
     @property
     def usd_if_paid(self) -> float | None:
@@ -178,6 +183,12 @@ class Plan:
         """Dollars an hour at which one of its caps is spent: a run's at the dearest run's, others at all's."""
         rates = [run.paid_per_hour for run in self.launched]
         return max(rates, default=0.0) if name == "run_usd" else math.fsum(rates)
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Dollars an hour of all that is launched; None if the price of any is not known."""
+        known = all(run.is_priced for run in self.launched)
+        return math.fsum(run.usd_per_hour for run in self.launched) if known else None
 
     @property
     def usd(self) -> float | None:

@@ -17,7 +17,6 @@ from crown_exp.storage.spending import (
     FollowedLedger,
     months,
     read_ledger,
-    read_month,
     read_run_spending,
     write_spending,
 )
@@ -47,7 +46,7 @@ async def test_what_is_written_is_read_by_month_and_by_run(blobs: BlobStore) -> 
     others = [record("r1-2"), record("r11"), record("r1-2", 3)]
     await write_spending(blobs, [record(), DECEMBER, record(attempt=2), *others])
     assert await months(blobs) == ["2026-11", "2026-12"]
-    assert (await read_month(blobs, "2026-12")).records == [DECEMBER]
+    assert (await read_ledger(blobs, (), "2026-12")).records == [DECEMBER]
     assert (await read_run_spending(blobs, "r1")).records == [record(), record(attempt=2), DECEMBER]
     assert len((await read_ledger(blobs)).records) == 6
 
@@ -98,7 +97,7 @@ async def test_a_clock_that_was_ahead_hides_nothing_that_was_paid(
 
 async def test_of_a_month_all_is_read_and_of_others_what_runs_have(aged: Asked) -> None:
     month = f"{OLD[0]:%Y-%m}"
-    assert len((await read_month(aged.store, month)).records) == 2
+    assert len((await read_ledger(aged.store, (), month)).records) == 2
     assert aged.take() == {"list": 1, "get": 2}
     assert len((await read_ledger(aged.store, [run_of(T0)], month)).records) == 4
     assert aged.take() == {"folders": 1, "list": 3, "get": 4}
@@ -126,7 +125,7 @@ async def test_of_a_run_whose_id_tells_no_day_all_months_are_read(aged: Asked, r
 async def test_an_empty_ledger_is_no_error(blobs: BlobStore) -> None:
     assert (await read_ledger(blobs)).records == []
     assert await months(blobs) == []
-    assert (await read_month(blobs, "2026-11")).records == []
+    assert (await read_ledger(blobs, (), "2026-11")).records == []
     assert (await read_run_spending(blobs, "r1")).records == []
 
 
@@ -136,7 +135,7 @@ async def test_a_later_record_of_an_attempt_takes_the_place_of_the_one_before(
     later = replace(record(), usd=12.25)
     await write_spending(blobs, [record()])
     await write_spending(blobs, [later])
-    assert (await read_month(blobs, "2026-11")).records == [later]
+    assert (await read_ledger(blobs, (), "2026-11")).records == [later]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,7 @@ async def test_a_damaged_record_is_named_and_skipped(blobs: BlobStore, data: byt
     path = spending_path("2026-11", "r1", 2)
     await blobs.put(path, data)
     for ledger in (
-        await read_month(blobs, "2026-11"),
+        await read_ledger(blobs, (), "2026-11"),
         await read_run_spending(blobs, "r1"),
         await read_ledger(blobs),
     ):

@@ -17,7 +17,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "runs": [run_json(run) for run in plan.runs],
         "controller": candidate_json(plan.controller) if plan.controller else None,
         "usd": plan.usd,
-        "usd_per_hour": math.fsum(run.usd_per_hour for run in plan.launched),
+        "usd_per_hour": plan.usd_per_hour,
         "caps": {name: cap_json(plan, name) for name in CAPS},
         "warnings": list(plan.warnings),
         "refused": list(plan.refused),

@@ -81,24 +81,14 @@ def cells(runs: Sequence[Planned], width: int) -> list[Text]:
         Cell(first.fate, FATES[first.fate]),
         first.target.name,
         machine_of(first, wide=width >= WIDE),
-        dollars(first.usd_per_hour) if first.is_launched and is_priced(first) else "-",
+        dollars(first.usd_per_hour) if first.is_launched and first.is_priced else "-",
         "-" if not sought else "?" if first.guess is None else hours(first.guess.hours),
         "-"
         if not first.is_launched
         else dollars(usd)
-        if is_priced(first) and None not in each
+        if first.is_priced and None not in each
         else "?",
     ]
-
-
-def is_priced(run: Planned) -> bool:
-    """Whether the price of the expected machine tells something; that of a cluster that is off does not."""
-    return bool(run.candidates) and not is_off(run.candidates[0])
-
-
-def is_off(it: Candidate) -> bool:
-    """Whether a machine would cost nothing if its cluster were enabled."""
-    return it.enabled is False and not it.usd_per_hour
 
 
 def named(runs: Sequence[Planned]) -> str:
@@ -169,7 +159,7 @@ def machine_lines(
 def candidate_cells(number: int, it: Candidate) -> list[Text]:
     """A machine: accelerators, where, what it is called, its price."""
     price = "no price" if it.usd_per_hour is None else f"{in_dollars(it.usd_per_hour)}/h"
-    price = "-" if is_off(it) else price
+    price = "-" if it.is_off else price
     off = Cell(f"not enabled: sky check {it.cloud}", "yellow") if it.enabled is False else ""
     where = f"{it.cloud} {it.region}".strip()
     kind = "spot" if it.spot else ""
@@ -223,7 +213,7 @@ def unbilled_words(plan: Plan) -> str:
     """What is paid for machines without a price, or for none."""
     if unknown := sum(not run.candidates for run in plan.launched):
         return f"unknown: no machine is known for {counted(unknown)}"
-    if off := sum(not is_priced(run) for run in plan.launched):
+    if off := sum(not run.is_priced for run in plan.launched):
         return f"unknown: no machine that is enabled is known for {counted(off)}"
     return "nothing: no machine of these has a price"
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from crown_exp.compute.base import Candidate, Target
 from crown_exp.config.letters import columns
 from crown_exp.launch.remote.base import Fate, Plan, Planned
+from crown_exp.launch.remote.planning.plan_json import plan_json
 from crown_exp.launch.remote.planning.table import ROWS, SHOWN, plan_lines
 from tests.unit.launch.remote.plans import A100, CLUSTER, H100, HERE, WATCHER, candidate, planned
 
@@ -130,6 +131,14 @@ def test_a_cluster_that_is_not_enabled_is_not_said_to_be_free() -> None:
     assert "cost        unknown: no machine that is enabled is known for 1 run\n" in told
     assert "-  not enabled: sky check slurm" in told
     assert "0.00 " not in told and "nothing:" not in told
+
+
+def test_nor_is_it_to_machines() -> None:
+    off = candidate("crown", 0.0, "", cloud="slurm", enabled=False)
+    one = plan_json(Plan((planned(hours=1.0, candidates=(off,)),)))
+    assert (one["usd"], one["usd_per_hour"], one["runs"][0]["usd"]) == (None, None, None)
+    on = plan_json(Plan((planned(hours=1.0, candidates=(replace(off, enabled=True),)),)))
+    assert (on["usd"], on["usd_per_hour"], on["runs"][0]["usd"]) == (0.0, 0.0, 0.0)
 
 
 def test_nobody_is_told_how_to_come_back_to_what_is_refused() -> None:
