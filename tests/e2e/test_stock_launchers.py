@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,18 @@ from tests.slurm import cluster, missing
 QUICK = "+experiment=quick"
 
 
-def test_joblib_gives_values_back_and_a_failure_hides_no_other(crown: Any) -> None:
+@pytest.fixture
+def joblib() -> Iterator[None]:
+    """Its workers stay for whoever comes next: other tests count the processes of this one."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.mark.usefixtures("joblib")
+def test_joblib_gives_values_back_and_a_failure_hides_no_other(crown: Any) -> None:
     said = crown(
         "-m", QUICK, "task.gain=1,2", "task.fail='',raise",
         "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
