@@ -41,7 +41,7 @@ def main() -> int:
         fresh_bucket(server) as bucket, Portal() as portal, quick(),
     ):  # fmt: skip
         deadline_s = DEADLINES_S["ceph" if wish.ceph else "moto"]
-        worlds = partial(world, portal, proxy, bucket, by=wish.by, deadline_s=deadline_s)
+        worlds = partial(world, portal, proxy, bucket, by=wish.by, hurried_s=deadline_s)
         cells = counted(worlds, names, wish.every)
     where = f"{'Ceph RGW' if wish.ceph else 'moto'}, by {wish.by}"
     return report(cells, names, f"{where}, {time.monotonic() - start:.0f} s")

@@ -28,5 +28,5 @@ def worlds(portal: Portal, request: pytest.FixtureRequest) -> Any:
     prefix = "" if server == "moto" else f"{server}_"
     proxy, bucket = (request.getfixturevalue(f"{prefix}{what}") for what in ("proxy", "bucket"))
     return partial(
-        world, portal, proxy, bucket, by=by, deadline_s=SLOWER.get(by, 1) * DEADLINES_S[server]
+        world, portal, proxy, bucket, by=by, hurried_s=SLOWER.get(by, 1) * DEADLINES_S[server]
     )

@@ -106,7 +106,9 @@ class Save:
         if isinstance(outcome, Unsaved):
             raise StoreError(outcome.why)
         assert isinstance(outcome, Saved)
-        assert world.kept.saved == self.step and not world.kept.trouble, world.kept.trouble
+        assert world.kept.saved == self.step
+        if world.kept.trouble:  # its retention
+            raise StoreError(world.kept.trouble)
 
     def judge(self, world: World, done: bool) -> str:
         """What was saved is there; then the same attempt saves on, and that is there."""

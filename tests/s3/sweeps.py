@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -24,7 +24,10 @@ from tests.s3.faults import CONFLICT, INTERNAL_ERROR, PLAIN_404, SLOW_DOWN, UNAV
 from tests.s3.servers import Proxy
 
 DEADLINES_S = {"moto": 1.5, "ceph": 6.0}
-"""As short as a busy machine allows."""
+"""Of calls that may get no answer, as short as a busy machine allows: past it an operation may fail."""
+
+PATIENT_S = 60.0
+"""Of all others, which have to be done however busy the machine is."""
 
 FAULTS: dict[str, dict[str, Any]] = {
     "delay": {"kind": "delay", "seconds": 0.1},
@@ -58,6 +61,7 @@ class World:
     prefix: str
     through: BlobStore
     direct: BlobStore
+    hurried_s: float
     kept: Any = None  # what an operation remembers between its parts
 
     def again(self) -> BlobStore:
@@ -112,14 +116,26 @@ def world(
     bucket: Bucket,
     *,
     by: str = "obstore",
-    deadline_s: float = DEADLINES_S["moto"],
+    deadline_s: float = PATIENT_S,
+    hurried_s: float = DEADLINES_S["moto"],
 ) -> Iterator[World]:
-    """A fresh prefix. by: `obstore`, or `s3fs`."""
+    """A fresh prefix. by: `obstore`, or `s3fs`. deadline_s: of calls; hurried_s: of those without an answer."""
     prefix = f"sweep-{secrets.token_hex(4)}"
     url = f"{bucket.url}/{prefix}"
     behind = bucket.behind(proxy).access | {"DEADLINE": str(deadline_s)}
     through = FsspecStore(url, behind) if by == "s3fs" else open_blobs(url, behind)
-    yield World(portal, proxy, bucket, prefix, through, open_blobs(url, bucket.access))
+    direct = open_blobs(url, bucket.access)
+    yield World(portal, proxy, bucket, prefix, through, direct, hurried_s)
+
+
+@contextmanager
+def hurried(blobs: Any, seconds: float) -> Iterator[None]:
+    """Inside, calls of a store in S3 have a deadline that is so near."""
+    by_fsspec = isinstance(blobs, FsspecStore)
+    name = "_calls" if by_fsspec else "_deadline_s"
+    near: Any = replace(blobs._calls, deadline_s=seconds) if by_fsspec else seconds
+    with patch.object(blobs, name, near):
+        yield
 
 
 @contextmanager
@@ -173,8 +189,10 @@ def one(fresh: World, operation: Operation, fault: Fault, counts: Counts) -> Non
     fresh.proxy.clear()
     fresh.proxy.arm(fault)
     ended, line = "done", ""
+    answered = fault.last is not None and fault.kind not in ("hang", "hang_answer")
     try:
-        operation.act(fresh)
+        with nullcontext() if answered else hurried(fresh.through, fresh.hurried_s):
+            operation.act(fresh)
     except CrownError as error:
         ended, line = type(error).__name__, str(error)
     counts.fired += fresh.proxy.fired()

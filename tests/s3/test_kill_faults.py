@@ -99,7 +99,7 @@ class Zygote:
 
     def killed_when(self, fired: Any) -> list[list[Any]]:
         """What the process said until it was killed: when `fired()`, or when it was done."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240  # the first waits for the imports
         while not fired() and not any(words[0] in ("done", "failed") for words in self.said):
             assert time.monotonic() < until, self.said
             time.sleep(0.005)
@@ -115,8 +115,12 @@ class Zygote:
         """End it."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,7 +27,7 @@ BODY = os.urandom(3_000_000)
 
 
 def ask(
-    endpoint: str, method: str, path: str, body: bytes = b"", timeout: float = 30.0
+    endpoint: str, method: str, path: str, body: bytes = b"", timeout: float = 60.0
 ) -> tuple[int, bytes]:
     """One plain request; moto asks for a signature, but not whose."""
     parts = urlsplit(endpoint)
@@ -71,8 +73,17 @@ def test_answers_in_the_servers_stead(bucket: Bucket, proxy: Proxy) -> None:
 def test_ends_a_write(bucket: Bucket, proxy: Proxy, kind: str, there: bool) -> None:
     """Before or after the server did it."""
     proxy.arm_at(1, kind, method="PUT")  # type: ignore[arg-type]
-    with pytest.raises((OSError, http.client.HTTPException)):
-        ask(proxy.url, "PUT", f"/{bucket.name}/a", BODY, timeout=2)
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(ask, proxy.url, "PUT", f"/{bucket.name}/a", BODY)
+        until = time.monotonic() + 60
+        while not any(one.status == 200 or not there for one in proxy.operations()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        if kind.startswith("hang"):
+            assert not asking.done()
+            proxy.clear()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            asking.result(60)
     assert bucket.keys() == (["a"] if there else [])
     assert ask(proxy.url, "PUT", f"/{bucket.name}/a", b"again")[0] == 200
     assert bucket.read("a") == b"again"
@@ -112,7 +123,7 @@ def test_hides_a_header_from_the_server(bucket: Bucket, proxy: Proxy) -> None:
 
 
 def test_lets_go_what_hangs(bucket: Bucket, proxy: Proxy) -> None:
-    with proxy.armed(Fault("hang")), socket.create_connection(_address(proxy), 5) as waiting:
+    with proxy.armed(Fault("hang")), socket.create_connection(_address(proxy), 60) as waiting:
         waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         while not proxy.fired():
             time.sleep(0.01)
@@ -129,10 +140,10 @@ def test_speaks_tls(moto: Moto, tmp_path: Path) -> None:
     files = certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(files[0]))
     with Proxy(moto.url, tls=files) as proxy:
-        connection = http.client.HTTPSConnection(*_address(proxy), context=trusting, timeout=10)
-        connection.request("GET", "/", headers={"Authorization": SIGNED})
-        assert connection.getresponse().status == 200
-        connection.close()
+        connection = http.client.HTTPSConnection(*_address(proxy), context=trusting, timeout=60)
+        with closing(connection):
+            connection.request("GET", "/", headers={"Authorization": SIGNED})
+            assert connection.getresponse().status == 200
 
 
 def test_which_requests_a_fault_befalls() -> None:
@@ -152,7 +163,7 @@ def test_ends_with_whoever_started_it() -> None:
     urls = left_by_one_that_is_killed("server = Moto()\nproxy = Proxy(server.url)\n")
     assert len(urls) == 2
     for url in urls:
-        assert stops_to_answer(url, seconds=20)
+        assert stops_to_answer(url, seconds=60)
 
 
 @pytest.mark.full

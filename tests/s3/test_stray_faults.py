@@ -14,7 +14,7 @@ from crown_exp.storage.runs import is_superseded
 from tests.checkpoint_states import PATHS, attempt, begin, same
 from tests.s3.faults import PLAIN_404, Fault
 from tests.s3.operations import marks, restored, saves, state
-from tests.s3.sweeps import World
+from tests.s3.sweeps import World, hurried
 
 IN_WORDS: dict[str, Any] = {"kind": "answer", "status": 404, "code": "NoSuchKey"}
 BOTH = pytest.mark.parametrize("answer", [PLAIN_404, IN_WORDS], ids=["plain", "in words"])
@@ -148,7 +148,8 @@ def test_by_s3fs_too(worlds: Any) -> None:
                 assert work() == 2
         world.proxy.clear()
         world.proxy.arm(Fault(**PLAIN_404))
-        with pytest.raises(StoreError, match="404 without a word of S3's"):
-            world.portal.call(world.through.stat, PATHS.checkpoint(1, 2))
-        with pytest.raises(StoreError, match="404 without a word of S3's"):
-            world.portal.call(world.through.list, PATHS.checkpoints)
+        with hurried(world.through, world.hurried_s):
+            with pytest.raises(StoreError, match="404 without a word of S3's"):
+                world.portal.call(world.through.stat, PATHS.checkpoint(1, 2))
+            with pytest.raises(StoreError, match="404 without a word of S3's"):
+                world.portal.call(world.through.list, PATHS.checkpoints)

@@ -18,16 +18,15 @@ from tests.s3.servers import Proxy
 TASKS = (
     "def train(run):\n    for turn in run.steps(2):\n        run.log(turn=turn)\n    return 42\n"
 )
-DEADLINE_S = "2"
+IMPATIENT = {"CROWN_STORAGE__DEADLINE": "2"}
+"""For what is tried again until the deadline; all else is waited for, however busy the machine is."""
 
 
 @pytest.fixture
 def project(tmp_path: Path, bucket: Bucket, proxy: Proxy) -> Project:
     """Its store is a bucket behind the proxy."""
     made = Project.write(tmp_path / "project", TASKS)
-    made.environment = bucket.behind(proxy).environment() | {
-        "HOME": str(tmp_path / "home"), "CROWN_STORAGE__DEADLINE": DEADLINE_S,
-    }  # fmt: skip
+    made.environment = bucket.behind(proxy).environment() | {"HOME": str(tmp_path / "home")}
     return made
 
 
@@ -96,15 +95,19 @@ CASES = {
         ("does not keep create-only writes", "If-None-Match"),
         fault={"kind": "strip", "headers": {"If-None-Match": ""}},
     ),
-    "hangs": Wrong(("does not answer (timed out)", "CROWN_STORAGE__ENDPOINT"), 80, {"kind": "hang"}),
-    "unwell": Wrong(("answers 503", "try again later"), 80, {"kind": "answer", "status": 503}),
+    "hangs": Wrong(
+        ("does not answer (timed out)", "CROWN_STORAGE__ENDPOINT"), 80, {"kind": "hang"}, IMPATIENT
+    ),
+    "unwell": Wrong(
+        ("answers 503", "try again later"), 80, {"kind": "answer", "status": 503}, IMPATIENT
+    ),
     "refused": Wrong(
         ("does not answer (connection refused)", "CROWN_STORAGE__ENDPOINT"), 80,
-        environment={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        environment=IMPATIENT | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
     ),
     "unknown host": Wrong(
         ("no address is known for no-such-host.invalid", "CROWN_STORAGE__ENDPOINT"), 80,
-        environment={"AWS_ENDPOINT_URL": "http://no-such-host.invalid:9000"},
+        environment=IMPATIENT | {"AWS_ENDPOINT_URL": "http://no-such-host.invalid:9000"},
     ),
     "no url": Wrong(("s3://bucket/prefix",), environment={"CROWN_STORAGE__ROOT": "s3://"}),
     "odd deadline": Wrong(
@@ -212,12 +215,13 @@ def test_tls_to_a_port_without(project: Project, bucket: Bucket) -> None:
 
 @pytest.mark.full
 def test_plain_http_to_a_port_with_tls(project: Project, tls: Proxy) -> None:
-    line = told(project, 80, AWS_ENDPOINT_URL=tls.url.replace("https:", "http:"))
+    line = told(project, 80, AWS_ENDPOINT_URL=tls.url.replace("https:", "http:"), **IMPATIENT)
     assert "does not answer" in line and "CROWN_STORAGE__ENDPOINT" in line
 
 
 @pytest.mark.full
 def test_a_port_that_speaks_no_http(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        line = told(project, 80, AWS_ENDPOINT_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        line = told(project, 80, AWS_ENDPOINT_URL=url, **IMPATIENT)
     assert "does not answer (timed out)" in line
