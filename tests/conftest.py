@@ -1,4 +1,7 @@
-"""What every test gets: the same environment on every machine, and no deadline on a shared one."""
+"""What every test gets: the same environment on every machine, and no deadline on a shared one.
+
+And nothing that a test which failed has left behind.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from tests import started
 from tests.exactness.zygote import DEVELOPERS, Zygote
 
-settings.register_profile("shared", deadline=None)
+# A machine that stands still while values are drawn is neither late nor draws too slowly.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
 pytest_plugins = ["tests.s3.fixtures"]
@@ -64,6 +69,30 @@ def interrupts_as_python_has_them() -> None:
     """Ctrl-C raises KeyboardInterrupt, whatever started the tests, or ran before, made of it."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test has failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test that failed has started ends with it; one that passes has seen to that itself."""
+    started.STARTED.clear()
+    yield
+    if request.node.stash.get(FAILED, False):
+        started.end_all()
+    started.STARTED.clear()
 
 
 @pytest.fixture(scope="session")

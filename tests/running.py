@@ -34,6 +34,7 @@ from crown_exp.runner import Ending, run_attempt
 from crown_exp.storage import BlobStore, Portal
 from crown_exp.storage.runs import read_facts, write_run
 from tests.exactness.zygote import Zygote
+from tests.started import noted
 
 TASKS = "tasks_of_these_tests"
 
@@ -173,11 +174,11 @@ class Project:
 
     def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """`python -m crown_exp …`, started."""
-        return subprocess.Popen(
+        return noted(subprocess.Popen(
             [sys.executable, "-m", "crown_exp", *arguments], cwd=self.root, text=True,
             env=self.around(options.pop("env", {})),
             **({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL} | options),
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def crown(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """`python -m crown_exp …`, seen through."""

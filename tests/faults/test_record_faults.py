@@ -16,6 +16,7 @@ import pytest
 
 from crown_exp.cli import WORDS
 from crown_exp.folder.segment import encode_batch, encode_header, event, point
+from tests.started import noted
 from tests.unit.cli.record import World, world
 from tests.unit.registry.folders import complete_run, make_run
 
@@ -219,11 +220,11 @@ def test_a_run_that_is_none_or_several(here: World, number: int, typed: str, sai
 
 
 def crown(here: World, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return noted(subprocess.Popen(
         [sys.executable, "-m", "crown_exp", *words], cwd=here.root, text=True,
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def test_two_who_reindex_at_once_and_one_who_asks(here: World) -> None:
