@@ -56,6 +56,11 @@ def at_step(step: int, do: Callable[[], Any]) -> Callable[[Run], None]:
     return at
 
 
+def settled(run: Run) -> None:
+    """Wait until no save is in flight, however long it takes."""
+    run._boundary.keeping.checkpoints.wait()
+
+
 def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -87,7 +92,7 @@ def test_a_full_disk_costs_a_line_and_the_old_checkpoint_is_safe(
     filler: list[Path] = []
 
     def at(run: Run) -> None:
-        time.sleep(0.05)  # a save has time to end
+        settled(run)
         if run.step == 3:
             filler.append(fill(small_disk))
         if run.step == 5:
@@ -106,7 +111,8 @@ def test_when_nothing_can_be_saved_past_the_deadline_the_run_asks_to_be_called_a
     filler: list[Path] = []
 
     def at(run: Run) -> None:
-        time.sleep(0.05)
+        settled(run)
+        time.sleep(0.05)  # the deadline passes
         if run.step == 3 and run.attempt == 1:
             filler.append(fill(small_disk))
 
@@ -126,11 +132,12 @@ def test_when_nothing_can_be_saved_past_the_deadline_the_run_asks_to_be_called_a
 def test_a_store_that_is_removed_under_a_run_is_not_half_made_anew(lab: Lab) -> None:
     root = Path(lab.blobs.url.removeprefix("file://"))
 
-    def remove() -> None:
-        time.sleep(0.2)  # until no save is in flight
-        shutil.rmtree(root)
+    def remove(run: Run) -> None:
+        if run.step == 3:
+            settled(run)
+            shutil.rmtree(root)
 
-    run = lab.make(counting(at_step(3, remove)), EVERY_STEP)
+    run = lab.make(counting(remove), EVERY_STEP)
     with pytest.raises(Exception, match="no run in"):  # the lab reads the folder afterwards
         lab.attempt(run, stream=None)
     assert [path for path in root.rglob("*") if path.is_file()] == []
@@ -242,19 +249,35 @@ def test_a_clock_that_was_moved_back_a_day(lab: Lab, expected: float) -> None:
     assert "goes on after step 3" in again.said
 
 
+class Turned(SystemClock):
+    """A clock on which time passes only as a test says."""
+
+    def __init__(self) -> None:
+        self.began, self.passed = datetime.now(UTC), 0.0
+
+    def now(self) -> datetime:
+        return self.began + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
 def test_limits(lab: Lab, expected: float) -> None:
+    clock = Turned()
+
     def slow(run: Run) -> None:
-        time.sleep(0.1)
+        clock.passed += 0.1
 
     run = lab.make(counting(slow), {"limits": {"attempt": "0.25 s", "run": "0.45 s"}})
-    first = lab.attempt(run)
-    assert (first.code, first.state) == (75, "preempted"), first.said
+    first = lab.attempt(run, clock=clock)
+    assert (first.code, first.state, first.ending.step) == (75, "preempted", 3), first.said
     assert "limits.attempt=0.25 s reached" in first.said
-    second = lab.attempt(run)
-    assert (second.code, second.state) == (77, "capped"), second.said
-    third = lab.attempt(run)
+    second = lab.attempt(run, clock=clock)
+    assert (second.code, second.state, second.ending.step) == (77, "capped", 5), second.said
+    third = lab.attempt(run, clock=clock)
     assert (third.code, third.ending.step) == (77, second.ending.step)
-    last = lab.attempt(run, changes={"limits.attempt": None, "limits.run": "1 hour"})
+    changes = {"limits.attempt": None, "limits.run": "1 hour"}
+    last = lab.attempt(run, changes=changes, clock=clock)
     assert (last.code, last.ending.result) == (0, expected)
     assert last.facts.run.signature == "v1:0"
 
@@ -297,7 +320,7 @@ def test_the_best_is_saved_at_the_very_weights_that_were_evaluated(lab: Lab) -> 
                 run.log(accuracy=next(values))
             with torch.no_grad():
                 net.weight += 1
-            time.sleep(0.03)
+            settled(run)  # while a save is in flight, no copy is held for the best
 
     ended = lab.run(
         task, {"checkpoint": {"every": "3 steps", "keep_last": 1, "keep_best": "max accuracy"}}
@@ -311,7 +334,7 @@ def test_the_best_is_saved_at_the_very_weights_that_were_evaluated(lab: Lab) -> 
 
 def test_an_attempt_that_is_superseded_saves_nothing_more(lab: Lab) -> None:
     def take_over(run: Run) -> None:
-        time.sleep(0.05)
+        settled(run)
         if run.attempt == 1 and run.step == 3:
             first = folder(lab, run.id) / "attempts/000001.json"
             other = json.loads(first.read_text()) | {"attempt": 2}

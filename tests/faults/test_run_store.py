@@ -27,6 +27,7 @@ class Moody(MemoryStore):
     """A store that can be away."""
 
     away = False
+    refused = 0
     put_hangs: Callable[[], object] | None = None
     reads: Callable[[str], None] = staticmethod(lambda path: None)
 
@@ -34,6 +35,7 @@ class Moody(MemoryStore):
         if self.put_hangs is not None:
             await to_thread.run_sync(self.put_hangs)
         if self.away:
+            self.refused += 1
             raise StoreError(f"cannot write {path} in memory://: no route to host")
         await super().put(path, data, create=create)
 
@@ -90,7 +92,9 @@ def test_a_store_that_is_away_for_a_while_stops_nothing(
             lab.blobs.away = 3 <= turn < 6  # type: ignore[attr-defined]
             run.log(turn=turn)
             run._log.drain()
-            time.sleep(0.001)
+            while turn == 5 and not lab.blobs.refused:  # type: ignore[attr-defined]
+                time.sleep(0.001)  # no beat has met it yet: each is in a thread of its own
+                run._log.drain()
         return 1
 
     ended = lab.attempt(lab.make(task), beat_seconds=0.0)
@@ -175,20 +179,21 @@ def test_a_store_that_does_not_answer_holds_up_neither_loop_nor_log(lab: Lab) ->
 
     def hang(*_: object, **__: object) -> bool:
         hangs.set()
-        return left.wait(20)
+        return left.wait(120)
 
     def task(run: Run) -> int:
-        for turn in run.steps(50):
-            run.log(turn=turn)
-            if turn == 2:
-                lab.blobs.put_hangs = hang  # type: ignore[attr-defined]
+        try:
+            for turn in run.steps(50):
+                run.log(turn=turn)
+                if turn == 2:
+                    lab.blobs.put_hangs = hang  # type: ignore[attr-defined]
+                    while not hangs.wait(0.01):  # the beat before may not be over yet
+                        run._log.drain()
                 run._log.drain()
-                assert hangs.wait(10)
-            run._log.drain()
-        held = len(run._log.queue)
-        left.set()
-        lab.blobs.put_hangs = None  # type: ignore[attr-defined]
-        return held
+            return len(run._log.queue)
+        finally:
+            left.set()
+            lab.blobs.put_hangs = None  # type: ignore[attr-defined]
 
     ended = lab.attempt(lab.make(task), beat_seconds=0.0)
     assert (ended.code, ended.ending.result) == (0, 0), ended.said
