@@ -12,11 +12,13 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from crown_exp.data import Batches, Stream
+from crown_exp.data import Batches, Stream, workers
 from crown_exp.errors import TaskError
 from tests.pages import ROOT
 
@@ -38,6 +40,8 @@ def crash() -> None:
 
 
 def deaf() -> None:
+    if path := os.environ.get("CROWN_TEST_HANGS"):
+        Path(path).write_text(str(os.getpid()))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     threading.Event().wait()
@@ -72,6 +76,21 @@ def nobody_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
+@pytest.fixture
+def only_who_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long as a worker does not hang, it is waited for without end: on a busy machine it is only slow."""
+    hangs, answer = tmp_path / "hangs", workers._Worker.answer
+    monkeypatch.setenv("CROWN_TEST_HANGS", str(hangs))
+
+    def patient(self: workers._Worker, timeout: float | None) -> Any:
+        while not wait([self._pipe, self._process.sentinel], 0.02):
+            if hangs.exists() and hangs.read_text() == str(self._process.pid):
+                break
+        return answer(self, timeout)
+
+    monkeypatch.setattr(workers._Worker, "answer", patient)
+
+
 def batches(fate: Callable[[], None], workers: int = 2, **options: Any) -> Batches:
     return Batches(
         Failing(fate), batch_size=2, seed=0, train=False, workers=workers, name="mine", **options
@@ -98,6 +117,7 @@ def test_a_worker_that_dies_is_named_with_its_batch(fate: Callable[[], None], wh
     )
 
 
+@pytest.mark.usefixtures("only_who_hangs")
 def test_a_worker_that_hangs_is_named_and_killed() -> None:
     with pytest.raises(TaskError) as caught:
         list(batches(deaf, workers=3, timeout=0.5))
@@ -127,6 +147,7 @@ def test_the_worker_of_a_stream_that_dies(options: dict[str, Any], what: str) ->
         list(stream)
 
 
+@pytest.mark.usefixtures("only_who_hangs")
 def test_the_worker_of_a_stream_that_hangs() -> None:
     stream = Stream(Flowing(deaf), batch_size=2, seed=0, train=False, workers=1, timeout=0.5)
     with pytest.raises(TaskError, match=r"no answer for 0\.5 s while building batch 4 of epoch 0"):
@@ -154,7 +175,10 @@ def script(body: str = "") -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        yield process, process.stdout
+        try:
+            yield process, process.stdout
+        finally:
+            process.kill()
 
 
 def test_a_process_ends_though_a_worker_of_a_loop_it_holds_hangs() -> None:
