@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +84,8 @@ def number(value: Any) -> float:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    lists = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
-    return [int(child) for text in lists for child in text.read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found += map(int, (task / "children").read_text().split())
+    return found

@@ -173,6 +173,8 @@ def wandb_server() -> Iterator[Server]:
         server.url = f"http://127.0.0.1:{http.server_port}"
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
-        yield server
-        http.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()

@@ -17,10 +17,18 @@ from tests.wandb_server import wandb_server
 pytest.importorskip("wandb", reason="W&B is not installed")
 
 
+def patient(tracker: WandB) -> WandB:
+    """As it is, but that it waits longer for W&B's end: a machine may be busy, or stand still."""
+    tracker.finish_seconds = 120
+    return tracker
+
+
 class TestWandBOffline(TrackerContract):
+    patience_seconds = 110.0
+
     @pytest.fixture
     def new_tracker(self) -> Callable[[], Tracker]:
-        return lambda: WandB("tests", mode="offline")
+        return lambda: patient(WandB("tests", mode="offline"))
 
     def arrived(self, run: TrackedRun) -> list[tuple[int, dict[str, float]]]:
         return wandb_files.rows(run.home, run.id)
@@ -29,6 +37,8 @@ class TestWandBOffline(TrackerContract):
 @pytest.mark.full
 class TestWandBOnline(TrackerContract):
     """Against a stand-in for its server, which the real client talks to."""
+
+    patience_seconds = 110.0
 
     @pytest.fixture(autouse=True)
     def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -40,7 +50,7 @@ class TestWandBOnline(TrackerContract):
 
     @pytest.fixture
     def new_tracker(self) -> Callable[[], Tracker]:
-        return lambda: WandB("tests")
+        return lambda: patient(WandB("tests"))
 
     def arrived(self, run: TrackedRun) -> list[tuple[int, dict[str, float]]]:
         return wandb_files.points(self.there[run.id].history)

@@ -17,6 +17,7 @@ import pytest
 from crown_exp.tracking import Point, TrackedRun
 from crown_exp.tracking.wandb import WandB
 from tests import wandb_files
+from tests.started import noted
 from tests.wandb_server import Server, wandb_server
 
 pytest.importorskip("wandb", reason="W&B is not installed")
@@ -50,7 +51,12 @@ with Portal() as portal:
         attempt=attempt, home=root / "home", resumed=resumed if attempt > 1 else None,
         earlier=partial(portal.call, earlier_points, blobs, run_id, attempt, resumed),
     )
-    feed = Feed(WandB, "WandB", run, finish_seconds=60)
+    def tracker():
+        made = WandB()
+        made.finish_seconds = 130  # a machine may be busy, or stand still
+        return made
+
+    feed = Feed(tracker, "WandB", run, finish_seconds=120)
     log = RunLog(blobs.local_path(RunPaths(run_id).segment(attempt, 1)), run_id, attempt, [feed])
     if attempt > 1:
         log.event(RESUMED, step=resumed, lost=0)
@@ -138,10 +144,10 @@ def lived_through(root: Path, environment: dict[str, str], kills: int, seed: int
     """Attempts that are killed at random moments, and one that is not; what that one said."""
     chance = random.Random(seed)
     for attempt in range(1, kills + 2):
-        process = subprocess.Popen(
+        process = noted(subprocess.Popen(
             [sys.executable, "-c", ATTEMPT, str(root), RUN, str(attempt), str(STEPS)],
             cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        ))  # fmt: skip
         if attempt <= kills:
             step = (attempt - chance.random()) * STEPS / (kills + 1)
             while saved(root) < step and process.poll() is None:
@@ -149,7 +155,7 @@ def lived_through(root: Path, environment: dict[str, str], kills: int, seed: int
             time.sleep(chance.uniform(0, 0.3))
             kill(process, with_children=chance.random() < 0.7)
             continue
-        said, _ = process.communicate(timeout=180)
+        said, _ = process.communicate(timeout=240)
         assert process.returncode == 0, said
     return said
 
@@ -180,6 +186,7 @@ def test_what_is_pushed_later_is_there_once_whatever_attempt_computed_it(
         attempt=1, home=tmp_path / "home",
     )  # fmt: skip
     tracked, pushed = WandB(), WandB()
+    tracked.finish_seconds = pushed.finish_seconds = 120  # a machine may be busy, or stand still
     tracked.start(run)
     tracked.log([Point(step, 1.6e9, {"loss": 1 / step}) for step in range(1, 8)])
     tracked.finish(75, None)
