@@ -24,7 +24,7 @@ class Typed:
         )  # fmt: skip
         os.close(theirs)
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> None:
+    def wait_for(self, text: str, seconds: float = 120.0) -> None:
         until = time.monotonic() + seconds
         while text not in self.said:
             assert time.monotonic() < until, self.said
@@ -41,7 +41,7 @@ class Typed:
         os.write(self.terminal, text.encode())
 
     def end(self) -> int:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while self.process.poll() is None:
             assert time.monotonic() < until, self.said
             self.read(0.1)

@@ -360,5 +360,5 @@ def follow(link: str, data: bytes | None = None) -> bytes:
         path.write_bytes(data)
         return data
     method = "GET" if data is None else "PUT"
-    with urlopen(Request(link, data, {"Content-Type": ""}, method=method), timeout=20) as answer:
+    with urlopen(Request(link, data, {"Content-Type": ""}, method=method), timeout=120) as answer:
         return bytes(answer.read())

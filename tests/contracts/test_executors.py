@@ -184,21 +184,32 @@ class TestSkyPilotExecutor(ExecutorContract):
         self, executor: Executor, job: Job, notes: Path, state: Path
     ) -> None:
         """Seen: the old one lives for 30 s after it was told."""
-        edge.delay(state, killed=1e6, recovers=100.0)  # long enough to be seen
+        edge.delay(state, killed=1e6)
         job = replace(job, argv=(sys.executable, "-c", BEATS, str(notes)))
         handle = self.start(executor, job)
         self.wait(executor, handle, {JobState.RUNNING})
+        self.wait_until(notes.exists)  # it heeds no signal any more
+        edge.crowd(state, True)  # there is no other machine until it was seen to recover
         assert preempt(job.name) == 1
         self.wait(executor, handle, {JobState.RECOVERING})
+        edge.crowd(state, False)
         status = self.wait(executor, handle, {JobState.RUNNING})
         assert status.recoveries == 1
+        self.wait_until(lambda: len(set(notes.read_text().split())) > 1)
         pids = notes.read_text().split()
         assert len(set(pids)) == 2
         count = {pid: pids.count(pid) for pid in set(pids)}
+        # both go on
+        self.wait_until(
+            lambda: all(notes.read_text().split().count(it) > count[it] for it in count)
+        )
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Until it is so."""
         until = time.monotonic() + self.patience_seconds
-        while any(notes.read_text().split().count(pid) <= count[pid] for pid in count):
-            assert time.monotonic() < until  # both go on
-            time.sleep(0.05)
+        while not done():
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
     @pytest.mark.parametrize("code", [75, 80])
     def test_an_exit_code_asks_to_begin_again(
@@ -294,10 +305,7 @@ class TestSkyPilotExecutor(ExecutorContract):
         first = open_executor()
         first.submit(job)
         first.close()
-        until = time.monotonic() + self.patience_seconds
-        while [one.name for one in executor.jobs()] != [job.name]:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        self.wait_until(lambda: [one.name for one in executor.jobs()] == [job.name])
 
     def test_another_server_knows_nothing_of_its_jobs(
         self,
@@ -374,10 +382,8 @@ class TestSkyPilotExecutor(ExecutorContract):
         edge.delay(state, killed=1e6)
         handle = self.start(executor, replace(job, argv=(sys.executable, "-c", BEATS, str(notes))))
         self.wait(executor, handle, {JobState.RUNNING})
+        self.wait_until(notes.exists)  # it heeds no signal any more
         executor.cancel([handle])
         assert self.wait(executor, handle).state is JobState.CANCELLED
         size = notes.stat().st_size
-        until = time.monotonic() + self.patience_seconds
-        while notes.stat().st_size == size:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        self.wait_until(lambda: notes.stat().st_size > size)

@@ -44,7 +44,7 @@ def start(executor: LocalExecutor, root: Path, code: str, *arguments: str, name:
 
 
 def wait(executor: LocalExecutor, handle: str, states: Collection[JobState] = OVER) -> JobStatus:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while (status := executor.poll([handle])[handle]).state not in states:
         assert time.monotonic() < until and status.state not in OVER, status
         time.sleep(0.02)
@@ -77,7 +77,7 @@ def test_what_a_start_left_behind_does_not_meet_the_next(
 ) -> None:
     assert wait(executor, start(executor, tmp_path, LEAVES)).state is JobState.SUCCEEDED
     left = int((tmp_path / "left").read_text())
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while lives(left):
         assert time.monotonic() < until
         time.sleep(0.02)

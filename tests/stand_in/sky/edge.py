@@ -102,7 +102,7 @@ def stop(where: Path, jobs: bool = True) -> None:
     for path in where.glob("server.pid"):
         _kill(int(path.read_text()))
         path.unlink(missing_ok=True)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not _is_free(where / "lock") and time.monotonic() < until:
         time.sleep(0.01)
     for path in (where / "nodes").glob("*/pid") if jobs else ():

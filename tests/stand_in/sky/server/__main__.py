@@ -59,8 +59,10 @@ class Server:
 
     def serve(self) -> None:
         idle = float(os.environ.get("SKY_STAND_IN_IDLE", "60"))
-        while time.time() - self.busy < idle:
-            self.tick()
+        while True:
+            self.tick()  # first: the machine may have stood still, and a request be there
+            if time.time() - self.busy >= idle:
+                return
             time.sleep(0.01)
 
     def tick(self) -> None:
@@ -320,10 +322,10 @@ def main() -> None:
     # of a database; seconds would be the same for two of a test
     if not (where / "begun.json").exists():
         write(where / "begun.json", time.time())  # whole seconds there; no two here may be equal
-    if os.fork():
+    if pid := os.fork():
+        (where / "server.pid").write_text(str(pid))  # before anybody goes on: `edge.stop` reads it
         os._exit(0)
     os.setsid()
-    (where / "server.pid").write_text(str(os.getpid()))
     Server(where).serve()
     (where / "server.pid").unlink(missing_ok=True)
 
