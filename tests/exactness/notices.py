@@ -24,12 +24,13 @@ from crown_exp.checkpoints.checkpoints import Checkpoints
 from crown_exp.folder import RunPaths
 from crown_exp.storage import Portal, open_blobs
 from tests.exactness.runs import Recorded
-from tests.exactness.zygote import RUNNER, TORCH, Zygote
+from tests.exactness.zygote import RUNNER, TORCH, Child, Zygote
 from tests.metadata_server import MetadataServer
 from tests.running import Project
 from tests.s3.buckets import Bucket
 
 GRACE = 30.0
+TICK = 0.1
 CLOUDS = ("aws", "gcp", "azure")
 PRELOADED = {
     "walk": (*RUNNER, "obstore", "obstore.store"),
@@ -125,19 +126,21 @@ class Machines:
         """A run whose machine is taken at a random moment; None if it had ended before."""
         prefix = self.fresh()
         with MetadataServer() as server:
-            child = self.begin(prefix, server, cloud)
+            begun, child = time.monotonic(), self.begin(prefix, server, cloud)
             if child.wait(chance.uniform(0, self.seconds)) is not None:
+                self.seconds = min(self.seconds, time.monotonic() - begun)
                 return None
             server.give_notice(cloud, seconds=GRACE)
-            given = time.monotonic()
+            given, left = time.monotonic(), GRACE
             code, sigterm = None, False
             if chance.random() < 0.5:
-                code = child.wait(chance.uniform(0, 2))
+                before = chance.uniform(0, 2)
+                code, left = wait_awake(child, before), GRACE - before
                 sigterm = code is None
             if sigterm:
                 child.send(signal.SIGTERM)
             if code is None:
-                code = child.wait(given + GRACE - time.monotonic())
+                code = wait_awake(child, left)
             if code is None:
                 child.send(signal.SIGKILL)
                 code = child.wait()
@@ -145,6 +148,16 @@ class Machines:
         kind, saving, words = judged(self.fetched(prefix), code)
         said = f"{words}\n{child.said}" if kind == "LOST" else ""
         return Verdict(kind, seconds, saving, sigterm, said)
+
+
+def wait_awake(child: Child, seconds: float) -> int | None:
+    """As `child.wait`; but while the machine of the tests stands still, no second of the other one's passes."""
+    while seconds > 0:
+        began = time.monotonic()
+        if (code := child.wait(min(seconds, TICK))) is not None:
+            return code
+        seconds -= min(time.monotonic() - began, 2 * TICK)
+    return None
 
 
 def judged(run: Recorded, code: int | None) -> tuple[str, float, str]:

@@ -137,7 +137,9 @@ def launch(
 def main(
     runs: int, kill: Sequence[Any] = (), executor: str = "skypilot", terminals: int = 1
 ) -> None:
-    submission.APPEARS_SECONDS, submission.LOOK_SECONDS = 8.0, 0.05
+    # Of those that launch at once none is killed: who asks is waited for as long as it takes.
+    submission.APPEARS_SECONDS = 8.0 if terminals == 1 else 200.0
+    submission.LOOK_SECONDS = 0.05
     death = Death(*kill)
     with session_on() as session:
         real: Executor = session.executors[executor]
