@@ -193,10 +193,16 @@ class _Tries:
         self.last.__cause__ = error
 
     async def wait(self) -> None:
-        """Before the next try: a while that grows, of random length. Raises the last error at the deadline."""
+        """Before the next try: a while that grows, of random length. Raises the last error at the deadline.
+
+        Also where it took longer, as the machine stood still: a try without any time would be timed out, and
+        hide why the others failed.
+        """
+        assert self.last is not None
         longest = min(FIRST_WAIT_S * 2**self.made, LONGEST_WAIT_S)
         pause = CHANCE.uniform(0, longest)
         if anyio.current_time() + pause >= self.until:
-            assert self.last is not None
             raise self.last
         await anyio.sleep(pause)
+        if anyio.current_time() >= self.until:
+            raise self.last

@@ -1,8 +1,11 @@
 """Calls that end in time, and are made again where that is safe: pure coroutines stand for requests."""
 
 import random
+from asyncio import SelectorEventLoop
 from collections.abc import Awaitable, Callable
 from itertools import permutations
+from selectors import DefaultSelector, SelectorKey
+from typing import Any
 
 import anyio
 import pytest
@@ -22,9 +25,32 @@ DENIED = Answer(403, "AccessDenied")
 CONFLICT = Answer(409, "ConditionalRequestConflict")
 
 
+class Skipping(DefaultSelector):
+    """Passes over the time for which a loop would wait, and adds it up."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        found = super().select(None if timeout is None else 0)
+        if not found:
+            self.passed += timeout or 0.0
+        return found
+
+
+class Waitless(SelectorEventLoop):
+    """A loop by whose clock only waiting takes time: exactly as long as was asked for, and none of ours."""
+
+    def __init__(self) -> None:
+        self.skipping = Skipping()
+        super().__init__(self.skipping)
+
+    def time(self) -> float:
+        return self.skipping.passed
+
+
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": Waitless}
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +158,26 @@ async def test_the_deadline_ends_what_fails_again_and_again() -> None:
 
     with pytest.raises(Refused, match=r"answers 503 SlowDown; .*\(tried \d+ times in [01] s\)"):
         await calls(1).again(busy, Verb.WRITE, "x")
+
+
+async def test_a_machine_that_stands_still_between_two_tries_does_not_hide_why_they_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sleep, made = anyio.sleep, 0
+
+    async def busy() -> None:
+        nonlocal made
+        made += 1
+        await sleep(0)
+        raise Answered(BUSY)
+
+    async def oversleep(seconds: float) -> None:
+        await sleep(seconds + 100)
+
+    monkeypatch.setattr(anyio, "sleep", oversleep)
+    with pytest.raises(Refused, match=r"answers 503 SlowDown"):
+        await calls(60).again(busy, Verb.READ, "x")
+    assert made == 1
 
 
 async def test_one_that_hangs_leaves_time_for_another() -> None:
