@@ -29,6 +29,8 @@ from tests.metadata_server import TROUBLES, MetadataServer
 from tests.running import Lab
 
 HALF_A_MINUTE = Notice("Google Cloud", "preempted", 30.0)
+SAVED = r"notice 30 s, saved in \d+\.\d s(, \d+\.\d s after its time)?, steps lost 0"
+"""However long that takes on this machine."""
 
 
 @pytest.fixture
@@ -39,11 +41,13 @@ def server() -> Iterator[MetadataServer]:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked often, and no machine is too slow to answer."""
     monkeypatch.setattr(notices, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(metadata_server, "REQUEST_SECONDS", 60.0)
 
 
 def wait_for(what: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not what() and time.monotonic() < deadline:
         time.sleep(0.005)
     assert what()
@@ -62,10 +66,12 @@ def test_peace_then_a_notice(server: MetadataServer, cloud: str, action: str, da
     with watched(stop, Notices(cloud, server.url)):
         wait_for(lambda: server.asked.total() > 6)
         assert stop.code is None
+        given = time.monotonic()
         server.give_notice(cloud, seconds=30)
         wait_for(lambda: stop.code is not None)
+    passed = time.monotonic() - given
     assert stop.notice is not None and stop.notice.action == action
-    assert 25 < stop.notice.left <= 31
+    assert 28 - passed < stop.notice.left <= 31
     assert (stop.code, stop.why) == (ExitCode.PREEMPTED, stop.notice.words)
 
 
@@ -75,18 +81,33 @@ def test_a_nearer_notice_is_heard_while_the_run_trains_on_with_a_far_one(
     stop = StopRequest()
     stop.in_loop, stop.reserve = True, lambda: 40.0
     with watched(stop, Notices("azure", server.url)):
+        given = time.monotonic()
         server.give_notice("azure", seconds=600, EventType="Redeploy")
         wait_for(lambda: stop.notice is not None)
         asked = server.asked.total()
         wait_for(lambda: server.asked.total() > asked + 6)
-        assert stop.pending and 550 < stop.spare < 561
+        spare, passed = stop.spare, time.monotonic() - given
+        assert stop.pending and 558 - passed < spare < 561
         assert stop.notice is not None and stop.notice.action == "Redeploy"
+        given = time.monotonic()
         server.give_notice("azure", seconds=30)
         wait_for(lambda: stop.code is not None)
+        passed = time.monotonic() - given
         asked = server.asked.total()
         time.sleep(0.1)
         assert server.asked.total() <= asked + 1  # it is obeyed: nothing more is asked
-    assert stop.code == ExitCode.PREEMPTED and re.fullmatch(r"notice (29|30|31) s", stop.why)
+    why = re.fullmatch(r"notice (\d+) s", stop.why)
+    assert stop.code == ExitCode.PREEMPTED and why and 28 - passed < int(why[1]) <= 31
+
+
+class Counted(Client):
+    """Counts the questions that were begun."""
+
+    begun = 0
+
+    def ask(self, question: Any) -> Any:
+        self.begun += 1
+        return super().ask(question)
 
 
 def test_a_silent_server_does_not_hold_up_the_last_moment(
@@ -96,15 +117,16 @@ def test_a_silent_server_does_not_hold_up_the_last_moment(
     stop, said, reserve = StopRequest(), list[str](), [40.0]
     stop.in_loop, stop.reserve = True, lambda: reserve[0]
     server.give_notice("azure", seconds=600)
-    watch = Watch(stop, CLOUDS["azure"](), Client(server.url), said.append, silent_seconds=0.0)
+    client = Counted(server.url)
+    watch = Watch(stop, CLOUDS["azure"](), client, said.append, silent_seconds=0.0)
     watch.thread.start()
     wait_for(lambda: stop.notice is not None)
     server.trouble = "500"
     asked = server.asked.total()
     wait_for(lambda: server.asked.total() > asked + 3)
     server.trouble = "hang"
-    wait_for(lambda: watch.server.connection is not None)
-    time.sleep(0.1)
+    begun = client.begun
+    wait_for(lambda: client.begun > begun)  # one that nobody will answer
     reserve[0] = 1000.0
     wait_for(lambda: stop.code is not None)
     assert watch.thread.is_alive()  # it still waits for an answer
@@ -134,19 +156,20 @@ def test_no_trouble_is_a_notice_and_afterwards_one_is_heard(
     server.trouble = trouble
     server.give_notice(cloud)
     watch = Watch(stop, CLOUDS[cloud](), Client(server.url), said.append, silent_seconds=0.0)
-    heard_nothing = watch.heard
+    heard_nothing, took = watch.heard, list[float]()
     for _ in range(3):
         began = time.monotonic()
         assert not watch.asked()
-        assert (
-            time.monotonic() - began < 20
-        )  # a hung request ends; how soon is a matter of the machine
+        took.append(time.monotonic() - began)
+    assert min(took) < 20  # a hung request ends; how soon is a matter of the machine
     if (trouble, cloud) != ("404", "aws"):  # that is how AWS says that there is none
         assert watch.heard == heard_nothing
         (line,) = said
         assert "\n" not in line and "CROWN_NOTICES__CLOUD=none" in line and server.url in line
+        if trouble in ("slow", "drip", "hang"):  # its end was not waited for
+            assert "timed out" in line or "no whole answer in time" in line
     server.trouble = ""
-    monkeypatch.setattr(metadata_server, "REQUEST_SECONDS", 5.0)
+    monkeypatch.setattr(metadata_server, "REQUEST_SECONDS", 60.0)
     assert watch.asked() and stop.code == ExitCode.PREEMPTED
     assert len(said) <= 1
 
@@ -179,8 +202,10 @@ def test_the_thread_ends_with_the_attempt_even_where_the_server_hangs(
     server: MetadataServer,
 ) -> None:
     server.trouble = "hang"
+    before = set(threading.enumerate())
     with watched(StopRequest(), Notices("gcp", server.url)):
-        (thread,) = [it for it in threading.enumerate() if it.name == "crown-notices"]
+        new = set(threading.enumerate()) - before
+        (thread,) = [it for it in new if it.name == "crown-notices"]
         time.sleep(0.1)
         assert thread.daemon
     wait_for(lambda: not thread.is_alive())
@@ -201,9 +226,9 @@ def test_on_a_laptop_and_where_it_is_turned_off_nothing_is_done(
     server: MetadataServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cloud: str
 ) -> None:
     monkeypatch.setattr(notices, "firmware", lambda: {"sys_vendor": "LENOVO"})
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with watched(StopRequest(), Notices(cloud, server.url)):
-        assert threading.active_count() == before
+        assert not set(threading.enumerate()) - before
         time.sleep(0.1)
     assert server.asked.total() == 0
 
@@ -276,10 +301,13 @@ def test_in_a_turn_its_end_is_waited_for(
     lab: Lab, warned: MetadataServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ends: list[int] = []
+    given = 0.0
 
     def task(run: Run) -> None:
+        nonlocal given
         for turn in run.steps(50):
             if turn == 3:
+                given = time.monotonic()
                 warned.give_notice("gcp")
                 wait_for(lambda: run._stop.code is not None)
                 time.sleep(0.2)
@@ -288,14 +316,16 @@ def test_in_a_turn_its_end_is_waited_for(
     ended = lab.run(task)
     assert (ends, ended.code, ended.state) == ([0, 1, 2, 3], 75, "preempted")
     (end,) = ended.facts.ends
-    assert re.fullmatch(r"notice 30 s, saved in \d\.\d s, steps lost 0", end.reason)
+    assert re.fullmatch(SAVED, end.reason)
     assert (end.step, end.saved) == (4, 4)
     assert f": {end.reason}\n" in ended.said
+    passed = time.monotonic() - given
     said = capsys.readouterr().err
-    assert re.search(
-        r"Google Cloud takes this machine in (29|30) s \(preempted\); stopping at the end of this",
+    told = re.search(
+        r"Google Cloud takes this machine in (\d+) s \(preempted\); stopping at the end of this",
         said,
     )
+    assert told and 29 - passed < int(told[1]) <= 30
     (event,) = [it for it in ended.records if it[0] == "e" and it[2] == "notice"]
     assert event[3] == {"cloud": "Google Cloud", "action": "preempted", "left": 30.0}
 
@@ -314,7 +344,7 @@ def test_in_an_evaluation_it_is_obeyed_at_once(lab: Lab, warned: MetadataServer)
     assert (after, ended.code) == ([], 75)
     (end,) = ended.facts.ends
     assert (end.step, end.saved) == (3, 3)
-    assert re.fullmatch(r"notice 30 s, saved in \d\.\d s, steps lost 0", end.reason)
+    assert re.fullmatch(SAVED, end.reason)
 
 
 def test_in_the_warm_up_it_is_obeyed_at_once_also_where_the_task_waits_for_something(
