@@ -49,7 +49,9 @@ def test_what_is_said_of_it(lab: Lab) -> None:
     assert first == "test  r261124-000001  cpu (auto: no GPU here; fp32: the default on cpu)"
     assert progress.startswith("3/3 steps  ")
     assert progress.endswith("  loss 0.3333")
-    assert re.fullmatch(r"r261124-000001 completed after 3 steps in 0:00, [\d,]+ MB", rest.pop(0))
+    assert re.fullmatch(
+        r"r261124-000001 completed after 3 steps in \d+:\d\d, [\d,]+ MB", rest.pop(0)
+    )
     assert rest == [
         "  loss             0.333333",
         f"folder  {folder}",

@@ -221,7 +221,7 @@ def test_leaving_the_debugger_is_a_stop(lab: Lab) -> None:
 def test_the_end_block_of_a_failure(lab: Lab) -> None:
     said = lab.run(broken).said.splitlines()
     assert said[0].startswith("test  r261124-000001")
-    assert re.fullmatch(r"r261124-000001 failed after 2 steps in 0:00, [\d,]+ MB", said[-3])
+    assert re.fullmatch(r"r261124-000001 failed after 2 steps in \d+:\d\d, [\d,]+ MB", said[-3])
     assert said[-2:] == [
         f"folder  {lab.blobs.local_path('runs/r261124-000001')}",
         "next    crown-exp show r261124-000001",

@@ -3,6 +3,7 @@
 import sqlite3
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,18 @@ from crown_exp.registry import default_url, open_registry
 from crown_exp.registry.base import Details
 from crown_exp.runner import Run, indexing
 from tests.running import Lab
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No machine is too slow to open a database; and no thread goes on when its test is over."""
+    monkeypatch.setattr(indexing, "FINISH_SECONDS", 120.0)
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "crown-index":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -75,8 +88,12 @@ def test_a_run_is_in_the_index_while_it_goes_on(
     def waits(run: Run) -> None:
         for _ in run.steps(2):
             run.log(loss=1.0)
-        assert seen.wait(30)
-        at_work.append(found(lab, url, run.id))
+        while not at_work:  # both points may be read together, or one after the other
+            assert seen.wait(120)
+            seen.clear()
+            details = found(lab, url, run.id)
+            if "loss" in details.summaries and details.summaries["loss"].n == 2:
+                at_work.append(details)
 
     ended = lab.run(waits, database=url, beat_seconds=0.05)
     assert ended.code == 0
@@ -126,9 +143,9 @@ def test_code_that_is_taken_away_under_a_run_costs_a_line(
 def test_a_registry_that_another_holds_delays_the_end_no_longer_than_the_limit(
     lab: Lab, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(indexing, "FINISH_SECONDS", 0.2)
     lab.run(task, database=url)
     capsys.readouterr()
+    monkeypatch.setattr(indexing, "FINISH_SECONDS", 0.2)
     with closing(sqlite3.connect(lab.home / "registry.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         ended = lab.run(task, database=url)
