@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from crown_exp.clock import SystemClock
 from crown_exp.config.settings import Machine, machine
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.folder import AttemptRecord, JobRecord, RunRecord, SpendingRecord
@@ -313,16 +313,31 @@ def test_a_run_that_reaches_its_cap_saves_and_goes_on_when_that_is_raised(
     assert {it.target for it in spent(lab, run)} == {"a100"}
 
 
+class Ahead(SystemClock):
+    """The machine's clocks, which a test puts forward."""
+
+    hours = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=self.hours)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.hours * 3600
+
+
 def test_a_cap_that_is_reached_in_mid_run_saves_there(lab: Lab) -> None:
+    clock = Ahead()
+
     def slow(run: Run) -> int:
-        for _ in run.steps(5 if run.attempt > 1 else 100_000):
-            time.sleep(0.01)
+        for turn in run.steps(100):
+            if turn == 3:
+                clock.hours = 1.0
         return run.step
 
-    run = launched(lab, {"run_usd": 0.2}, {**RATE, "usd_per_hour": 3600.0}, slow)
-    ended = attempt(lab, run)
+    run = launched(lab, {"run_usd": 2.0}, task=slow)
+    ended = attempt(lab, run, clock=clock)
     assert ended.code == 77
-    assert ended.ending.step >= 1
+    assert ended.ending.step == 4
     (end,) = ended.facts.ends
     assert end.saved == end.step == ended.ending.step
 
