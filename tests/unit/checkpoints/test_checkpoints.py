@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,24 @@ def test_what_changes_after_save_returned_is_not_in_it(portal: Portal) -> None:
     assert same({"weight": torch.zeros(1000), "note": ["then"]}, restored.state)
 
 
-def test_a_save_waits_for_the_one_in_flight(portal: Portal) -> None:
+def test_a_save_waits_for_the_one_in_flight(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The buffer is its own until it is durable."""
-    blobs, gate = memory_store(), threading.Event()
+    blobs, gate, opening = memory_store(), threading.Event(), list[threading.Timer]()
+
+    def waited_for(flights: Any) -> Any:
+        """The save goes on some time after another has begun to wait for it."""
+        if not opening:
+            opening.append(threading.Timer(0.1, gate.set))
+            opening[0].start()
+        return wait(flights)
+
+    monkeypatch.setattr("crown_exp.checkpoints.checkpoints.wait", waited_for)
     checkpoints = attempt(portal, blobs, before_commit=lambda: gate.wait(60) and None)
     checkpoints.save(1, torch.full((1000,), 1.0))
-    threading.Timer(0.1, gate.set).start()
     assert checkpoints.save(2, torch.full((1000,), 2.0)) >= 0.05
+    assert gate.is_set()
     checkpoints.wait()
     assert [outcome.step for outcome in checkpoints.outcomes()] == [1, 2]
     assert len(contents(portal, blobs)) == 4
