@@ -161,8 +161,9 @@ def test_the_environment_s_token_goes_with_no_keys_of_ours(
     assert provider is not None and provider()["token"] is None  # type: ignore[index]
 
 
-def test_the_region_that_aws_tells() -> None:
+def test_the_region_that_aws_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody, in a header of whatever it answers."""
+    monkeypatch.setattr("crown_exp.storage.aws.REGION_S", 60.0)
     answers = {"/there": (301, "eu-west-3"), "/mine": (403, "us-west-2"), "/none": (404, None)}
 
     class Tells(Quiet):
@@ -218,10 +219,12 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_endpoints_with_a_password_are_refused_and_not_shown(home: Path) -> None:
@@ -306,7 +309,7 @@ def test_a_process_that_hangs_is_left_behind(home: Path, kind: Any) -> None:
     (home / ".aws" / "config").write_text("[default]\ncredential_process = sleep 300\n")
     (home / ".aws" / "credentials").unlink()
     code = f"""
-import anyio
+import anyio, botocore.session, obstore.store  # not what hangs
 from datetime import UTC, datetime
 from {kind.__module__} import {kind.__name__}
 from crown_exp.errors import StoreError

@@ -41,8 +41,8 @@ def behind(bucket: Bucket, proxy: Proxy) -> FsspecStore:
     return FsspecStore(f"{through.url}/a", through.access)
 
 
-async def impatient(bucket: Bucket, proxy: Proxy, deadline: float = 8) -> FsspecStore:
-    """The same with little patience, and with its client made: that takes long on a busy machine."""
+async def impatient(bucket: Bucket, proxy: Proxy, deadline: float) -> FsspecStore:
+    """The same with a deadline, and with its client made: that takes long on a busy machine."""
     through = bucket.behind(proxy)
     store = FsspecStore(f"{through.url}/a", through.access | {"DEADLINE": str(deadline)})
     store.filesystem().system.connect()
@@ -125,9 +125,12 @@ def test_what_is_no_answer_of_a_server_is_a_mistake_of_ours() -> None:
 
 
 @pytest.mark.parametrize("kind", ["hang", "hang_answer"])
-async def test_a_create_only_write_that_hangs(bucket: Bucket, proxy: Proxy, kind: Any) -> None:
+async def test_a_create_only_write_that_hangs(
+    bucket: Bucket, proxy: Proxy, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Is made again before its deadline, and ends as ours."""
-    store = await impatient(bucket, proxy)
+    monkeypatch.setattr("crown_exp.storage.calls.FIRST_TRY", 0.01)  # two seconds are waited for it
+    store = await impatient(bucket, proxy, deadline=120)
     proxy.arm_at(1, kind, method="PUT")
     await store.put("x", b"mine", create=True)
     assert proxy.fired() == 1
@@ -206,7 +209,8 @@ async def test_never_mixes_two_versions(bucket: Bucket, proxy: Proxy, behind: Fs
 
 @pytest.mark.parametrize("kind", ["hang", "hang_answer"])
 async def test_ends_by_its_deadline(bucket: Bucket, proxy: Proxy, kind: Any) -> None:
-    store = await impatient(bucket, proxy, deadline=1.5)
+    # Until then a request that is to be done without an answer must have come to the server.
+    store = await impatient(bucket, proxy, deadline=4 if kind == "hang_answer" else 1.5)
     proxy.arm(Fault(kind))
     with pytest.raises(StoreError, match=r"cannot write x in s3://.* does not answer") as caught:
         await store.put("x", b"1")
