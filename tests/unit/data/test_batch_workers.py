@@ -171,7 +171,7 @@ def test_a_worker_that_is_asked_to_end_does_so_in_a_while(monkeypatch: pytest.Mo
     next(data)
     (worker,) = set(multiprocessing.active_children()) - others
     worker.terminate()
-    worker.join(30)
+    worker.join(120)
     assert worker.exitcode == -signal.SIGALRM
     with pytest.raises(TaskError, match=r"worker 0 \(pid \d+\) died \(killed by signal 14\) while"):
         list(data)

@@ -227,7 +227,7 @@ trees = st.recursive(
 places = st.none() | st.binary(max_size=9) | st.dictionaries(names, trees, max_size=4)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(was=places, then=places)
 def test_a_path_becomes_what_it_was(
     tmp_path_factory: pytest.TempPathFactory, was: Any, then: Any

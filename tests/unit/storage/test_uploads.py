@@ -204,8 +204,9 @@ names = st.text("abc.é -_", min_size=1, max_size=8).filter(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
-)
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None, max_examples=30,
+)  # fmt: skip
 @given(files=st.dictionaries(names, st.binary(max_size=200), min_size=1, max_size=5))
 def test_any_files_come_back(
     portal: Portal, tmp_path_factory: Any, files: dict[str, bytes]
