@@ -11,6 +11,7 @@ A script of its own (standard library only, Python 3.8 or newer) that lies besid
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -69,15 +70,27 @@ def unpack(facts: dict[str, Any], place: Path) -> Path:
         with zipfile.ZipFile(str(HERE / facts["wheel"])) as wheel:
             wheel.extractall(str(part / "wheel"))
         (part / WHOLE).touch()
-        if folder.is_dir() and not (folder / WHOLE).exists():
-            folder.rename(place / f"{part.name}-remains")
-        part.rename(folder)
+        with alone(
+            place
+        ):  # else what another has just put there is taken for the remains it replaced
+            if folder.is_dir() and not (folder / WHOLE).exists():
+                folder.rename(place / f"{part.name}-remains")
+            part.rename(folder)
     except OSError:
         if not (folder / WHOLE).exists():  # else another job was first
             raise
     finally:
         shutil.rmtree(str(part), ignore_errors=True)
     return folder
+
+
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Inside, no other job is, for a moment."""
+    with (place / "lock").open("a") as file:
+        with contextlib.suppress(OSError):  # a file system may have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def extract(archive: tarfile.TarFile, folder: Path) -> None:

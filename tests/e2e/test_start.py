@@ -14,13 +14,17 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from crown_exp.compute import environment as program
+from crown_exp.compute import start
 from crown_exp.compute.bundle import PROGRAMS, Bundle, make_bundle
 from crown_exp.compute.wheel import Wheel
 from crown_exp.folder.paths import environment_path
@@ -251,10 +255,11 @@ def wait_for(what: Callable[[], int]) -> int:
 
 def installer(pid: int) -> int:
     """The process id of the pip that a start.py waits for."""
-    for child in children(pid):
-        for inner in children(child):
-            if b"install" in Path(f"/proc/{inner}/cmdline").read_bytes():
-                return inner
+    with suppress(OSError):  # one of them has ended meanwhile
+        for child in children(pid):
+            for inner in children(child):
+                if b"install" in Path(f"/proc/{inner}/cmdline").read_bytes():
+                    return inner
     return 0
 
 
@@ -440,9 +445,42 @@ def test_a_machine_that_is_not_ready_in_time_is_given_up(node: Node, deaf: str) 
     slow = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": deaf}
     child = node.start("prepare", env={**slow, "CROWN_START_DEADLINE": "3"})
     assert child.wait(timeout=60) == 1
-    os.killpg(child.pid, signal.SIGKILL)  # its installer, which may go on until the machine is gone
+    with suppress(ProcessLookupError):
+        os.killpg(
+            child.pid, signal.SIGKILL
+        )  # its installer, which may go on until the machine is gone
     said, _ = child.communicate()
     assert said.endswith("the machine was not ready in time (compute.start_deadline)\n")
+
+
+def test_two_that_find_what_is_left_take_nothing_from_each_other(
+    tmp_path: Path, bundle: Bundle, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is stopped where it has seen that it is not what came, and is about to put it away."""
+    node = Node(tmp_path / "node", bundle, index, lock=None)
+    facts = json.loads((node.work / "bundle.json").read_text())
+    place = node.work / ".crown-job"
+    (place / bundle.digest[:16] / "project/.crown").mkdir(parents=True)
+    monkeypatch.setattr(start, "HERE", node.work)
+    real, stopped, go_on = Path.rename, threading.Event(), threading.Event()
+
+    def rename(self: Path, target: Path) -> Path:
+        if threading.current_thread().name.endswith("_0") and not stopped.is_set():
+            stopped.set()
+            go_on.wait(60)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with ThreadPoolExecutor(thread_name_prefix="job") as pool:
+        one = pool.submit(start.unpack, facts, place)
+        assert stopped.wait(60)
+        other = pool.submit(start.unpack, facts, place)
+        wait([other], timeout=1)  # it may be done by then, or wait
+        go_on.set()
+        folders = {it.result(60) for it in (one, other)}
+    assert folders == {place / bundle.digest[:16]}
+    (kept,) = place.glob(f"**/{start.WHOLE}")
+    assert kept.parent in folders
 
 
 def test_what_is_left_of_a_machine_that_was_given_back_is_not_what_came(
