@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from crown_exp.compute.money import in_dollars
 from tests.running import Project
 from tests.sky_project import executor_of, sky_project, state_of
 
@@ -304,5 +305,7 @@ def test_a_launch_that_is_agreed_to_and_the_plan_of_more(tmp_path: Path) -> None
         assert "h: the median of 2 earlier runs of tasks.train" in again.stdout
         other = project.crown("plan", "task=train", "compute=on_demand")  # the same accelerators
         assert "h: the median of 2 earlier runs of tasks.train" in other.stdout
-        assert "expected    <$0.01" in other.stdout
+        told = plan_in(project.crown("plan", "task=train", "compute=on_demand", "--json").stdout)
+        assert told["usd"] == pytest.approx(3.67 * told["runs"][0]["hours"], rel=0.01)
+        assert f"expected    {in_dollars(told['usd'])}" in other.stdout
         assert {run.name for run in project.runs} == ids

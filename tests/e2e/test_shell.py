@@ -5,12 +5,12 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.remote_runs import wait_for
 from tests.running import Project
 from tests.sky_project import STAND_IN, executor_of, sky_project, state_of
 from tests.stand_in.sky import edge
@@ -134,7 +134,7 @@ def test_ctrl_c_while_it_is_made_ready_says_how_to_end_it(project: Project) -> N
     edge.delay(state_of(project), launch=1e6)
     typed = Typed(project, "shell", "compute=there", "--yes")
     typed.wait_for("making it ready")
-    time.sleep(1.0)  # it is asked for
+    wait_for(lambda: list((state_of(project) / "requests").glob("*.json")))  # it is asked for
     typed.type("\x03")
     assert typed.end() == 130
     assert (
