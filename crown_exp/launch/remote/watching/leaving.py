@@ -56,10 +56,12 @@ def see_through(
     wait for requests that are not answered. again: how to come back. ask: how to ask on a terminal; None: there
     is none if standard input and the stream are not one.
     """
-    if not watching.started and asked is None:
-        watching.start()
     signals = Asked(asked, watching.changed)
-    with handling(signals.note):
+    with handling(
+        signals.note
+    ):  # from before it begins: a signal in between would end this process
+        if not watching.started and asked is None:
+            watching.start()
         while signals.code is None and not watching.changed.is_set():
             watching.changed.wait()
         watching.stop()

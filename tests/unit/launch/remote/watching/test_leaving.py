@@ -124,16 +124,18 @@ def test_nobody_waits_for_an_executor_that_does_not_answer(
     class Silent:
         def poll(self, handles: Collection[str]) -> dict[str, JobStatus]:
             asked.set()
-            answers.wait(60)
+            answers.wait(600)
             return {}
 
     sent = far.send("lasts")
     far.executors = Executors({"skypilot": Silent})  # type: ignore[dict-item]
     watching = Watch(far, [sent], io.StringIO())
     sends((asked.is_set, signal.SIGINT))
-    (ended,) = see_through(watching, again_seconds=0.0)
-    assert not answers.is_set()
-    answers.set()
+    try:
+        (ended,) = see_through(watching, again_seconds=0.0)
+        assert not answers.is_set()
+    finally:
+        answers.set()
     assert ended.error.startswith("detached; it goes on")
     assert not far.job(sent.record.id).cancelled
 
@@ -147,7 +149,9 @@ def test_a_stop_that_was_asked_for_before(far: Elsewhere) -> None:
     assert far.executor.jobs()
 
 
-def test_yes_waits_for_no_request_that_is_not_answered(far: Elsewhere) -> None:
+def test_yes_waits_for_no_request_that_is_not_answered(
+    far: Elsewhere, sends: Callable[..., None]
+) -> None:
     """Ctrl-C while jobs were being accepted: somebody still waits for the answer."""
     inner, waits, cut_off = far.executor, threading.Event(), threading.Event()
 
@@ -179,19 +183,34 @@ def test_yes_waits_for_no_request_that_is_not_answered(far: Elsewhere) -> None:
     waits.wait(60)
     stream = io.StringIO()
     watching = Watch(far, [short, other], stream)
-    asked = signals_twice()
-    told = see_through(watching, asked=asked, ask=lambda _: True, again_seconds=60.0)
-    waiting.join()
+    sends((lambda: "detached" in stream.getvalue(), signal.SIGINT))  # the first came before
+    asked = ExitCode.INTERRUPTED
+    try:
+        told = see_through(watching, asked=asked, ask=lambda _: True, again_seconds=60.0)
+        assert cut_off.is_set()
+    finally:
+        cut_off.set()
+        waiting.join()
     assert [it.error for it in told] == ["cancelled by the user"] * 2
     assert all(far.job(it.run).cancelled for it in told)
     assert "1 job was not accepted yet; one that still comes ends by itself" in stream.getvalue()
     until(lambda: not inner.jobs())
 
 
-def signals_twice() -> ExitCode:
-    """The first Ctrl-C came before; the second follows at once."""
-    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
-    return ExitCode.INTERRUPTED
+def test_a_signal_that_comes_as_the_watch_begins_goes_away_too(
+    far: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = Watch(far, [far.send("lasts")], io.StringIO())
+    start = watching.start
+
+    def at_once() -> None:
+        start()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(watching, "start", at_once)
+    (ended,) = see_through(watching, again_seconds=0.0)
+    assert (ended.exit_code, ended.error.partition(";")[0]) == (130, "detached")
+    assert far.executor.jobs()
 
 
 def test_who_does_nothing_has_the_values(far: Elsewhere) -> None:
