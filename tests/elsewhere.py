@@ -145,7 +145,7 @@ def elsewhere(root: Path, executor: Executor | None = None) -> Iterator[Elsewher
     (root / "pyproject.toml").write_text("[tool.crown_exp]\n")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CROWN_")}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{root}"
-    used = executor or LocalExecutor(root / "jobs", environment, grace_seconds=10.0)
+    used = executor or LocalExecutor(root / "jobs", environment, grace_seconds=60.0)
     with Portal() as portal:
         blobs = open_blobs(str(root / "store"))
         made = Elsewhere(

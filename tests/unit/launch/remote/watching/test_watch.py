@@ -25,6 +25,7 @@ from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.remote.watching.watch import POLL_SECONDS, QUICK_SECONDS, Watch
 from crown_exp.storage.runs import write_job
 from tests.elsewhere import Elsewhere, elsewhere, until
+from tests.unit.launch.remote.watching.clocks import Stopped
 
 
 @pytest.fixture
@@ -165,6 +166,7 @@ def test_a_job_that_its_executor_does_not_know(far: Elsewhere) -> None:
     sent = far.send("train", setup=waits)
     handle, executor = sent.job.handle or "", Counted(far.executor)
     through(far, executor)
+    far.clock.clock = Stopped()
     watch, _ = watched(far, sent)
     for ahead, told, over in (
         (0.0, {handle: JobStatus(JobState.GONE)}, False),
@@ -419,6 +421,7 @@ def test_no_endless_recovery_of_what_never_begins(far: Elsewhere) -> None:
 def test_a_line_where_nobody_can_redraw(far: Elsewhere) -> None:
     rate = Rate(cloud="gcp", region="x", accelerators="A100:1", spot=True, usd_per_hour=3600.0)
     sent = far.send("lasts", {"limits": {"steps": 100_000}}, rates=(rate,))
+    far.clock.clock = Stopped()  # however long its process takes to begin
     watch, stream = watched(far, sent)
     watch.turn()
     first = stream.getvalue()
@@ -437,6 +440,7 @@ def test_a_line_where_nobody_can_redraw(far: Elsewhere) -> None:
 
 def test_polls_are_rarer_after_the_first_minute(far: Elsewhere) -> None:
     sent = far.send("lasts")
+    far.clock.clock = Stopped()
     watch, _ = watched(far, sent)
     assert watch.pause() == QUICK_SECONDS
     far.clock.ahead = 61.0

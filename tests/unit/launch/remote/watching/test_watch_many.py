@@ -31,10 +31,13 @@ from crown_exp.storage.runs import write_job
 from crown_exp.storage.spending import write_spending
 from tests.asked import Asked
 from tests.elsewhere import Moved
+from tests.unit.launch.remote.watching.clocks import Stopped
 from tests.unit.registry.folders import CONFIG, RUN, Folder, make_run
 
 RATE = Rate(cloud="aws", region="r", accelerators="A100:1", spot=True, usd_per_hour=2.0)
 TARGET = Target(name="a100", executor="skypilot", start_deadline=3600.0)
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+"""Of whatever day it is: an hour on is the same month, and what an hour costs is in one record."""
 
 
 class Says:
@@ -58,7 +61,7 @@ class Many:
     """Runs whose jobs are at work, in a store that counts what it is asked."""
 
     def __init__(self, portal: Portal, name: str, count: int) -> None:
-        self.portal, self.clock, self.says = portal, Moved(), Says()
+        self.portal, self.clock, self.says = portal, Moved(clock=Stopped(NOON)), Says()
         self.asked = Asked(open_blobs(f"memory://{name}"), self.clock.now)
         executors: Any = Executors({"skypilot": lambda: self.says})
         place = Place(portal, self.asked.store, executors, self.clock)
@@ -74,7 +77,7 @@ class Many:
 
     def job(self, run: str) -> JobRecord:
         return JobRecord(
-            run=run, number=1, executor="skypilot", created=datetime.now(UTC), job=run, handle=run,
+            run=run, number=1, executor="skypilot", created=self.clock.now(), job=run, handle=run,
             cancelled=False, target="a100",
         )  # fmt: skip
 

@@ -21,17 +21,18 @@ import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its Ctrl-C is ours
 from crown_exp.compute.base import Target
 from crown_exp.launch.remote.base import Submitted
-from crown_exp.launch.remote.watching.leaving import see_through
+from crown_exp.launch.remote.watching.leaving import AGAIN_SECONDS, see_through
 from crown_exp.launch.remote.watching.watch import Watch
 from crown_exp.launch.session import open_session
 from crown_exp.storage.runs import read_facts
 
 with open_session(None) as session:
     runs = []
-    for run in sys.argv[1:]:
+    for run in sys.argv[2:]:
         facts = session.portal.call(read_facts, session.blobs, run)
         runs.append(Submitted(facts.run, facts.jobs[0], Target(name="a100_spot", executor="skypilot")))
-    ended = see_through(Watch(session, runs))
+    again = float(sys.argv[1]) or AGAIN_SECONDS
+    ended = see_through(Watch(session, runs), again_seconds=again)
 print(*(f"{it.run} ended with {it.exit_code}: {it.result or it.error}" for it in ended), sep="\\n")
 """
 
@@ -43,17 +44,27 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
 
 
 class Terminal:
-    """A process on a terminal of its own, as a person has it."""
+    """A process on a terminal of its own, as a person has it.
 
-    def __init__(self, far: Elsewhere, *sent: Submitted) -> None:
+    again: for so many seconds a second Ctrl-C may follow; 0: as long as it is for users.
+    """
+
+    def __init__(self, far: Elsewhere, *sent: Submitted, again: float = 0.0) -> None:
         self.file, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WATCHES, *(it.record.id for it in sent)],
+            [sys.executable, "-c", WATCHES, str(again), *(it.record.id for it in sent)],
             cwd=far.root, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             env={**os.environ, "CROWN_STORAGE__ROOT": str(far.root / "store"), "TERM": "xterm"},
         )  # fmt: skip
         os.close(theirs)
-        self.said = ""
+        self.said, self.is_open = "", True
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.close()
 
     def read(self) -> None:
         try:
@@ -75,44 +86,43 @@ class Terminal:
 
     def close(self) -> int:
         """The code with which the process ends once nobody looks."""
-        os.close(self.file)
-        return self.process.wait(60)
+        if self.is_open:
+            self.is_open = False
+            os.close(self.file)
+        return self.process.wait(120)
 
 
 def test_a_table_until_all_are_over(far: Elsewhere, tmp_path: Path) -> None:
     ends = tmp_path / "ends"
     sent = far.send("lasts", {"task": {"ends": str(ends)}})
     run = sent.record.id
-    terminal = Terminal(far, sent)
-    terminal.until("ETA", "running", "loss 1", "\x1b[2A\r\x1b[J")  # over its two lines
-    ends.touch()
-    terminal.until("completed", f"{run} ended with 0: ended")
-    terminal.close()
+    with Terminal(far, sent) as terminal:
+        terminal.until("ETA", "running", "loss 1", "\x1b[2A\r\x1b[J")  # over its two lines
+        ends.touch()
+        terminal.until("completed", f"{run} ended with 0: ended")
 
 
 def test_ctrl_c_leaves_and_the_run_goes_on(far: Elsewhere) -> None:
     sent = far.send("lasts")
     run = sent.record.id
-    terminal = Terminal(far, sent)
-    terminal.until("running")
-    terminal.types("\x03")
-    terminal.until("detached", f"crown-exp logs -f {run}")
-    terminal.until(f"{run} ended with 130: detached; it goes on")  # after five seconds
-    terminal.close()
+    with Terminal(far, sent) as terminal:
+        terminal.until("running")
+        terminal.types("\x03")
+        terminal.until("detached", f"crown-exp logs -f {run}")
+        terminal.until(f"{run} ended with 130: detached; it goes on")  # after five seconds
     assert not far.is_over(sent) and not far.job(run).cancelled
 
 
 def test_ctrl_c_twice_asks_and_ends_them(far: Elsewhere) -> None:
     sent = [far.send("lasts"), far.send("lasts")]
-    terminal = Terminal(far, *sent)
-    terminal.until("running")
-    terminal.types("\x03")
-    terminal.until("asks whether to cancel")
-    terminal.types("\x03")
-    terminal.until("cancel 2 runs? [y/N] ")
-    terminal.types("y\r")
-    terminal.until(*(f"{it.record.id} ended with 130: cancelled by the user" for it in sent))
-    terminal.close()
+    with Terminal(far, *sent, again=300.0) as terminal:  # nobody is late, however busy it is here
+        terminal.until("running")
+        terminal.types("\x03")
+        terminal.until("asks whether to cancel")
+        terminal.types("\x03")
+        terminal.until("cancel 2 runs? [y/N] ")
+        terminal.types("y\r")
+        terminal.until(*(f"{it.record.id} ended with 130: cancelled by the user" for it in sent))
     assert all(far.job(it.record.id).cancelled for it in sent)
     until(lambda: all(map(far.is_over, sent)))
 
@@ -120,9 +130,9 @@ def test_ctrl_c_twice_asks_and_ends_them(far: Elsewhere) -> None:
 def test_a_terminal_that_is_closed_loses_nothing(far: Elsewhere) -> None:
     """SIGHUP: the run goes on, and a later command finds it."""
     sent = far.send("lasts")
-    terminal = Terminal(far, sent)
-    terminal.until("running")
-    assert terminal.close() == -signal.SIGHUP
+    with Terminal(far, sent) as terminal:
+        terminal.until("running")
+        assert terminal.close() == -signal.SIGHUP
     assert not far.is_over(sent) and not far.job(sent.record.id).cancelled
     done = subprocess.run(
         [sys.executable, "-m", "crown_exp", "cancel", "--yes", sent.record.id],
