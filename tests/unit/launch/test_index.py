@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from crown_exp.folder import AttemptRecord, RunPaths, encode
+from crown_exp.launch import index as module
 from crown_exp.launch.index import Index, look, look_at, open_index
 from crown_exp.outcome import State
 from crown_exp.registry import Change, change_run
@@ -28,6 +29,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CROWN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CROWN_STORAGE__ROOT", str(tmp_path / "store"))
+    monkeypatch.setattr(module, "PATIENCE_S", 600.0)
     with open_index() as opened:
         yield opened
 
@@ -53,11 +55,13 @@ def states(index: Index) -> set[State]:
 
 def test_a_run_whose_process_is_gone_is_lost_at_once(index: Index) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = process_started(child.pid)
-    begun_by(index, child.pid, started, os.uname().nodename)
-    assert states(index) == {State.RUNNING}
-    child.kill()
-    child.communicate()
+    try:
+        started = process_started(child.pid)
+        begun_by(index, child.pid, started, os.uname().nodename)
+        assert states(index) == {State.RUNNING}
+    finally:
+        child.kill()
+        child.communicate()
     assert states(index) == {State.LOST}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from crown_exp.folder import RunPaths
 from crown_exp.folder.records import SweepPlace
 from crown_exp.launch.fitness import unfit
 from crown_exp.launch.session import Session, open_session
+from crown_exp.launch.signals import Held, held_back
 from crown_exp.launch.submit import NotMade, Order, load_config, submit, sweep_id
 from crown_exp.storage.file import FileStore
 from crown_exp.storage.runs import read_run
@@ -136,9 +138,10 @@ def test_a_run_elsewhere_is_not_held_against_this_machine(
 
 
 class Interrupted(FileStore):
-    """Ctrl-C comes while the first blob is written; each takes a while."""
+    """Ctrl-C comes while the first blob is written; that takes until it is noted."""
 
     sent = False
+    held: Held
 
     async def put(self, path: str, data: bytes | memoryview, *, create: bool = False) -> None:
         import anyio
@@ -147,15 +150,25 @@ class Interrupted(FileStore):
         if not self.sent:
             self.sent = True
             os.kill(os.getpid(), signal.SIGINT)
-        await anyio.sleep(0.02)
+            while not self.held.asked():
+                await anyio.sleep(0.01)
 
 
 def files(store: FileStore) -> list[Path]:
     return [path for path in store.root.rglob("*") if path.is_file()]
 
 
-def test_ctrl_c_while_a_run_is_recorded_leaves_nothing_half_done(session: Session) -> None:
+def test_ctrl_c_while_a_run_is_recorded_leaves_nothing_half_done(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = session.blobs = Interrupted(Path(session.settings.home) / "store")
+
+    @contextmanager
+    def noting() -> Iterator[Held]:
+        with held_back() as store.held:
+            yield store.held
+
+    monkeypatch.setattr("crown_exp.launch.session.held_back", noting)
     with pytest.raises(KeyboardInterrupt):
         session.make(order())
     assert store.sent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from crown_exp.launch.remote.submitting.submission import submit_all
 from crown_exp.launch.session import Session
 from crown_exp.launch.submit import Order
 from crown_exp.storage.runs import read_facts, read_jobs, write_job
+from tests.elsewhere import until
 from tests.launches import Sharing, Told, order, planned
 
 
@@ -326,12 +327,20 @@ def test_an_old_intent_is_not_waited_for(
     assert len(executor.asked) == 1
 
 
-def aged(session: Session, record: JobRecord, minutes: float) -> None:
-    """A record that was written so long ago, by the store's clock."""
+def aged(session: Session, record: JobRecord, minutes: float) -> float:
+    """A record that was written so long ago, by the store's clock; when that was."""
     path = session.blobs.local_path(RunPaths(record.run).job(record.number))
     assert path is not None
     then = path.stat().st_mtime - 60 * minutes
     os.utime(path, (then, then))
+    return then
+
+
+def written_since(session: Session, record: JobRecord, then: float) -> bool:
+    """Whether a record was written later than then."""
+    path = session.blobs.local_path(RunPaths(record.run).job(record.number))
+    assert path is not None
+    return path.stat().st_mtime > then
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
@@ -362,27 +371,38 @@ def test_who_sends_code_for_long_keeps_its_intent(
 ) -> None:
     """Another command waits for it, and does not ask for a second job."""
     monkeypatch.setattr(touching, "TOUCH_SECONDS", 0.02)
-    monkeypatch.setattr(submission, "APPEARS_SECONDS", 0.5)
-    monkeypatch.setattr(submission, "LOOK_SECONDS", 0.02)
-    original, plans = executor.submit, [plan(session, order()) for _ in range(1)]
-    begun, other = threading.Event(), list[Submitted]()
+    monkeypatch.setattr(submission, "APPEARS_SECONDS", 600.0)
+    original, run = executor.submit, plan(session, order())
+    begun, looks, other = threading.Event(), threading.Event(), list[Submitted]()
+    listed = executor.jobs
 
     def again() -> None:
         begun.wait(60)
         other.extend(launch(session, order()))
 
+    def looked() -> Any:
+        looks.set()
+        return listed()
+
     def slow(job: Job) -> str:
         begun.set()
-        until = time.monotonic() + 1.5  # three times as long as an intent may be left alone
-        while time.monotonic() < until:
-            time.sleep(0.02)
+        (record,) = jobs(session, job.name)
+        for _ in range(3):  # in all, it is left alone for longer than an intent may be
+            old = aged(session, record, minutes=8)
+            until(partial(written_since, session, record, old + 60))
+            looks.clear()
+            until(looks.is_set)  # the other asks once more, and finds it young
         return original(job)
 
     monkeypatch.setattr(executor, "submit", slow)
+    monkeypatch.setattr(executor, "jobs", looked)
     waits = threading.Thread(target=again)
     waits.start()
-    (first,) = submit_all(session, *plans, prepared=Sharing(session))
-    waits.join()
+    try:
+        (first,) = submit_all(session, run, prepared=Sharing(session))
+    finally:
+        begun.set()
+        waits.join()
     assert [it.job.job for it in other] == [first.job.job]
     assert len(executor.asked) == 1
 
