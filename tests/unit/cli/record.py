@@ -7,14 +7,19 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crown_exp.__main__ import guarded
+from crown_exp.launch import index
+from crown_exp.registry import refresh
 from crown_exp.registry.opening import VERSION_TABLE
 from crown_exp.storage import BlobStore, Portal, open_blobs
+
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass
@@ -69,7 +74,12 @@ class World:
 def world(
     root: Path, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]
 ) -> Iterator[World]:
-    """A project in `root`, the current directory, with its store and home below it."""
+    """A project in `root`, the current directory, with its store and home below it.
+
+    A word looks at the store for as long as it takes: how busy a machine is decides no test.
+    """
+    monkeypatch.setattr(index, "refresh", partial(refresh, seconds=PATIENCE_SECONDS))
+    monkeypatch.setattr(index, "PATIENCE_S", PATIENCE_SECONDS)
     (root / "pyproject.toml").write_text("[tool.crown_exp]\n")
     monkeypatch.chdir(root)
     monkeypatch.setenv("CROWN_HOME", str(root / "home"))

@@ -16,6 +16,7 @@ from crown_exp.compute.base import OVER, Job, Target
 from crown_exp.folder import AttemptRecord, JobRecord, encode
 from crown_exp.storage.runs import cancel_job, write_job
 from tests.elsewhere import ROOT, Elsewhere, on_skypilot, until
+from tests.stand_in.sky import edge
 from tests.unit.cli.record import World, world
 from tests.unit.registry.folders import complete_run, make_run
 
@@ -37,6 +38,7 @@ def both(
 
 
 def test_a_run_elsewhere_is_ended_and_saved_first(both: Both) -> None:
+    edge.delay(both.far.root / "stand-in", killed=12_000.0)  # times 0.01: it has time to save
     sent = both.far.send("lasts")
     run = sent.record.id
     both.far.wait_for_log(run)
@@ -129,9 +131,12 @@ def test_a_run_here_in_another_process_is_told(both: Both) -> None:
         both.far.argv(run), cwd=both.far.root, env=environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as child:  # fmt: skip
-        both.far.wait_for_log(run)
-        both.here.out("cancel", run, "--yes")
-        assert child.wait(60) == 130
+        try:
+            both.far.wait_for_log(run)
+            both.here.out("cancel", run, "--yes")
+            assert child.wait(120) == 130
+        finally:
+            child.kill()
     assert both.here.out("cancel", run, "--yes")[0] == f"{run} is stopped"
 
 

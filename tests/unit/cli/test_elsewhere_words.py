@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,14 +26,15 @@ from tests.unit.registry.folders import complete_run
 
 FAILS = "import sys; print('no torch for this machine', flush=True); sys.exit(3)"
 WAITS = "import time; print('making the environment', flush=True); time.sleep(600)"
+UNTIL = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.02)"
 AGAIN = """
 import pathlib, sys, time
 times = pathlib.Path(sys.argv[1])
 number = len(times.read_text()) + 1 if times.exists() else 1
 times.write_text("x" * number)
-time.sleep(4)
 print("machine", number, "is made", flush=True)
-time.sleep(2)
+while not pathlib.Path(f"{sys.argv[2]}{number}").exists():
+    time.sleep(0.02)
 """
 QUICK = """
 import pathlib, sys, time
@@ -43,7 +45,7 @@ print("machine", number, "installs", flush=True)
 time.sleep(float(sys.argv[2]))
 print("machine", number, "is ready", flush=True)
 """
-RATE = Rate(cloud="gcp", region="x", accelerators="A100:1", spot=True, usd_per_hour=1.0)
+RATE = Rate(cloud="gcp", region="x", accelerators="A100:1", spot=True, usd_per_hour=0.01)
 
 
 @dataclass
@@ -61,8 +63,22 @@ def both(
         yield Both(here, far)
 
 
-def test_a_run_elsewhere_is_followed_to_its_end(both: Both) -> None:
-    run = both.far.send("train").record.id
+@pytest.fixture
+def looked(both: Both, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once whoever follows has looked at the job."""
+    found, new = both.far.root / "looked", following.Following.new
+
+    def noted(self: following.Following, **options: Any) -> Any:
+        told = new(self, **options)
+        found.touch()
+        return told
+
+    monkeypatch.setattr(following.Following, "new", noted)
+    return found
+
+
+def test_a_run_elsewhere_is_followed_to_its_end(both: Both, looked: Path) -> None:
+    run = both.far.send("train", setup=(sys.executable, "-c", UNTIL, str(looked))).record.id
     code, out, err = both.here.type("logs", "-f", run)
     assert code == 0
     assert "job 1 on a100_spot is " in err
@@ -95,23 +111,52 @@ def test_whoever_follows_too_late_is_told_as_much(both: Both) -> None:
     assert out.splitlines()[-1] == f"{run} stopped; next: crown-exp show {run}"
 
 
-def test_what_is_set_up_after_a_preemption_is_told_too(both: Both) -> None:
-    ends = both.far.root / "ends"
-    setup = (sys.executable, "-c", AGAIN, str(both.far.root / "times"))
+@contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Inside, something happens on another thread, which has ended at the end."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_what_is_set_up_after_a_preemption_is_told_too(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each machine is made until its line was told."""
+    ends, goes_on = both.far.root / "ends", str(both.far.root / "goes-on-")
+    setup = (sys.executable, "-c", AGAIN, str(both.far.root / "times"), goes_on)
     sent = both.far.send("lasts", {"task": {"ends": str(ends)}}, setup=setup)
-    run = sent.record.id
+    run, new = sent.record.id, following.Following.new
+    told, seen = list[str](), set[int | None]()  # lines; attempts that were looked at alive
+
+    def noted(self: following.Following, **options: Any) -> Any:
+        lines, printed = new(self, **options)
+        told.extend(printed)
+        seen.add(self.attempt)
+        return lines, printed
 
     def meanwhile() -> None:
-        both.far.wait_for_log(run)
-        preempt = [sys.executable, "-m", "sky.preempt", run]
-        subprocess.run(preempt, check=True, capture_output=True)
-        until(lambda: len(both.far.facts(run).attempts) == 2)
-        ends.write_text("")
+        try:
+            until(lambda: "machine 1 is made" in told)
+            Path(f"{goes_on}1").touch()
+            both.far.wait_for_log(run)
+            until(lambda: 1 in seen)
+            preempt = [sys.executable, "-m", "sky.preempt", run]
+            subprocess.run(preempt, check=True, capture_output=True)
+            until(lambda: "machine 2 is made" in told)
+            Path(f"{goes_on}2").touch()
+            until(lambda: len(both.far.facts(run).attempts) == 2)
+        finally:
+            for number in (1, 2):
+                Path(f"{goes_on}{number}").touch()
+            ends.write_text("")
 
-    other = threading.Thread(target=meanwhile)
-    other.start()
-    code, out, err = both.here.type("logs", "-f", run)
-    other.join()
+    monkeypatch.setattr(following.Following, "new", noted)
+    with beside(meanwhile):
+        code, out, err = both.here.type("logs", "-f", run)
     assert code == 0
     lines = [line.strip() for line in out.splitlines()]
     first, again = lines.index("| machine 1 is made"), lines.index("| machine 2 is made")
@@ -131,14 +176,16 @@ def test_each_line_of_the_next_machine_is_told_however_soon_it_comes(
     looks = both.far.root / "looks"
 
     def meanwhile() -> None:
-        both.far.wait_for_log(run)
-        until(looks.exists)
-        preempt = [sys.executable, "-m", "sky.preempt", run]
-        subprocess.run(preempt, check=True, capture_output=True)
-        until(lambda: len(both.far.facts(run).attempts) == 2)
-        looks.unlink()
-        until(looks.exists)
-        ends.write_text("")
+        try:
+            both.far.wait_for_log(run)
+            until(looks.exists)
+            preempt = [sys.executable, "-m", "sky.preempt", run]
+            subprocess.run(preempt, check=True, capture_output=True)
+            until(lambda: len(both.far.facts(run).attempts) == 2)
+            looks.unlink()
+            until(looks.exists)
+        finally:
+            ends.write_text("")
 
     lived, new, lives = [False], following.Following.new, following.Following.lives
 
@@ -155,10 +202,8 @@ def test_each_line_of_the_next_machine_is_told_however_soon_it_comes(
 
     monkeypatch.setattr(following.Following, "lives", noted)
     monkeypatch.setattr(following.Following, "new", looked)
-    other = threading.Thread(target=meanwhile)
-    other.start()
-    code, out, _ = both.here.type("logs", "-f", run)
-    other.join()
+    with beside(meanwhile):
+        code, out, _ = both.here.type("logs", "-f", run)
     assert code == 0
     told = [line.strip() for line in out.splitlines() if "| machine" in line]
     assert told[-2:] == ["| machine 2 installs", "| machine 2 is ready"]

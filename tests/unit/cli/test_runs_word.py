@@ -24,15 +24,15 @@ def ago(**past: float) -> datetime:
 
 @pytest.fixture
 def three(here: World) -> World:
-    """A run a day old, one of an hour, and one of a minute that has not begun."""
+    """A run a day old, one of three hours, and one of an hour that has not begun: some while yet."""
     result = {"accuracy": 0.9, "report": "x" * 200, "by": {"digit": 3}}
     here.call(complete_run, here.blobs, ONE, result, created=ago(days=1.1), tags=["paper", "best"])
     here.call(
-        complete_run, here.blobs, TWO, {"accuracy": 0.95}, created=ago(hours=1.5),
+        complete_run, here.blobs, TWO, {"accuracy": 0.95}, created=ago(hours=3.5),
         user="bob", experiment="cnn", name="cnn lr=0.1",
         config={**CONFIG, "optimizer": {"lr": 0.1}},
     )  # fmt: skip
-    here.call(make_run, here.blobs, THREE, created=ago(seconds=90))
+    here.call(make_run, here.blobs, THREE, created=ago(hours=1.5))
     return here
 
 
@@ -43,8 +43,8 @@ def ids(here: World, *words: str) -> list[str]:
 def test_runs_are_listed_the_newest_first_with_the_results_they_share(three: World) -> None:
     assert [line.split() for line in three.out("runs")] == [
         [*HEADS, "accuracy", "tags"],
-        [THREE, "digits", "planned", "1", "min", "0"],
-        [TWO, "cnn", "lr=0.1", "completed", "1", "h", "3", "0.95"],
+        [THREE, "digits", "planned", "1", "h", "0"],
+        [TWO, "cnn", "lr=0.1", "completed", "3", "h", "3", "0.95"],
         [ONE, "digits", "completed", "1", "d", "3", "0.9", "best", "paper"],
         ["next:", "crown-exp", "show", "cccccc,", "or", "crown-exp", "compare", "cccccc", "abbbbb"],
     ]  # fmt: skip
@@ -54,7 +54,7 @@ def test_values_are_shown_as_asked(three: World) -> None:
     lines = three.out("runs", "--columns", "lr, min(loss)", "--sort", "lr")
     assert [line.split() for line in lines[:3]] == [
         [*HEADS, "lr", "min(loss)", "tags"],
-        [THREE, "digits", "planned", "1", "min", "0", "0.003"],
+        [THREE, "digits", "planned", "1", "h", "0", "0.003"],
         [ONE, "digits", "completed", "1", "d", "3", "0.003", "1", "best", "paper"],
     ]
 
@@ -64,11 +64,12 @@ def test_values_are_shown_as_asked(three: World) -> None:
     [
         (["tag:paper"], [ONE]),
         (["--tag", "paper", "--tag", "best"], [ONE]),
-        (["state:completed", "age<2h"], [TWO]),
+        (["state:completed", "age<5h"], [TWO]),
         (["--state", "planned,failed"], [THREE]),
         (["--state", "completed", "--experiment", "digits"], [ONE]),
-        (["--age", "3h"], [THREE, TWO]),
-        (["--age", "2 hours"], [THREE, TWO]),
+        (["--age", "5h"], [THREE, TWO]),
+        (["--age", "5 hours"], [THREE, TWO]),
+        (["--age", "150 min"], [THREE]),
         (["--mine"], [THREE, ONE]),
         (["lr>0.01"], [TWO]),
         (["lr > 0.01"], [TWO]),
