@@ -15,9 +15,10 @@ import pytest
 
 from crown_exp.compute.base import ExecutorError
 from crown_exp.compute.executors.skypilot.child import Child, DoorError, NotStarted
+from tests.elsewhere import until
 
 DOOR = """
-    import json, os, sys, time
+    import json, os, pathlib, sys, time
     def say(told):
         print(json.dumps(told), flush=True)
     say({"id": 0, "answer": {}})
@@ -27,9 +28,12 @@ DOOR = """
             sys.stderr.write("the last word\\n")
             sys.exit(3)
         if asked["do"] == "sleep":
-            time.sleep(60)
+            time.sleep(600)
         if asked["do"] == "slow":
-            time.sleep(1)
+            here = pathlib.Path(os.environ["HOME"])
+            (here / "asked").touch()
+            while not (here / "go on").exists():
+                time.sleep(0.02)
             say({"id": asked["id"], "answer": "late"})
         if asked["do"] == "odd":
             print("Hello from a library", flush=True)
@@ -83,13 +87,23 @@ def test_a_call_has_a_deadline(make: Made) -> None:
     assert child.ask("echo")[1] != first
 
 
-def test_the_answer_to_a_question_that_was_interrupted_is_nobody_elses(make: Made) -> None:
+def test_the_answer_to_a_question_that_was_interrupted_is_nobody_elses(
+    make: Made, tmp_path: Path
+) -> None:
     """Ctrl-C in the middle of one, then another: as of who is cancelled."""
     child = make(DOOR)
     first = child.ask("echo")[1]
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def ctrl_c() -> None:
+        until((tmp_path / "asked").exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=ctrl_c)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         child.ask("slow")
+    thread.join()
+    (tmp_path / "go on").touch()
     assert child.ask("echo", text="x")[:2] == [{"text": "x"}, first]
 
 
@@ -98,12 +112,12 @@ def test_closing_does_not_wait_for_an_answer(make: Made) -> None:
     child = make(DOOR)
     child.ask("echo")
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(child.ask, "sleep", 50.0)
+        asked = pool.submit(child.ask, "sleep", 500.0)
         while not child.busy:
             time.sleep(0.01)
         child.close()
         with pytest.raises(ExecutorError, match="SkyPilot's process ended"):
-            asked.result(timeout=20.0)
+            asked.result(timeout=120.0)
 
 
 def test_anything_else_on_its_stdout_is_refused(make: Made) -> None:

@@ -20,7 +20,7 @@ from tests.sky_project import executor_of, sky_project
 
 PREPARE = (sys.executable, "-c", "import os; print(os.getcwd(), os.environ['IT'])")
 LONG = 3600.0
-SAID = "crown: compute.setup, with what follows it, took more than compute.start_deadline (1 s), and was ended"
+SAID = "crown: compute.setup, with what follows it, took more than compute.start_deadline ({} s), and was ended"
 
 
 @pytest.fixture(params=["bash", "bash -i"])
@@ -34,7 +34,7 @@ def started(tmp_path: Path) -> Iterator[Path]:
     """A file in which commands note their pids; none of them is left at the end."""
     notes = tmp_path / "pids"
     yield notes
-    assert left(notes) == []
+    until(lambda: left(notes) == [])  # the dead take a moment; the living would take 1000 s
 
 
 def left(notes: Path) -> list[int]:
@@ -46,7 +46,7 @@ def left(notes: Path) -> list[int]:
 def lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # just now
         return False
     return state != "Z"
 
@@ -66,7 +66,10 @@ def begin(text: str | None, shell: list[str], folder: Path) -> subprocess.Popen[
 def done(text: str | None, shell: list[str], folder: Path) -> tuple[int, list[str]]:
     """The exit code, and what was printed, without what an interactive shell misses."""
     child = begin(text, shell, folder)
-    printed, _ = child.communicate(timeout=60)
+    try:
+        printed, _ = child.communicate(timeout=120)
+    finally:
+        child.kill()
     lines = printed.splitlines()
     return child.returncode, [line for line in lines if not line.startswith("bash: ")]
 
@@ -115,15 +118,16 @@ def test_what_never_ends_is_ended_with_all_that_it_started(
     commands: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(module, "GRACE_SECONDS", 1)
-    text = setup(Target(setup=("echo begins", *commands), start_deadline=0.4), PREPARE)
+    # its first commands are to be done by then: bash counts whole seconds, and the first may be none
+    text = setup(Target(setup=("echo begins", *commands), start_deadline=2.4), PREPARE)
     code, lines = done(text, shell, tmp_path)
-    assert (code, lines) == (1, ["begins", SAID])
+    assert (code, lines) == (1, ["begins", SAID.format(3)])
     assert started.exists()
 
 
 def test_what_prepares_the_machine_is_bounded_with_it(shell: list[str], tmp_path: Path) -> None:
     text = setup(Target(setup=("export IT=set",), start_deadline=1.0), ("sleep", "1000"))
-    assert done(text, shell, tmp_path) == (1, [SAID])
+    assert done(text, shell, tmp_path) == (1, [SAID.format(1)])
 
 
 def test_what_it_leaves_behind_goes_on(shell: list[str], tmp_path: Path) -> None:
@@ -156,7 +160,7 @@ def test_a_job_ends_by_it_with_nobody_there_to_watch(tmp_path: Path) -> None:
         until(lambda: executor.poll([handle])[handle].state in OVER)
         status = executor.poll([handle])[handle]
         assert (status.state, status.began_nothing) == (JobState.FAILED, True)
-        assert SAID in executor.log(handle).splitlines()
+        assert SAID.format(1) in executor.log(handle).splitlines()
 
 
 def test_without_commands_of_a_user_nothing_is_added() -> None:
