@@ -11,12 +11,20 @@ import pytest
 
 from crown_exp.errors import SettingsError
 from crown_exp.tracking import Artifact, Point, TrackedRun
+from crown_exp.tracking import feed as module
 from crown_exp.tracking.feed import Feed
 
 RUN = TrackedRun(
     id="r261124-k7f3q2", name="test", experiment=None, sweep=None, tags=(), user="me", config={},
     attempt=1, home=Path("home"),
 )  # fmt: skip
+PATIENCE_SECONDS = 600.0
+
+
+@pytest.fixture(autouse=True)
+def nobody_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of a tracker that is only as slow as the machine is busy."""
+    monkeypatch.setattr(module, "TELL_SECONDS", PATIENCE_SECONDS)
 
 
 class Kept:
@@ -76,7 +84,7 @@ def picture(step: int) -> Artifact:
 
 def test_everything_arrives_in_order_on_a_thread_of_its_own(said: list[str]) -> None:
     kept = Kept()
-    feed = Feed(lambda: kept, "mine", RUN, say=said.append)
+    feed = Feed(lambda: kept, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS)
     feed.take(points(1, 2))
     feed.artifact(picture(2))
     feed.take([])
@@ -95,7 +103,7 @@ def test_what_start_says_is_said(said: list[str]) -> None:
         def start(self, run: TrackedRun) -> str | None:
             return f"see {run.id}"
 
-    Feed(Tells, "mine", RUN, say=said.append).finish(0, None)
+    Feed(Tells, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS).finish(0, None)
     assert said == ["see r261124-k7f3q2"]
 
 
@@ -103,7 +111,7 @@ def test_a_slow_one_is_not_waited_for_and_gets_all(
     said: list[str], waiting: Callable[[str], Kept]
 ) -> None:
     kept = waiting("start")
-    feed = Feed(lambda: kept, "mine", RUN, say=said.append)
+    feed = Feed(lambda: kept, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS)
     kept.reached.wait()
     for step in range(1, 30_001):
         feed.take(points(step))
@@ -118,7 +126,7 @@ def test_one_that_is_too_far_behind_is_left_out_and_its_points_freed(
     said: list[str], waiting: Callable[[str], Kept]
 ) -> None:
     kept = waiting("start")
-    feed = Feed(lambda: kept, "mine", RUN, say=said.append)
+    feed = Feed(lambda: kept, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS)
     kept.reached.wait()
     feed.take(points(*range(200_000)))
     assert said == []
@@ -176,7 +184,7 @@ def test_one_that_fails_is_told_of_once_in_a_line(
             if place == where:
                 raise error
 
-    feed = Feed(Fails, "mine", RUN, say=said.append)
+    feed = Feed(Fails, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS)
     feed.take(points(1))
     feed.artifact(picture(1))
     feed.finish(0, None)
@@ -190,19 +198,20 @@ def test_one_that_cannot_be_made_is_told_of(said: list[str]) -> None:
     def make() -> Kept:
         raise ImportError("No module named 'theirs'")
 
-    Feed(make, "mine", RUN, say=said.append).finish(0, None)
+    Feed(make, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS).finish(0, None)
     assert said[0].startswith("mine failed: ImportError: No module named 'theirs';")
 
 
 def test_the_user_is_told_what_is_waited_for_and_may_give_up(
-    said: list[str], waiting: Callable[[str], Kept]
+    said: list[str], waiting: Callable[[str], Kept], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "TELL_SECONDS", 0.05)
     kept = waiting("finish")
     kept.again = "crown push"  # type: ignore[attr-defined]
-    feed = Feed(lambda: kept, "mine", RUN, say=said.append)
+    feed = Feed(lambda: kept, "mine", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS)
     feed.finish(0, None, lambda: len(said) > 0)
     assert said == [
-        "waiting for mine, 10 s at most; Ctrl-C leaves it",
+        "waiting for mine, 600 s at most; Ctrl-C leaves it",
         "mine was not waited for; it is left out, and the run's own log has it all; "
         "to send it later: crown push r261124-k7f3q2",
     ]
@@ -215,7 +224,7 @@ def test_what_a_tracker_says_of_points_is_shown_and_anything_else_it_returns_is_
         def log(self, points: Sequence[Point]) -> Any:
             return "it has other values" if points[0].step == 2 else 17
 
-    feed = Feed(Saying, "Saying", RUN, say=said.append)
+    feed = Feed(Saying, "Saying", RUN, say=said.append, finish_seconds=PATIENCE_SECONDS)
     feed.take(points(1))
     feed.artifact(picture(1))
     feed.take(points(2))

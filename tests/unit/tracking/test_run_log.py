@@ -247,12 +247,14 @@ def test_kill_9_leaves_a_prefix_and_a_readable_tail(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[3],
     )
     assert child.stdout is not None
-    while child.stdout.readline():  # a line is a thousand points that were put
-        if len(decode_segment(path.read_bytes()).batches) > 2:
-            break
-    child.kill()
-    child.wait()
-    child.stdout.close()
+    try:
+        while child.stdout.readline():  # a line is a thousand points that were put
+            if len(decode_segment(path.read_bytes()).batches) > 2:
+                break
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
     data = path.read_bytes()
     for length in [len(data), *(random.Random(0).randrange(100, len(data)) for _ in range(20))]:
         segment = decode_segment(data[:length])

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from crown_exp.errors import CrownError, SettingsError
-from crown_exp.tracking import Artifact, Point, TrackedRun
+from crown_exp.tracking import Artifact, Point, TrackedRun, apart
 from crown_exp.tracking import wandb as wandb_module
 from crown_exp.tracking.wandb import WandB, take_listed
 from crown_exp.tracking.wandb_mode import chosen_mode, environment, has_key
@@ -29,7 +29,12 @@ KEY = "0123456789" * 4
 
 @pytest.fixture(autouse=True)
 def nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without a netrc, and a project without a .env, as the current directory."""
+    """A home without a netrc, and a project without a .env, as the current directory.
+
+    W&B may take as long for its files as the machine is busy.
+    """
+    monkeypatch.setattr(wandb_module, "FINISH_SECONDS", 240.0)
+    monkeypatch.setattr(apart, "KILLED_SECONDS", 60.0)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     monkeypatch.delenv("NETRC", raising=False)
     project = tmp_path / "project"
@@ -347,7 +352,7 @@ from pathlib import Path
 from crown_exp.tracking.wandb import alone
 alone(Path(sys.argv[1]))
 print("held", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -359,11 +364,13 @@ def test_two_processes_never_write_to_one_run(
         [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
     )  # fmt: skip
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    monkeypatch.setattr(wandb_module, "ALONE_SECONDS", 0.3)
-    with pytest.raises(CrownError, match="another attempt of the run is still being sent"):
-        wandb_module.alone(lock)
-    holder.kill()
-    holder.communicate()
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        monkeypatch.setattr(wandb_module, "ALONE_SECONDS", 0.3)
+        with pytest.raises(CrownError, match="another attempt of the run is still being sent"):
+            wandb_module.alone(lock)
+    finally:
+        holder.kill()
+        holder.communicate()
     wandb_module.alone(lock)
