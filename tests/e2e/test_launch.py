@@ -15,10 +15,26 @@ from tests.running import Project, ends
 from tests.sky_project import executor_of, preempt, sky_project, state_of
 from tests.stand_in.sky import edge
 
+HASTENS = '''
+
+
+def hastens(run, steps: int = 400, pace: float = 0.1, slow: int = 1):
+    """As train, at this pace in its first attempts: that of a test which has to come before their end."""
+    return train(run, steps=steps, pace=pace if run.attempt <= slow else 0.0)
+
+
+def holds(run, until: str):
+    """Lasts until there is a file."""
+    for _ in run.steps(100_000):
+        time.sleep(0.05)
+        if pathlib.Path(until).exists():
+            return "done"
+'''
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    with sky_project(tmp_path / "project", TASKS) as project:
+    with sky_project(tmp_path / "project", TASKS + HASTENS) as project:
         yield project
 
 
@@ -160,8 +176,8 @@ def test_a_run_that_asks_to_be_called_again_is(project: Project, tmp_path: Path)
 
 
 def test_preempted_three_times_it_is_bit_for_bit_the_same(project: Project) -> None:
-    typed = ("task=train", "task.steps=40", "task.pace=0.1", "checkpoint.every=1 steps")
-    straight = project.crown(*typed)
+    typed = ("task=hastens", "task.slow=3", "checkpoint.every=1 steps")
+    straight = project.crown(*typed, "task.pace=0")
     assert straight.returncode == 0
     child = project.popen(*typed, "compute=there", "reuse=never", "--yes")
     (_, run) = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
@@ -175,15 +191,19 @@ def test_preempted_three_times_it_is_bit_for_bit_the_same(project: Project) -> N
     assert set(jobs_of(run)) == {run.name}
 
 
-def test_a_launcher_that_was_killed_is_gone_on_with(project: Project) -> None:
-    typed = ("task=train", "task.steps=300", "task.pace=0.05", "compute=there", "--yes")
+def test_a_launcher_that_was_killed_is_gone_on_with(project: Project, tmp_path: Path) -> None:
+    typed = ("task=holds", f"task.until={tmp_path / 'go'}", "compute=there", "--yes")
     child = project.popen(*typed)
     run = wait_for_attempt(project)
     end(child, signal.SIGKILL)
-    done = project.crown(*typed)
-    assert done.returncode == 0, done.stdout
+    again = project.popen(*typed)
+    assert again.stdout is not None
+    while "running" not in (line := again.stdout.readline()):
+        assert line, "it does not see that it is running"
+    (tmp_path / "go").touch()
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, said
     assert project.runs == [run]
-    assert "running" in done.stdout
     assert ends(run) == [0]  # it was not begun again
     assert len(list((run / "jobs").glob("*.json"))) == 1
 
@@ -224,7 +244,7 @@ def test_ctrl_c_while_jobs_are_being_accepted(project: Project) -> None:
 def test_it_does_not_go_on_here_while_its_job_waits(project: Project) -> None:
     state = state_of(project)
     state.mkdir()
-    edge.delay(state, begins=6000.0)  # 60 s
+    edge.delay(state, begins=60000.0)  # 10 minutes
     child = project.popen("task=train", "compute=there", "--yes")
 
     def accepted() -> bool:
@@ -259,10 +279,10 @@ def test_it_is_cancelled_from_another_terminal(project: Project) -> None:
 
 
 def test_moved_there_and_back_it_is_one_run(project: Project) -> None:
-    typed = ("task=train", "task.steps=400", "task.pace=0.05")
-    straight = project.crown("task=train", "task.steps=400")
+    typed = ("task=hastens", "task.steps=2000", "task.slow=2")
+    straight = project.crown(*typed, "task.pace=0")
     assert straight.returncode == 0
-    child = project.popen(*typed)
+    child = project.popen(*typed, "task.pace=0.05")
     (_, run) = wait_for(lambda: project.runs if len(project.runs) == 2 else None)
     wait_for((run / "attempts/000001.json").exists)
     away = project.popen("move", run.name, "compute=there", "--yes")
@@ -274,8 +294,9 @@ def test_moved_there_and_back_it_is_one_run(project: Project) -> None:
     said, _ = away.communicate(timeout=60)
     assert result(run) == result(project.runs[0])
     assert jobs_of(run) == [None, run.name, None]
-    # whoever watched it there sees that it was stopped, or that it goes on already
+    # whoever watched it there sees that it was stopped, or that it goes on already, or has gone on to its end
     told = {130: "moved to another machine", 76: "it goes on elsewhere: attempt 3"}
+    told[0] = f"{run.name} completed"
     assert told[away.returncode] in said
 
 

@@ -44,7 +44,23 @@ def tells(run, until: str = ""):
     return {"secret": sha256(key.encode()).hexdigest()}
 '''
 
-SLOW = ("task=train", "task.steps=40", "task.pace=0.1", "checkpoint.every=1 steps")
+HASTENS = '''
+
+def hastens(run, steps: int = 400, pace: float = 0.1):
+    """As train, but at this pace in its first attempt only, which is to be preempted."""
+    return train(run, steps=steps, pace=pace if run.attempt == 1 else 0.0)
+
+
+def holds(run, until: str):
+    """Logs until there is a file."""
+    for turn in run.steps(100_000):
+        time.sleep(0.05)
+        run.log(sum=turn)
+        if pathlib.Path(until).exists():
+            return {"sum": turn}
+'''
+
+SLOW = ("task=hastens", "checkpoint.every=1 steps")
 
 
 @dataclass
@@ -105,7 +121,7 @@ def reached(project: Project, bucket: Bucket) -> Afar:
 
 @pytest.fixture
 def afar(tmp_path: Path, bucket: Bucket) -> Iterator[Afar]:
-    with sky_project(tmp_path / "project", TASKS + TELLS) as project:
+    with sky_project(tmp_path / "project", TASKS + TELLS + HASTENS) as project:
         yield reached(project, bucket)
 
 
@@ -173,7 +189,7 @@ def test_preempted_once_it_goes_on_from_what_is_in_the_bucket(afar: Afar) -> Non
     assert afar.result(run) == afar.result(afar.runs[0])
     assert afar.record(run, "attempts/000002.json")["job"] == run
     assert afar.steps(run, attempt=2)[0] > 1  # it was not begun again
-    assert afar.steps(run, attempt=2)[-1] == 40
+    assert afar.steps(run, attempt=2)[-1] == 400
 
 
 def test_it_is_asked_about_as_if_it_were_here(afar: Afar) -> None:
@@ -209,9 +225,9 @@ def test_it_is_cancelled(afar: Afar) -> None:
         wait_for(lambda: not executor.jobs())
 
 
-def test_a_new_laptop_collects_what_the_old_one_began(afar: Afar) -> None:
+def test_a_new_laptop_collects_what_the_old_one_began(afar: Afar, tmp_path: Path) -> None:
     """All that the old one kept is gone; the project, the keys and SkyPilot's server are there."""
-    typed = ("task=train", "task.steps=400", "task.pace=0.05", "compute=there", "--yes")
+    typed = ("task=holds", f"task.until={tmp_path / 'go'}", "compute=there", "--yes")
     child = afar.project.popen(*typed)
     run = afar.begun()
     child.send_signal(signal.SIGKILL)
@@ -222,7 +238,15 @@ def test_a_new_laptop_collects_what_the_old_one_began(afar: Afar) -> None:
     shown = afar.project.crown("show", afar.url(run), env=no_store)
     assert shown.returncode == 0, shown.stdout
     assert "running" in shown.stdout
-    collected = afar.crown(*typed)
+    again, collected = afar.project.popen(*typed), ""
+    assert again.stdout is not None
+    while "running" not in collected:
+        line = again.stdout.readline()
+        assert line, collected
+        collected += line
+    (tmp_path / "go").touch()
+    collected += again.communicate(timeout=120)[0]
+    assert again.returncode == 0, collected
     assert f"{run} completed: sum {afar.result(run)['sum']:.4g}"[:-1] in collected
     followed, _ = follower.communicate(timeout=60)
     assert follower.returncode == 0, followed

@@ -17,7 +17,13 @@ from tests.wandb_server import Server, wandb_server
 pytest.importorskip("wandb", reason="W&B is not installed")
 
 KEY = "0123456789" * 4
-STEPS = 40
+STEPS = 200
+HASTENS = '''
+
+def hastens(run, steps: int, pace: float = 0.1):
+    """As train, but at this pace in its first attempt only, which is to be preempted."""
+    return train(run, steps=steps, pace=pace if run.attempt == 1 else 0.0)
+'''
 
 
 @pytest.fixture
@@ -28,7 +34,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def project(tmp_path: Path, server: Server) -> Iterator[Project]:
-    with sky_project(tmp_path / "project", TASKS) as project:
+    with sky_project(tmp_path / "project", TASKS + HASTENS) as project:
         (tmp_path / "user").mkdir()
         project.environment |= {
             "HOME": str(tmp_path / "user"),  # no other W&B account is known there
@@ -39,7 +45,7 @@ def project(tmp_path: Path, server: Server) -> Iterator[Project]:
 
 
 def test_preempted_once_it_is_one_curve(project: Project, server: Server) -> None:
-    typed = ("task=train", f"task.steps={STEPS}", "task.pace=0.1", "checkpoint.every=7 steps")
+    typed = ("task=hastens", f"task.steps={STEPS}", "checkpoint.every=7 steps")
     child = project.popen(*typed, "tracker=wandb", "compute=there", "--yes")
     (run,) = wait_for(lambda: project.runs)
     wait_for(lambda: list((run / "checkpoints").glob("000001-*.json")))
