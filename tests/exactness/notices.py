@@ -37,8 +37,10 @@ PRELOADED = {
     "fit": (*TORCH, "obstore", "obstore.store"),
 }
 SAVED = re.compile(
-    r"(notice \d+ s(?:, trained on for \d+ s)?|asked to stop \(SIGTERM\)), saved in (\d+\.\d) s, steps lost 0"
+    r"(notice \d+ s(?:, trained on for \d+ s)?|asked to stop \(SIGTERM\)), saved in (\d+\.\d) s"
+    r"(?:, [\d.]+ s after its time)?, steps lost 0"
 )
+"""As a run tells its end. By its clock it may be late where its machine stood still: see `wait_awake`."""
 
 KINDS = ("saved", "nothing yet", "not begun", "completed", "LOST")
 """How a run may end: in a verified checkpoint of its last step; before its first turn; before its attempt could
