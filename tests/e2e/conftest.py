@@ -144,10 +144,15 @@ class CommandLine:
             cwd=self.root, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        while not (self.root / began).exists() and process.poll() is None:
-            time.sleep(0.01)
-        (os.killpg if group else os.kill)(process.pid, with_signal)
-        out, err = process.communicate(timeout=60)
+        with process:
+            try:
+                while not (self.root / began).exists() and process.poll() is None:
+                    time.sleep(0.01)
+                (os.killpg if group else os.kill)(process.pid, with_signal)
+                out, err = process.communicate(timeout=120)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
         return Said(process.returncode, out, err)
 
     def interrupt(self, *arguments: str, began: str) -> Said:

@@ -259,7 +259,7 @@ def until_heard(terminal: Terminal, tell: Callable[[], object], words: str) -> s
     for _ in range(10):
         tell()
         with suppress(AssertionError):
-            return terminal.until(words, seconds=3)
+            return terminal.until(words, seconds=10)
     return terminal.until(words)
 
 

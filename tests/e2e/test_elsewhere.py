@@ -28,7 +28,7 @@ def train(run, turns: int = 12):
     for turn in run.steps(turns):
         if turn + 1 == int(os.environ.get("STOP_AT", "0")):
             how = os.environ.get("STOP_BY", "SIGTERM")
-            for _ in range(3000):
+            for _ in range(12_000):
                 if how == "SIGTERM" or run._boundary.keeping.checkpoints.saved:
                     break
                 time.sleep(0.01)
