@@ -70,9 +70,8 @@ def unpack(facts: dict[str, Any], place: Path) -> Path:
         with zipfile.ZipFile(str(HERE / facts["wheel"])) as wheel:
             wheel.extractall(str(part / "wheel"))
         (part / WHOLE).touch()
-        with alone(
-            place
-        ):  # else what another has just put there is taken for the remains it replaced
+        # Else what another job has just put there is taken for the remains that it replaced.
+        with alone(place):
             if folder.is_dir() and not (folder / WHOLE).exists():
                 folder.rename(place / f"{part.name}-remains")
             part.rename(folder)

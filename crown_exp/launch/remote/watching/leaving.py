@@ -57,9 +57,8 @@ def see_through(
     is none if standard input and the stream are not one.
     """
     signals = Asked(asked, watching.changed)
-    with handling(
-        signals.note
-    ):  # from before it begins: a signal in between would end this process
+    # From before it begins: a signal in between would end this process.
+    with handling(signals.note):
         if not watching.started and asked is None:
             watching.start()
         while signals.code is None and not watching.changed.is_set():
