@@ -24,8 +24,8 @@ def executed(folder: Path) -> Any:
         copy(ROOT / name, folder / name)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name="python3", record_timing=False, coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
+        notebook, timeout=240, startup_timeout=120, iopub_timeout=120, kernel_name="python3",
+        record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(folder)}},
     )  # fmt: skip
     ours = {name: text for name, text in os.environ.items() if not name.startswith("CROWN_")}
     client.execute(env=ours | {"PYTHONPATH": str(ROOT)})

@@ -185,7 +185,7 @@ class Project:
         if self.zygote and not options.keys() - {"env"}:
             return self.forked(self.zygote, arguments, options.get("env", {}))
         child = self.popen(*arguments, **options)
-        said, _ = child.communicate(timeout=120)
+        said, _ = child.communicate(timeout=240)
         return subprocess.CompletedProcess(arguments, child.returncode, said)
 
     def forked(

@@ -428,7 +428,9 @@ trees = st.dictionaries(st.sampled_from(["a.py", "b c.py", "d/e.py", "d/f", "é"
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(committed=trees, staged=trees, present=trees)
 def test_any_tree_comes_back(
