@@ -69,9 +69,7 @@ def until_it_ends(
             child.send(signal.SIGKILL)
             code = child.wait()
         if code == 0:
-            if (
-                attempt == 0
-            ):  # the machine stood still in the straight run: kills would come too late
+            if attempt == 0:  # the straight run stood still: kills would come too late
                 straight.seconds = min(straight.seconds, time.monotonic() - began)
             return attempt
         assert code == -signal.SIGKILL, f"exit code {code}\n{run.said()}"
