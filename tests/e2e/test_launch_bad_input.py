@@ -165,7 +165,7 @@ class TestRefused:
     @pytest.mark.parametrize("flags", [(), ("plan",)])
     def test_a_sweep_with_one_bad_run(self, refused: Any, flags: tuple[str, ...]) -> None:
         assert refused(*flags, "-m", *THERE, "task.lr=0.1,x") == [
-            "task.lr: expected a float, got 'x' (tasks.py:5)"
+            "task.lr: expected a float, got 'x' (tasks.py:6)"
         ]
         swept = "compute.accelerators=[A100:1],[A1000:1]"
         assert "did you mean A100" in refused(*flags, "-m", *THERE, swept)[-1]
