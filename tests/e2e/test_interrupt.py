@@ -69,10 +69,8 @@ def interrupt(project: Project, after: float, *arguments: str, group: bool = Fal
     """Start, interrupt, and hold everything against what must be."""
     known = set(project.runs)
     child = project.popen(*arguments, start_new_session=True)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(
-            after
-        )  # no longer than it lives: the life that was measured may have been a long one
+    with suppress(subprocess.TimeoutExpired):  # it may live shorter than the one that was measured
+        child.wait(after)
     if group:
         send_to_group(child)
     else:
@@ -223,7 +221,7 @@ def test_sigterm_before_a_run_begins(project: Project) -> None:
 def test_a_signal_while_a_run_is_recorded(
     project: Project, arguments: tuple[str, ...], number: signal.Signals, code: int
 ) -> None:
-    # it takes long to begin: else a signal that is sent late would come in the run
+    # It takes long to begin: else a signal that is sent late would come in the run
     (project.root / "tasks.py").write_text(f"import time\ntime.sleep(60)\n{TASKS}")
     for part in range(8):
         data = random.Random(part).randbytes(2_400_000).hex()

@@ -15,26 +15,10 @@ from tests.running import Project, ends
 from tests.sky_project import executor_of, preempt, sky_project, state_of
 from tests.stand_in.sky import edge
 
-HASTENS = '''
-
-
-def hastens(run, steps: int = 400, pace: float = 0.1, slow: int = 1):
-    """As train, at this pace in its first attempts: that of a test which has to come before their end."""
-    return train(run, steps=steps, pace=pace if run.attempt <= slow else 0.0)
-
-
-def holds(run, until: str):
-    """Lasts until there is a file."""
-    for _ in run.steps(100_000):
-        time.sleep(0.05)
-        if pathlib.Path(until).exists():
-            return "done"
-'''
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    with sky_project(tmp_path / "project", TASKS + HASTENS) as project:
+    with sky_project(tmp_path / "project", TASKS) as project:
         yield project
 
 

@@ -44,22 +44,6 @@ def tells(run, until: str = ""):
     return {"secret": sha256(key.encode()).hexdigest()}
 '''
 
-HASTENS = '''
-
-def hastens(run, steps: int = 400, pace: float = 0.1):
-    """As train, but at this pace in its first attempt only, which is to be preempted."""
-    return train(run, steps=steps, pace=pace if run.attempt == 1 else 0.0)
-
-
-def holds(run, until: str):
-    """Logs until there is a file."""
-    for turn in run.steps(100_000):
-        time.sleep(0.05)
-        run.log(sum=turn)
-        if pathlib.Path(until).exists():
-            return {"sum": turn}
-'''
-
 SLOW = ("task=hastens", "checkpoint.every=1 steps")
 
 
@@ -121,7 +105,7 @@ def reached(project: Project, bucket: Bucket) -> Afar:
 
 @pytest.fixture
 def afar(tmp_path: Path, bucket: Bucket) -> Iterator[Afar]:
-    with sky_project(tmp_path / "project", TASKS + TELLS + HASTENS) as project:
+    with sky_project(tmp_path / "project", TASKS + TELLS) as project:
         yield reached(project, bucket)
 
 

@@ -18,12 +18,6 @@ pytest.importorskip("wandb", reason="W&B is not installed")
 
 KEY = "0123456789" * 4
 STEPS = 200
-HASTENS = '''
-
-def hastens(run, steps: int, pace: float = 0.1):
-    """As train, but at this pace in its first attempt only, which is to be preempted."""
-    return train(run, steps=steps, pace=pace if run.attempt == 1 else 0.0)
-'''
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def project(tmp_path: Path, server: Server) -> Iterator[Project]:
-    with sky_project(tmp_path / "project", TASKS + HASTENS) as project:
+    with sky_project(tmp_path / "project", TASKS) as project:
         (tmp_path / "user").mkdir()
         project.environment |= {
             "HOME": str(tmp_path / "user"),  # no other W&B account is known there

@@ -38,9 +38,8 @@ def lab(crown: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "user").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setattr(
-        "crown_exp.tracking.wandb.FINISH_SECONDS", 120.0
-    )  # all is sent, however slow
+    # All is sent, however slow.
+    monkeypatch.setattr("crown_exp.tracking.wandb.FINISH_SECONDS", 120.0)
     crown.write("their_tasks.py", TASK)
     crown.write("conf/task/train.yaml", "_target_: their_tasks.train\n")
     return crown

@@ -445,10 +445,8 @@ def test_a_machine_that_is_not_ready_in_time_is_given_up(node: Node, deaf: str) 
     slow = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": deaf}
     child = node.start("prepare", env={**slow, "CROWN_START_DEADLINE": "3"})
     assert child.wait(timeout=60) == 1
-    with suppress(ProcessLookupError):
-        os.killpg(
-            child.pid, signal.SIGKILL
-        )  # its installer, which may go on until the machine is gone
+    with suppress(ProcessLookupError):  # its installer may go on until the machine is gone
+        os.killpg(child.pid, signal.SIGKILL)
     said, _ = child.communicate()
     assert said.endswith("the machine was not ready in time (compute.start_deadline)\n")
 

@@ -89,9 +89,8 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Apart
     """Starts the process of a `Theirs`, found as the tests' process finds it."""
     (tmp_path / "their_module.py").write_text(THEIRS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(
-        module, "KILLED_SECONDS", 60.0
-    )  # on a busy machine the dead take their time
+    # On a busy machine the dead take their time.
+    monkeypatch.setattr(module, "KILLED_SECONDS", 60.0)
     environment = dict(os.environ) | {"MINE": "yes"}
     said = tmp_path / "home" / "said.txt"
     return lambda: Apart("their_module:Theirs", environment=environment, said=said)
