@@ -23,7 +23,8 @@ from crown_exp.registry.states import unsettled
 from crown_exp.storage import BlobStore
 from crown_exp.storage.database import DatabaseError, database_url
 from crown_exp.storage.database.base import path_of
-from crown_exp.storage.database.sqlite import locked, replace
+from crown_exp.storage.database.engine import open_database
+from crown_exp.storage.database.sqlite import exists, locked, replace
 from crown_exp.storage.parallel import each
 
 SECONDS = 2.0
@@ -104,7 +105,7 @@ async def reindex(url: str, blobs: BlobStore, progress: Progress | None = None) 
     """Make the registry at `url` anew from the runs in the store, and put it in the place of the old.
 
     Until then the old one answers, and whoever has it open goes on with the new. What was written into it
-    meanwhile is in the runs' folders, too, and read when it is next brought up to date. Two at once are safe.
+    meanwhile is in the runs' folders, too, and read from there. Two at once are safe.
     Raises StoreError if the store cannot be read, DatabaseError if the registry cannot be written or is the
     database of another program; then what was there is as it was.
     """
@@ -116,11 +117,32 @@ async def reindex(url: str, blobs: BlobStore, progress: Progress | None = None) 
             found = [name for name in await blobs.folders(RUNS) if is_id(name)]
             told = await _ingest_all(registry, blobs, found, progress=progress)
         async with locked(path):
+            newer = await _newer(path, new, blobs.url)
             moved = await to_thread.run_sync(replace, path, new)
     finally:
         await to_thread.run_sync(_clear, path, new)
+    async with open_registry(url) as registry:
+        await _ingest_all(registry, blobs, newer)
     problems = tuple(problem for one in told for problem in one.problems)
     return Reindexed(sum(not one.gone for one in told), problems, moved)
+
+
+async def _newer(path: Path, new: Path, store: str) -> list[str]:
+    """Runs of which the old registry knows something else than the new one: they have changed meanwhile."""
+    try:
+        before, after = await _marks(path, store), await _marks(new, store)
+    except DatabaseError:  # the old one is of no use
+        return []
+    return [run for run, mark in before.items() if after.get(run) != mark]
+
+
+async def _marks(path: Path, store: str) -> dict[str, str]:
+    if not exists(path):
+        return {}
+    c = runs.c
+    async with open_database(database_url(path)) as database, database.read() as connection:
+        found = await connection.execute(select(c.id, c.mark).where(c.store == store))
+        return dict(found.all())
 
 
 def _clear(path: Path, new: Path) -> None:

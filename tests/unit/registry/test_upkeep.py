@@ -19,6 +19,7 @@ from crown_exp.registry import (
     refresh,
     reindex,
     segments,
+    upkeep,
 )
 from crown_exp.registry.base import Refreshed, Reindexed
 from crown_exp.storage import BlobStore, open_blobs
@@ -118,6 +119,28 @@ async def test_one_that_takes_its_place_while_a_run_is_read_gets_all_of_it(
     found = await dump(registry)
     await reindex(url, store)
     assert found == await dump(registry)
+
+
+async def test_what_changes_while_it_is_made_is_in_the_new_one(
+    registry: Registry, url: str, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a run that is over, at which nobody looks again."""
+    monkeypatch.setattr(upkeep, "AT_ONCE", 1)
+    await fill(store)
+    await refresh(registry, store)
+
+    class Changing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        async def list(self, prefix: str) -> Any:
+            if prefix == f"runs/{D}/" and not (await registry.tags()).get("late"):
+                await change_run(registry, store, A, Change(add=["late"]), user="ada")
+            return await store.list(prefix)
+
+    changing: Any = Changing()
+    await reindex(url, changing)
+    assert (await registry.tags())["late"] == 1
 
 
 async def test_nothing_is_left_beside_it(url: str, store: BlobStore) -> None:
