@@ -111,9 +111,13 @@ class Save:
             raise StoreError(world.kept.trouble)
 
     def judge(self, world: World, done: bool) -> str:
-        """What was saved is there; then the same attempt saves on, and that is there."""
+        """What was saved is there; then the same attempt saves on, and that is there.
+
+        It is saved once that was told, though its retention may not be done.
+        """
         before = max(self.before_it, default=0)
-        wrong = what_is_wrong(world, self.step, *(() if done else (before,)))
+        sure = done or world.kept.saved == self.step
+        wrong = what_is_wrong(world, self.step, *(() if sure else (before,)))
         if wrong:
             return wrong
         outcome = save(world.kept, self.step + 1)
