@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +20,10 @@ from crown_exp.tracking.run_log import BEAT_SECONDS
 from tests.remote_runs import wait_for
 from tests.running import Project, ends
 from tests.sky_project import executor_of, sky_project, state_of
+from tests.stalls import late
 from tests.stand_in.sky import edge
 
 TASKS = """
-import time
 
 
 def train(run, steps: int = 600):
@@ -122,27 +119,6 @@ def others_spent(project: Project, usd: float) -> None:
         ledger = project.root / ".crown/store" / path
         ledger.parent.mkdir(parents=True, exist_ok=True)
         ledger.write_bytes(encode(record))
-
-
-@contextmanager
-def late() -> Iterator[list[float]]:
-    """By how much this machine was late, in seconds, whenever that was more than a tenth."""
-    over, found = threading.Event(), list[float]()
-
-    def watch() -> None:
-        before = time.monotonic()
-        while not over.wait(0.05):
-            now = time.monotonic()
-            found.extend([now - before] if now - before > 0.15 else [])
-            before = now
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("cap", ["month_usd", "sweep_usd"])

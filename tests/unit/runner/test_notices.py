@@ -27,6 +27,7 @@ from crown_exp.runner.notices import Watch, firmware, watched
 from crown_exp.runner.stopping import StopRequest, stop_signals
 from tests.metadata_server import TROUBLES, MetadataServer
 from tests.running import Lab
+from tests.stalls import late
 
 HALF_A_MINUTE = Notice("Google Cloud", "preempted", 30.0)
 SAVED = r"notice 30 s, saved in \d+\.\d s(, \d+\.\d s after its time)?, steps lost 0"
@@ -156,12 +157,13 @@ def test_no_trouble_is_a_notice_and_afterwards_one_is_heard(
     server.trouble = trouble
     server.give_notice(cloud)
     watch = Watch(stop, CLOUDS[cloud](), Client(server.url), said.append, silent_seconds=0.0)
-    heard_nothing, took = watch.heard, list[float]()
+    heard_nothing = watch.heard
     for _ in range(3):
-        began = time.monotonic()
-        assert not watch.asked()
-        took.append(time.monotonic() - began)
-    assert min(took) < 20  # a hung request ends; how soon is a matter of the machine
+        with late() as stalls:
+            began = time.monotonic()
+            assert not watch.asked()
+            took = time.monotonic() - began
+        assert took < 20 + sum(stalls)  # a hung request ends; how soon is a matter of the machine
     if (trouble, cloud) != ("404", "aws"):  # that is how AWS says that there is none
         assert watch.heard == heard_nothing
         (line,) = said
