@@ -71,7 +71,9 @@ def test_a_store_without_files_has_the_log_at_every_beat_and_at_the_end(lab: Lab
     def task(run: Run) -> str:
         for turn in run.steps(6):
             run.log(turn=turn)
+            until = time.monotonic() + 120
             while points(run) < turn - 1:  # that of this turn is logged at its end
+                assert time.monotonic() < until, "no beat sends what was logged"
                 run._log.drain()
                 time.sleep(0.01)
         assert run.folder.is_relative_to(lab.home)
@@ -92,7 +94,9 @@ def test_a_store_that_is_away_for_a_while_stops_nothing(
             lab.blobs.away = 3 <= turn < 6  # type: ignore[attr-defined]
             run.log(turn=turn)
             run._log.drain()
+            until = time.monotonic() + 120
             while turn == 5 and not lab.blobs.refused:  # type: ignore[attr-defined]
+                assert time.monotonic() < until, "no beat meets that the store is away"
                 time.sleep(0.001)  # no beat has met it yet: each is in a thread of its own
                 run._log.drain()
         return 1
@@ -187,7 +191,9 @@ def test_a_store_that_does_not_answer_holds_up_neither_loop_nor_log(lab: Lab) ->
                 run.log(turn=turn)
                 if turn == 2:
                     lab.blobs.put_hangs = hang  # type: ignore[attr-defined]
+                    until = time.monotonic() + 120
                     while not hangs.wait(0.01):  # the beat before may not be over yet
+                        assert time.monotonic() < until, "no beat meets that the store hangs"
                         run._log.drain()
                 run._log.drain()
             return len(run._log.queue)

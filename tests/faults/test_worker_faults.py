@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -40,10 +41,10 @@ def crash() -> None:
 
 
 def deaf() -> None:
-    if path := os.environ.get("CROWN_TEST_HANGS"):
-        Path(path).write_text(str(os.getpid()))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    if path := os.environ.get("CROWN_TEST_HANGS"):
+        Path(path).write_text(str(os.getpid()))
     threading.Event().wait()
 
 
@@ -78,14 +79,16 @@ def nobody_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def only_who_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So long as a worker does not hang, it is waited for without end: on a busy machine it is only slow."""
+    """So long as a worker does not hang, it is waited for long: on a busy machine it is only slow."""
     hangs, answer = tmp_path / "hangs", workers._Worker.answer
     monkeypatch.setenv("CROWN_TEST_HANGS", str(hangs))
 
     def patient(self: workers._Worker, timeout: float | None) -> Any:
+        until = time.monotonic() + 120
         while not wait([self._pipe, self._process.sentinel], 0.02):
             if hangs.exists() and hangs.read_text() == str(self._process.pid):
                 break
+            assert time.monotonic() < until, "a worker neither answers nor hangs"
         return answer(self, timeout)
 
     monkeypatch.setattr(workers._Worker, "answer", patient)
