@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,9 @@ from crown_exp.storage.database.base import Replaced
 from crown_exp.storage.database.columns import tagged
 from crown_exp.storage.runs import read_facts
 
+TRIES = 5
+"""As the index may be made anew meanwhile. Never seen twice, unless its file was taken from under it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -50,11 +54,10 @@ async def ingest_run(registry: Registry, blobs: BlobStore, run_id: str) -> Inges
     is a record of its life. A run that is no longer in the store is forgotten.
     Raises StoreError if the store cannot be read, DatabaseError if the index cannot be written.
     """
-    while True:
-        try:
+    for _ in range(TRIES - 1):
+        with suppress(Replaced):  # a part of it went into the old index: into the new one goes all
             return await _ingest(registry, blobs, run_id)
-        except Replaced:  # a part of it went into the old index: into the new one goes all
-            continue
+    return await _ingest(registry, blobs, run_id)
 
 
 async def _ingest(registry: Registry, blobs: BlobStore, run_id: str) -> Ingested:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from crown_exp.errors import StoreError
 from crown_exp.folder import RUNS
 from crown_exp.folder.paths import is_id
-from crown_exp.registry.base import Ingested, Refreshed, Reindexed
+from crown_exp.registry.base import REINDEX, Ingested, Refreshed, Reindexed
 from crown_exp.registry.ingest import ingest_run
 from crown_exp.registry.models import runs
 from crown_exp.registry.opening import check_replaceable, open_registry
@@ -24,7 +24,7 @@ from crown_exp.storage import BlobStore
 from crown_exp.storage.database import DatabaseError, database_url
 from crown_exp.storage.database.base import path_of
 from crown_exp.storage.database.engine import open_database
-from crown_exp.storage.database.sqlite import exists, locked, replace
+from crown_exp.storage.database.sqlite import exists, locked, make_way, replace
 from crown_exp.storage.parallel import each
 
 SECONDS = 2.0
@@ -105,7 +105,8 @@ async def reindex(url: str, blobs: BlobStore, progress: Progress | None = None) 
     """Make the registry at `url` anew from the runs in the store, and put it in the place of the old.
 
     Until then the old one answers, and whoever has it open goes on with the new. What was written into it
-    meanwhile is in the runs' folders, too, and read from there. Two at once are safe.
+    meanwhile is in the runs' folders, too, and read from there; what is written in the very moment of the
+    change is read when its run is next looked at. Two at once are safe.
     Raises StoreError if the store cannot be read, DatabaseError if the registry cannot be written or is the
     database of another program; then what was there is as it was.
     """
@@ -117,14 +118,15 @@ async def reindex(url: str, blobs: BlobStore, progress: Progress | None = None) 
             found = [name for name in await blobs.folders(RUNS) if is_id(name)]
             told = await _ingest_all(registry, blobs, found, progress=progress)
         async with locked(path):
+            moved = await to_thread.run_sync(make_way, path)
             newer = await _newer(path, new, blobs.url)
-            moved = await to_thread.run_sync(replace, path, new)
+            await to_thread.run_sync(replace, path, new)
+            told += await _read_again(path, blobs, newer)
     finally:
         await to_thread.run_sync(_clear, path, new)
-    async with open_registry(url) as registry:
-        await _ingest_all(registry, blobs, newer)
-    problems = tuple(problem for one in told for problem in one.problems)
-    return Reindexed(sum(not one.gone for one in told), problems, moved)
+    last = {one.run: one for one in told}.values()
+    problems = tuple(problem for one in last for problem in one.problems)
+    return Reindexed(sum(not one.gone for one in last), problems, moved)
 
 
 async def _newer(path: Path, new: Path, store: str) -> list[str]:
@@ -143,6 +145,18 @@ async def _marks(path: Path, store: str) -> dict[str, str]:
     async with open_database(database_url(path)) as database, database.read() as connection:
         found = await connection.execute(select(c.id, c.mark).where(c.store == store))
         return dict(found.all())
+
+
+async def _read_again(path: Path, blobs: BlobStore, run_ids: Sequence[str]) -> list[Ingested]:
+    """Take in the runs that have changed; what hinders that is told of each: the new registry is in place."""
+    if not run_ids:
+        return []
+    try:
+        async with open_database(database_url(path)) as database:
+            return await _ingest_all(Registry(database), blobs, run_ids)
+    except StoreError as error:
+        why = f"{error}; what changed of it while the index was made is not in it: {REINDEX}"
+        return [Ingested(run, problems=(f"{run}: {why}",)) for run in run_ids]
 
 
 def _clear(path: Path, new: Path) -> None:

@@ -117,7 +117,7 @@ class Planned:
     @property
     def usd(self) -> float | None:
         """What it is expected to cost; None if it is paid and nobody knows how long it takes, or on what."""
-        return self._cost(self.usd_per_hour) if self.is_priced or not self.is_launched else None
+        return self._cost(self.usd_per_hour)
 
     @property
     def usd_if_paid(self) -> float | None:
@@ -125,10 +125,10 @@ class Planned:
         return self._cost(self.paid_per_hour)
 
     def _cost(self, usd_per_hour: float) -> float | None:
-        if self.is_launched and not self.candidates:
-            return None
-        if not self.is_launched or usd_per_hour == 0:
+        if not self.is_launched:
             return 0.0
+        if usd_per_hour == 0:
+            return 0.0 if self.is_priced else None
         return None if self.guess is None else self.guess.hours * usd_per_hour
 
     @property

@@ -72,7 +72,7 @@ class Database:
 
         def checked(connection: Connection) -> T:
             if sqlite.content(connection) != content:
-                raise Replaced(f"{self.path} has been made anew")
+                raise Replaced(f"the registry {self.path} is being made anew; try again")
             return work(connection, *args, **kwargs)
 
         return await self.write(checked)

@@ -121,30 +121,33 @@ def _take_lock(path: Path) -> IO[bytes]:
         return lock
 
 
-def replace(path: Path, new: Path) -> Path | None:
+def make_way(path: Path) -> Path | None:
+    """Move away what is at `path` and is no sound database; returns where to. Call it under `locked`."""
+    with on_disk("write", path):
+        return None if is_database(path) else move_away(path)
+
+
+def replace(path: Path, new: Path) -> None:
     """The content of `new` takes the place of that of `path`; `new` is gone. Call it under `locked`.
 
     Whoever has `path` open sees the old content and, from its next transaction on, the new: it is copied in
     one transaction. A file put in its place would leave them writing to one that has no name any more, and
     find a write-ahead log that belongs to the other.
-    What is at `path` and is no database is moved away; returns where to.
     """
     with on_disk("write", path):
-        moved = None if is_database(path) else move_away(path)
         _copy(new, path)
         remove(new)
-    return moved
 
 
 def content(connection: Connection) -> int:
-    """Which content the file has: a number that only one has. What `replace` puts there has another."""
+    """Which content the file has: 0 for the first one, a number of its own for each that replaced it."""
     found: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     return found
 
 
 def _copy(new: Path, path: Path) -> None:
     with closing(sqlite3.connect(new)) as source:
-        source.execute(f"PRAGMA user_version={secrets.randbelow(2**31)}")
+        source.execute(f"PRAGMA user_version={1 + secrets.randbelow(2**31 - 1)}")
         source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as target:
             target.execute(f"PRAGMA journal_mode={_journal(path)}")

@@ -23,7 +23,7 @@ from crown_exp.registry import (
 )
 from crown_exp.registry.base import Refreshed, Reindexed
 from crown_exp.storage import BlobStore, open_blobs
-from crown_exp.storage.database import sqlite
+from crown_exp.storage.database import DatabaseError, sqlite
 from crown_exp.storage.database.base import path_of
 from tests.unit.registry.folders import complete_run, dump, make_run
 
@@ -121,6 +121,25 @@ async def test_one_that_takes_its_place_while_a_run_is_read_gets_all_of_it(
     assert found == await dump(registry)
 
 
+class Changing:
+    """A store in which the first run is tagged when the last one is read; then that may be out of reach."""
+
+    def __init__(self, store: BlobStore, registry: Registry, *, goes: bool = False) -> None:
+        self.store, self.registry, self.goes, self.is_changed = store, registry, goes, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def list(self, prefix: str) -> Any:
+        if self.goes and self.is_changed and prefix == f"runs/{A}/":
+            raise StoreError("the store is away")
+        found = await self.store.list(prefix)
+        if prefix == f"runs/{D}/":
+            await change_run(self.registry, self.store, A, Change(add=["late"]), user="ada")
+            self.is_changed = True
+        return found
+
+
 async def test_what_changes_while_it_is_made_is_in_the_new_one(
     registry: Registry, url: str, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,19 +147,36 @@ async def test_what_changes_while_it_is_made_is_in_the_new_one(
     monkeypatch.setattr(upkeep, "AT_ONCE", 1)
     await fill(store)
     await refresh(registry, store)
-
-    class Changing:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(store, name)
-
-        async def list(self, prefix: str) -> Any:
-            if prefix == f"runs/{D}/" and not (await registry.tags()).get("late"):
-                await change_run(registry, store, A, Change(add=["late"]), user="ada")
-            return await store.list(prefix)
-
-    changing: Any = Changing()
-    await reindex(url, changing)
+    changing: Any = Changing(store, registry)
+    assert await reindex(url, changing) == Reindexed(4)
     assert (await registry.tags())["late"] == 1
+
+
+async def test_what_cannot_be_read_again_is_told_and_the_new_one_is_in_place(
+    registry: Registry, url: str, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "AT_ONCE", 1)
+    await fill(store)
+    await refresh(registry, store)
+    changing: Any = Changing(store, registry, goes=True)
+    told = await reindex(url, changing)
+    assert told.runs == 4
+    (problem,) = told.problems
+    assert "the store is away" in problem and A in problem
+    assert (await registry.page()).total == 4
+
+
+async def test_a_file_that_is_taken_away_is_told_and_not_tried_for_ever(
+    registry: Registry, url: str, store: BlobStore
+) -> None:
+    """Who reads has it open still; who writes opens the one that took its place."""
+    await complete_run(store, A)
+    await registry.page()
+    for path in path_of(url).parent.iterdir():
+        path.unlink()
+    await reindex(url, store)
+    with pytest.raises(DatabaseError, match="is being made anew; try again"):
+        await ingest_run(registry, store, A)
 
 
 async def test_nothing_is_left_beside_it(url: str, store: BlobStore) -> None:

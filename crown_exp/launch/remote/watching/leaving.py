@@ -59,7 +59,7 @@ def see_through(
     signals = Asked(asked, watching.changed)
     # From before it begins: a signal in between would end this process.
     with handling(signals.note):
-        if not watching.started and asked is None:
+        if not watching.started and signals.code is None:
             watching.start()
         while signals.code is None and not watching.changed.is_set():
             watching.changed.wait()
