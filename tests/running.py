@@ -19,12 +19,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -211,6 +212,44 @@ class Project:
         return {
             str(path) for path in files if not {".crown", "__pycache__"}.intersection(path.parts)
         }
+
+
+class Heard:
+    """What a process says, read while it is said: words can be waited for, and none are lost by that."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        assert child.stdout is not None
+        self.child, self.said, self.over = child, "", False
+        self.changed = threading.Condition()
+        # Of its own: that of the process can be closed while it is read.
+        stream = os.fdopen(os.dup(child.stdout.fileno()))
+        self.reader = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self.reader.start()
+
+    def _read(self, stream: TextIO) -> None:
+        with stream:
+            for line in stream:
+                with self.changed:
+                    self.said += line
+                    self.changed.notify_all()
+        with self.changed:
+            self.over = True
+            self.changed.notify_all()
+
+    def until(self, words: str, seconds: float = 120.0) -> None:
+        """Wait until these words were said."""
+        with self.changed:
+            self.changed.wait_for(lambda: words in self.said or self.over, seconds)
+            assert words in self.said, f"it did not say {words!r}: {self.said}"
+
+    def rest(self, seconds: float = 120.0) -> str:
+        """Wait for the end; all that was said, from the beginning."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.over, seconds), f"no end: {self.said}"
+        self.child.wait(timeout=seconds)
+        assert self.child.stdout is not None
+        self.child.stdout.close()
+        return self.said
 
 
 def ends(run: Path) -> list[int]:

@@ -19,7 +19,7 @@ import pytest
 
 from crown_exp.compute.base import OVER, Job, Target
 from tests.remote_runs import record, wait_for
-from tests.running import Project
+from tests.running import Heard, Project
 from tests.sky_project import executor_of, sky_project, state_of
 from tests.stand_in.sky import edge
 
@@ -412,17 +412,13 @@ class TestSent:
     def test_a_server_that_dies_meanwhile(self, project: Project, tmp_path: Path) -> None:
         until = tmp_path / "until"
         run, child = self.launched(project, "task.lr=9", "task.steps=100000", f"task.until={until}")
+        heard = Heard(child)
         edge.fail(state_of(project), "ApiServerConnectionError", WHERE)
         cancelled = project.crown("cancel", run.name, "--yes")  # it cannot be told, so it goes on
         assert (cancelled.returncode, said(cancelled)) == (80, [UNREACHABLE])
-        assert child.stdout is not None
-        told = ""
-        while "is asked again" not in told:
-            line = child.stdout.readline()
-            assert line, told
-            told += line
+        heard.until("is asked again")
         until.touch()
-        told += child.communicate(timeout=120)[0]
+        told = heard.rest()
         edge.fail(state_of(project), "", "")
         assert child.returncode == 0, told
         assert told.count(f"{UNREACHABLE}; skypilot is asked again\n") == 1

@@ -24,7 +24,7 @@ import pytest
 from crown_exp.compute.wheel import Wheel
 from crown_exp.folder import decode_segment
 from tests.remote_runs import TASKS, wait_for
-from tests.running import Project
+from tests.running import Heard, Project
 from tests.s3.buckets import Bucket
 from tests.sky_project import executor_of, preempt, sky_project, state_of
 
@@ -222,14 +222,11 @@ def test_a_new_laptop_collects_what_the_old_one_began(afar: Afar, tmp_path: Path
     shown = afar.project.crown("show", afar.url(run), env=no_store)
     assert shown.returncode == 0, shown.stdout
     assert "running" in shown.stdout
-    again, collected = afar.project.popen(*typed), ""
-    assert again.stdout is not None
-    while "running" not in collected:
-        line = again.stdout.readline()
-        assert line, collected
-        collected += line
+    again = afar.project.popen(*typed)
+    heard = Heard(again)
+    heard.until("running")
     (tmp_path / "go").touch()
-    collected += again.communicate(timeout=120)[0]
+    collected = heard.rest()
     assert again.returncode == 0, collected
     assert f"{run} completed: sum {afar.result(run)['sum']:.4g}"[:-1] in collected
     followed, _ = follower.communicate(timeout=60)

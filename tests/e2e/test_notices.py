@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.metadata_server import MetadataServer
-from tests.running import Project, ends
+from tests.running import Heard, Project, ends
 
 TASKS = """
 import time
@@ -42,17 +42,16 @@ def server() -> Iterator[MetadataServer]:
 def test_notice_then_sigterm(tmp_path: Path, server: MetadataServer, cloud: str) -> None:
     project = Project.write(tmp_path, TASKS)
     child = project.popen("task=slow", "tracker=none", env=server.environment(cloud))
+    heard = Heard(child)
     while not (tmp_path / "began").exists():
         time.sleep(0.02)
-        assert child.poll() is None, child.communicate()[0]
+        assert child.poll() is None, heard.rest()
     server.give_notice(cloud, seconds=90)
-    assert child.stdout is not None
-    while "stopping at the end of this turn" not in child.stdout.readline():
-        assert child.poll() is None
+    heard.until("stopping at the end of this turn")
     for _ in range(3):
         child.send_signal(signal.SIGTERM)
         time.sleep(0.05)
-    said, _ = child.communicate(timeout=60)
+    said = heard.rest()
     assert child.returncode == 75, said
     (run,) = project.runs
     assert ends(run) == [75]
