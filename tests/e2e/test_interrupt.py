@@ -196,12 +196,12 @@ def test_sigterm_is_called_again(project: Project) -> None:
 
 
 def test_sigterm_before_a_run_begins(project: Project) -> None:
-    slow_import = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    slow_import = "import time\nprint('ready', flush=True)\ntime.sleep(600)\n"
     (project.root / "tasks.py").write_text(slow_import + TASKS)
     child = project.popen("task=pure")
     wait_for(child, "ready")
     child.terminate()
-    said, _ = child.communicate(timeout=60)
+    said, _ = child.communicate(timeout=120)
     (run,) = project.runs
     folder = run.relative_to(project.root)
     waits = f"{run.name} was recorded but did not begin; folder {folder}"
@@ -222,7 +222,7 @@ def test_a_signal_while_a_run_is_recorded(
     project: Project, arguments: tuple[str, ...], number: signal.Signals, code: int
 ) -> None:
     # It takes long to begin: else a signal that is sent late would come in the run
-    (project.root / "tasks.py").write_text(f"import time\ntime.sleep(60)\n{TASKS}")
+    (project.root / "tasks.py").write_text(f"import time\ntime.sleep(600)\n{TASKS}")
     for part in range(8):
         data = random.Random(part).randbytes(2_400_000).hex()
         (project.root / f"data{part}.yaml").write_text(data)
@@ -231,7 +231,7 @@ def test_a_signal_while_a_run_is_recorded(
     while not list(runs.glob("*/code/*")) and child.poll() is None:
         time.sleep(0.001)
     child.send_signal(number)
-    said, _ = child.communicate(timeout=60)
+    said, _ = child.communicate(timeout=120)
     assert child.returncode == code, said
     assert "Traceback" not in said
     assert halves(project) == []
