@@ -24,6 +24,7 @@ from tests.stalls import late
 from tests.stand_in.sky import edge
 
 TASKS = """
+import time
 
 
 def train(run, steps: int = 600):
