@@ -29,6 +29,9 @@ AHEAD = 2
 GRACE_SECONDS = 5.0
 """What workers that were asked to end have for what they are at, together."""
 
+KILLED_SECONDS = 30.0
+"""What the system has to be done with one that was killed: on a machine that stands still it takes its time."""
+
 WHY = {
     signal.SIGKILL: "out of memory?",
     signal.SIGBUS: "no room left in shared memory, /dev/shm?",
@@ -158,7 +161,7 @@ class _Worker:
         self._process.join(seconds)
         if self._process.is_alive():
             self._process.kill()
-            self._process.join(GRACE_SECONDS)
+            self._process.join(KILLED_SECONDS)
         self._pipe.close()
 
 
