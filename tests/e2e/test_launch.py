@@ -211,7 +211,8 @@ def test_ctrl_c_while_jobs_are_being_accepted(project: Project) -> None:
     child = project.popen(*typed)
 
     def asked() -> bool:
-        return bool(project.runs) and record(project.runs[0] / "jobs/0001.json")["ticket"]
+        paths = (path for run in project.runs for path in run.glob("jobs/0001.json"))
+        return any(record(path)["ticket"] for path in paths)
 
     wait_for(asked)
     said = end(child, signal.SIGINT)
