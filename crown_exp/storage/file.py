@@ -323,7 +323,8 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir()
     except FileExistsError:
-        if not folder.is_dir():
+        found = folder.lstat().st_mode  # not found: another removed it, and it is made again
+        if not stat.S_ISDIR(found) and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "") from None
     _sync_folder(folder.parent)
 

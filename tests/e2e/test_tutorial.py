@@ -119,7 +119,7 @@ def one(line: str) -> str:
 def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
     root = tmp_path_factory.mktemp("tutorial")
     path = os.pathsep.join((str(ROOT), str(ROOT / "launchers")))
-    return Learner(Shell(root, {"PYTHONPATH": path, "HOME": str(root)}))
+    return Learner(Shell(root, {"PYTHONPATH": path, "HOME": str(root), "PYTEST_ADDOPTS": ""}))
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -8,6 +8,7 @@ import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -200,6 +201,23 @@ async def test_a_folder_that_goes_is_in_no_writers_way(store: FileStore) -> None
     async with anyio.create_task_group() as group:
         for name in "abcd":
             group.start_soon(come_and_go, name)
+
+
+async def test_a_folder_that_goes_as_soon_as_it_is_found_is_made_again(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, found = Path.mkdir, list[Path]()
+
+    def mkdir(self: Path, *arguments: Any, **options: Any) -> None:
+        if self.name == "one" and not found:
+            found.append(self)
+            raise FileExistsError  # it was there just now
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    await store.put("one/two", b"x")
+    assert await store.get("one/two") == b"x"
+    assert found
 
 
 def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
