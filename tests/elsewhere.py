@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crown_exp.clock import Clock, SystemClock
 from crown_exp.compute.base import OVER, Executor, Job, Target
 from crown_exp.compute.executors.local import LocalExecutor
 from crown_exp.compute.executors.skypilot.child import Child
@@ -30,6 +29,7 @@ from crown_exp.launch.remote.base import Submitted
 from crown_exp.launch.remote.executors import Executors
 from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.storage.runs import read_facts, write_job
+from tests.clocks import Moved
 from tests.running import Lab
 from tests.sky_project import stand_in
 from tests.stand_in.sky import edge
@@ -57,20 +57,6 @@ def lasts(run, ends="never"):
         if Path(ends).exists():
             return "ended"
 """
-
-
-@dataclass
-class Moved:
-    """A clock that can be put forward."""
-
-    ahead: float = 0.0
-    clock: Clock = field(default_factory=SystemClock)
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.clock.now().timestamp() + self.ahead, UTC)
-
-    def monotonic(self) -> float:
-        return self.clock.monotonic() + self.ahead
 
 
 @dataclass

@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import nn
 
-from crown_exp.clock import SystemClock
 from crown_exp.folder import RunPaths
 from crown_exp.runner import Run
 from crown_exp.storage import Portal, open_blobs
+from tests.clocks import Moved, Stopped
 from tests.counting import counting
 from tests.faults.test_run_disk import fill
 from tests.running import Ended, Lab
@@ -237,36 +237,18 @@ def test_what_cannot_be_stored_is_told_before_any_work_is_done(lab: Lab) -> None
 # --- time -----------------------------------------------------------------------------------------------
 
 
-class Yesterday(SystemClock):
-    def now(self) -> datetime:
-        return datetime.now(UTC) - timedelta(days=1)
-
-
 def test_a_clock_that_was_moved_back_a_day(lab: Lab, expected: float) -> None:
     run = stopped_at(lab, counting(at_step(3, stop)))
-    again = lab.attempt(run, clock=Yesterday())
+    again = lab.attempt(run, clock=Moved(ahead=-86400.0))
     assert (again.code, again.ending.result, again.state) == (0, expected, "completed")
     assert "goes on after step 3" in again.said
 
 
-class Turned(SystemClock):
-    """A clock on which time passes only as a test says."""
-
-    def __init__(self) -> None:
-        self.began, self.passed = datetime.now(UTC), 0.0
-
-    def now(self) -> datetime:
-        return self.began + timedelta(seconds=self.passed)
-
-    def monotonic(self) -> float:
-        return self.passed
-
-
 def test_limits(lab: Lab, expected: float) -> None:
-    clock = Turned()
+    clock = Moved(clock=Stopped(datetime.now(UTC)))
 
     def slow(run: Run) -> None:
-        clock.passed += 0.1
+        clock.ahead += 0.1
 
     run = lab.make(counting(slow), {"limits": {"attempt": "0.25 s", "run": "0.45 s"}})
     first = lab.attempt(run, clock=clock)

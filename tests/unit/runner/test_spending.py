@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from crown_exp.clock import SystemClock
 from crown_exp.config.settings import Machine, machine
 from crown_exp.errors import SettingsError, StoreError
 from crown_exp.folder import AttemptRecord, JobRecord, RunRecord, SpendingRecord
@@ -25,6 +24,7 @@ from crown_exp.storage import BlobStore, Portal, open_blobs
 from crown_exp.storage.runs import write_job
 from crown_exp.storage.spending import read_ledger, read_run_spending, write_spending
 from tests.asked import Asked
+from tests.clocks import Moved
 from tests.running import Ended, Lab
 
 T0 = datetime(2026, 11, 30, 22, tzinfo=UTC)
@@ -313,25 +313,13 @@ def test_a_run_that_reaches_its_cap_saves_and_goes_on_when_that_is_raised(
     assert {it.target for it in spent(lab, run)} == {"a100"}
 
 
-class Ahead(SystemClock):
-    """The machine's clocks, which a test puts forward."""
-
-    hours = 0.0
-
-    def now(self) -> datetime:
-        return super().now() + timedelta(hours=self.hours)
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.hours * 3600
-
-
 def test_a_cap_that_is_reached_in_mid_run_saves_there(lab: Lab) -> None:
-    clock = Ahead()
+    clock = Moved()
 
     def slow(run: Run) -> int:
         for turn in run.steps(100):
             if turn == 3:
-                clock.hours = 1.0
+                clock.ahead = 3600.0
         return run.step
 
     run = launched(lab, {"run_usd": 2.0}, task=slow)

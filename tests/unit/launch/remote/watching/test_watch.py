@@ -25,8 +25,8 @@ from crown_exp.launch.remote.executors import Executors
 from crown_exp.launch.remote.servers import AnotherServer
 from crown_exp.launch.remote.watching.watch import POLL_SECONDS, QUICK_SECONDS, Watch
 from crown_exp.storage.runs import write_job
+from tests.clocks import Stopped
 from tests.elsewhere import Elsewhere, elsewhere, until
-from tests.unit.launch.remote.watching.clocks import Stopped
 
 
 @pytest.fixture

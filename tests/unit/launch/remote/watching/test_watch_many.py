@@ -30,8 +30,7 @@ from crown_exp.storage import Portal, open_blobs
 from crown_exp.storage.runs import write_job
 from crown_exp.storage.spending import write_spending
 from tests.asked import Asked
-from tests.elsewhere import Moved
-from tests.unit.launch.remote.watching.clocks import Stopped
+from tests.clocks import Moved, Stopped
 from tests.unit.registry.folders import CONFIG, RUN, Folder, make_run
 
 RATE = Rate(cloud="aws", region="r", accelerators="A100:1", spot=True, usd_per_hour=2.0)
